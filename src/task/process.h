@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * A process held with ptrace, and remote calls in its threads.
+ *
+ * The states, each entered by one function and each left unharmed when this process dies at any instant:
+ *
+ *     running ──process_seize──> seized ──process_stop──> stopped ──process_enter──> parked
+ *                                   ^                        │                          │
+ *                                   └──────────── process_thaw ─────────────────────────┘
+ *
+ * seized:  ptrace knows the threads, they run on.
+ * stopped: each thread is in a ptrace stop; its registers have been read and put right (see thread.regs).
+ * parked:  each thread waits in the stub, outside of ptrace's stops, and batches of calls can be run in any of them.
+ *
+ * All functions here are for the one thread that called process_seize() or process_adopt(): ptrace(2) binds a task to
+ * its tracer thread.
+ */
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "arch/arch.h"
+#include "task/batch.h"
+#include "util/error.h"
+
+/* The rseq(2) area of a thread: PTRACE_GET_RSEQ_CONFIGURATION of ptrace(2). */
+struct thread_rseq {
+	uint64_t address; /* 0: none registered */
+	uint32_t size_bytes;
+	uint32_t signature;
+};
+
+/* A thread of a held process. What is said of it holds while it is stopped or parked. */
+struct thread {
+	pid_t tid;
+	/*
+	 * Where the thread goes on. Already put right: a system call that the stop interrupted is made again, a
+	 * restartable sequence (rseq(2)) has been aborted.
+	 */
+	struct arch_registers registers;
+	struct arch_fpu fpu; /* owned */
+	uint64_t signal_mask;
+	struct thread_rseq rseq;
+	int stop_signal; /* of a group stop (SIGSTOP, SIGTSTP …) that the thread was in; 0: none */
+	uint32_t slot;   /* its place in the stub's pages */
+	bool is_in_stub;
+	bool is_stopped; /* in a ptrace stop, as far as we have seen */
+};
+
+struct process {
+	pid_t pid;              /* as the coordinator sees it */
+	int pidfd;              /* owned */
+	int mem_fd;             /* owned: /proc/PID/mem, read and write */
+	struct thread *threads; /* owned; threads[0] is the thread group leader */
+	size_t thread_count;
+	struct stub_pages *stub; /* owned; NULL outside of "parked" */
+};
+
+/* Attaches to all threads of pid without stopping them. */
+MUST_USE struct error *process_seize(pid_t pid, struct process **ret_process);
+
+/* Stops all threads, new ones too. On failure all run again. */
+MUST_USE struct error *process_stop(struct process *process);
+
+/*
+ * Brings the stub in and parks all threads in it. batch_calls and batch_bytes are the room that each thread's batches
+ * have; those of thread 0 always have at least BATCH_CALLS_MAX calls. at_address is where the stub's pages go in the
+ * task (0: where the kernel likes).
+ */
+MUST_USE struct error *process_enter(struct process *process, uint64_t at_address);
+
+/* An empty batch for that thread. The caller frees it. Never NULL. */
+struct batch *process_batch(const struct process *process, size_t thread);
+
+/* Runs a batch in its thread and takes over the results: NULL if every call did what was expected. */
+MUST_USE struct error *process_run(struct process *process, struct batch *batch);
+
+/* Runs batches, one for each thread (NULL: none), all at once. The first failure is returned, after all have ended. */
+MUST_USE struct error *process_run_all(struct process *process, struct batch *const *batches);
+
+/* Lets all threads go on from where they were, unmaps the stub, detaches. process stays "gone": only to be freed. */
+MUST_USE struct error *process_thaw(struct process *process);
+
+/* Without process_thaw() before it: as if we had been killed, that is the threads go on by themselves. */
+void process_free(struct process *process);
+DEFINE_OWNED(struct process *, process_free)
+#define auto_process AUTO(process_free)
