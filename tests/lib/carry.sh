@@ -1,0 +1,42 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # $pid and $host are run-subject.sh's
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The godwit authors
+
+# What carriers are made of: each step carries the program $pid on $host. GODWIT_OPTIONS has what a subject needs
+# besides (--shell-job for one with a terminal).
+
+on() { "$HOSTS" on "$@"; }
+
+# save NAME [OPTION]...: into a folder of this name
+save() {
+	name=$1
+	shift
+	mkdir -p "$SHARED/images/$name"
+	# shellcheck disable=SC2086
+	on "$host" "$GODWIT" dump --tree "$pid" --images-dir "$SHARED/images/$name" --tcp-established \
+		-v4 --log-file dump.log ${GODWIT_OPTIONS:-} "$@" || fail "dump into $name"
+}
+
+# bring_back NAME: from that folder, on $host
+bring_back() {
+	# shellcheck disable=SC2086
+	on "$host" "$GODWIT" restore --images-dir "$SHARED/images/$1" --restore-detached --tcp-established \
+		-v4 --log-file restore.log ${GODWIT_OPTIONS:-} || fail "restore of $1"
+}
+
+# end_original HOST: kills the program there and waits until its PID is free
+end_original() {
+	on "$1" kill -KILL "$pid"
+	wait_gone "$1" "$pid"
+}
+
+# move HOST [OPTION]...: live migration from $host
+move() {
+	to=$1
+	shift
+	# shellcheck disable=SC2086
+	on "$host" "$GODWIT" migrate "$pid" "$to" --ssh "$HOSTS ssh" --remote-path "$GODWIT" \
+		${GODWIT_OPTIONS:-} "$@" || fail "migrate from $host to $to"
+	wait_gone "$host" "$pid"
+	host=$to
+}
