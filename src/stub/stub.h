@@ -2,11 +2,19 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * The control pages: all that the coordinator and the stub in a stopped task say to each other.
+ * The stub's pages: all that the coordinator and the stub in a task say to each other.
  *
- * The coordinator writes a batch of system calls, lets the task run the stub, and reads the results when it has
- * trapped back. The stub runs the calls in order and stops behind the first that fails unexpectedly. It decides
- * nothing: what to call, in which order, and what a failure means is known to the coordinator alone.
+ *     code (R-X in the task)    the stub, then one trampoline for each thread
+ *     session (RW)              one page for the whole process
+ *     places (RW)               one for each thread: registers, stack, and the control pages
+ *
+ * The coordinator writes a batch of system calls into a thread's control pages and counts its "go" up; the thread runs
+ * them in order, stops behind the first that fails unexpectedly, and says so. It decides nothing: what to call, in
+ * which order, and what a failure means is known to the coordinator alone.
+ *
+ * A thread leaves the stub by itself, to where it was before, on one path for two reasons: "leave" was set, or the
+ * coordinator has died (the kernel marks "owner", which is on its robust futex list: set_robust_list(2)). While "stay"
+ * is set, the coordinator's death is no reason.
  *
  * Both sides are the same build, so the layout has no version; it must not have padding, which would carry bytes of
  * the coordinator's memory into the task.
@@ -14,6 +22,8 @@
 #pragma once
 
 #include <stdint.h>
+
+#include "arch/arch.h"
 
 enum {
 	STUB_PAGES = 4,       /* of 4096 bytes */
@@ -47,5 +57,34 @@ struct stub_control {
 _Static_assert(sizeof(struct stub_call) == 64, "a call is one cache line");
 _Static_assert(sizeof(struct stub_control) == STUB_PAGES * 4096UL, "whole pages, no padding");
 
+/* In a page of its own. All words are futexes, but stay and leave are only read when owner has been looked at. */
+struct stub_session {
+	uint32_t owner; /* TID of the coordinator's thread and FUTEX_WAITERS */
+	uint32_t stay;
+	uint32_t leave;
+	uint32_t unused[1021];
+};
+
+enum { STUB_PLACE_PAGES = 1 + STUB_PAGES };
+
+/* A thread's own: written by the coordinator before the thread comes in. */
+struct stub_place {
+	uint32_t go;   /* counted up by the coordinator when control holds a new batch */
+	uint32_t done; /* by the stub: the last "go" it has run */
+	uint32_t left; /* by the trampoline: the thread is out, but for two instructions */
+	uint32_t unused;
+	uint64_t session_address;
+	uint64_t signal_mask; /* to put back */
+	struct arch_saved saved;
+	uint8_t stack[4096 - 32 - sizeof(struct arch_saved)]; /* grows down, away from control */
+	struct stub_control control;
+};
+
+_Static_assert(sizeof(struct stub_session) == 4096UL, "a page");
+_Static_assert(sizeof(struct stub_place) == STUB_PLACE_PAGES * 4096UL, "whole pages, no padding");
+
 /* Runs the batch. Uses nothing but its argument and the stack: no libc, no globals, no relocations. */
 void stub_run(struct stub_control *control);
+
+/* Where a thread comes in: parks it until it has to leave. The same rules hold. */
+__attribute__((noreturn)) void stub_main(struct stub_place *place);

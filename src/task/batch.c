@@ -26,17 +26,24 @@ struct batch {
 	struct stub_control control;
 	struct note notes[STUB_CALLS_MAX];
 	uint64_t task_address;
+	size_t thread;
 	size_t data_used_bytes;
 	bool is_full;
 	struct object_ref object; /* of the next call */
 };
 
-struct batch *batch_new(uint64_t task_address)
+struct batch *batch_new(uint64_t task_address, size_t thread)
 {
 	struct batch *batch = xalloc(sizeof(*batch));
 
 	batch->task_address = task_address;
+	batch->thread = thread;
 	return batch;
+}
+
+size_t batch_thread(const struct batch *batch)
+{
+	return batch->thread;
 }
 
 void batch_free(struct batch *batch)
@@ -115,9 +122,27 @@ const void *batch_output(const struct batch *batch, struct arg space)
 	return &batch->control.data[offset];
 }
 
-const struct stub_control *batch_control(const struct batch *batch)
+size_t batch_room(const struct batch *batch)
 {
-	return &batch->control;
+	return STUB_CALLS_MAX - batch->control.count;
+}
+
+void batch_copy_out(const struct batch *batch, struct stub_control *pages)
+{
+	const struct stub_control *control = &batch->control;
+
+	pages->count = control->count;
+	pages->done = 0;
+	memcpy(pages->calls, control->calls, control->count * sizeof(control->calls[0]));
+	memcpy(pages->data, control->data, batch->data_used_bytes);
+}
+
+struct error *batch_check_size(const struct batch *batch)
+{
+	if (batch->is_full)
+		return error_new(E2BIG, "batch of %u calls and %zu bytes", batch->control.count,
+		                 batch->data_used_bytes);
+	return NULL;
 }
 
 void batch_take_results(struct batch *batch, const struct stub_control *pages)
@@ -158,8 +183,7 @@ struct error *batch_check(const struct batch *batch)
 	const struct stub_control *control = &batch->control;
 	uint32_t done = control->done; /* from the task's memory: may be anything */
 
-	if (batch->is_full)
-		return error_new(E2BIG, "batch of %u calls and %zu bytes", control->count, batch->data_used_bytes);
+	TRY(batch_check_size(batch));
 	if (done > control->count)
 		return error_new(EPROTO, "stub ran %u of %u calls", done, control->count);
 	if (done == control->count)

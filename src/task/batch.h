@@ -40,8 +40,10 @@ static inline struct arg loaded(struct arg address, size_t index)
 
 struct batch;
 
-/* task_address is where the control pages are mapped in the task. Never NULL. */
-struct batch *batch_new(uint64_t task_address);
+/* task_address is where the control pages are mapped in the task, thread the number of the thread that will run it, as
+ * its process counts. Never NULL. */
+struct batch *batch_new(uint64_t task_address, size_t thread);
+size_t batch_thread(const struct batch *batch);
 void batch_free(struct batch *batch);
 DEFINE_OWNED(struct batch *, batch_free)
 #define auto_batch AUTO(batch_free)
@@ -67,8 +69,14 @@ struct arg batch_space(struct batch *batch, size_t size_bytes);
 /* What a batch that has run left in room from batch_space(). Borrowed from the batch. */
 const void *batch_output(const struct batch *batch, struct arg space);
 
-/* What to copy to the task's control pages. Borrowed from the batch. */
-const struct stub_control *batch_control(const struct batch *batch);
+/* An error if more was appended than a batch can hold. */
+MUST_USE struct error *batch_check_size(const struct batch *batch);
+
+/* How many more calls fit. */
+size_t batch_room(const struct batch *batch);
+
+/* Copies what there is of the batch, no more, to the task's control pages. */
+void batch_copy_out(const struct batch *batch, struct stub_control *pages);
 
 /* Takes over what the calls returned. Nothing else in the task's control pages is believed. */
 void batch_take_results(struct batch *batch, const struct stub_control *pages);

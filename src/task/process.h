@@ -28,6 +28,7 @@
 #include "arch/arch.h"
 #include "task/batch.h"
 #include "util/error.h"
+#include "util/procfs.h"
 
 /* The rseq(2) area of a thread: PTRACE_GET_RSEQ_CONFIGURATION of ptrace(2). */
 struct thread_rseq {
@@ -39,6 +40,7 @@ struct thread_rseq {
 /* A thread of a held process. What is said of it holds while it is stopped or parked. */
 struct thread {
 	pid_t tid;
+	size_t index; /* in process.threads, and in the stub's pages */
 	/*
 	 * Where the thread goes on. Already put right: a system call that the stop interrupted is made again, a
 	 * restartable sequence (rseq(2)) has been aborted.
@@ -47,10 +49,15 @@ struct thread {
 	struct arch_fpu fpu; /* owned */
 	uint64_t signal_mask;
 	struct thread_rseq rseq;
-	int stop_signal; /* of a group stop (SIGSTOP, SIGTSTP …) that the thread was in; 0: none */
-	uint32_t slot;   /* its place in the stub's pages */
-	bool is_in_stub;
-	bool is_stopped; /* in a ptrace stop, as far as we have seen */
+	int stop_signal;       /* of a group stop (SIGSTOP, SIGTSTP …) that the thread was in; 0: none */
+	uint32_t batch_number; /* counts the batches it has been given */
+	bool is_stopped;       /* in a ptrace stop, as far as we have seen */
+	bool is_gone;          /* ended, or swept away by an exec */
+};
+
+/* Room for a trampoline in a process: see remote.h. */
+struct remote_slot {
+	uint64_t address; /* 0: not looked for yet */
 };
 
 struct process {
@@ -60,20 +67,28 @@ struct process {
 	struct thread *threads; /* owned; threads[0] is the thread group leader */
 	size_t thread_count;
 	struct stub_pages *stub; /* owned; NULL outside of "parked" */
+	struct remote_slot slot;
+	bool is_ours;      /* built by us: dies with us (PTRACE_O_EXITKILL) */
+	bool has_executed; /* another program by now: nothing of ours is left in it */
 };
 
 /* Attaches to all threads of pid without stopping them. */
 MUST_USE struct error *process_seize(pid_t pid, struct process **ret_process);
 
+/* Attaches to a task of our own making, which is to be built: it dies with us. */
+MUST_USE struct error *process_adopt(pid_t pid, struct process **ret_process);
+
 /* Stops all threads, new ones too. On failure all run again. */
 MUST_USE struct error *process_stop(struct process *process);
 
-/*
- * Brings the stub in and parks all threads in it. batch_calls and batch_bytes are the room that each thread's batches
- * have; those of thread 0 always have at least BATCH_CALLS_MAX calls. at_address is where the stub's pages go in the
- * task (0: where the kernel likes).
- */
-MUST_USE struct error *process_enter(struct process *process, uint64_t at_address);
+/* Reads the FPU state of all threads into thread.fpu; they must be stopped, not parked. */
+MUST_USE struct error *process_read_fpu(struct process *process);
+
+/* Brings the stub in and parks all threads in it. near_address is where its pages go (0: where the kernel likes). */
+MUST_USE struct error *process_enter(struct process *process, uint64_t near_address);
+
+/* The address range that the stub's pages take in the task. */
+struct procfs_range process_stub_range(const struct process *process);
 
 /* An empty batch for that thread. The caller frees it. Never NULL. */
 struct batch *process_batch(const struct process *process, size_t thread);
@@ -84,8 +99,20 @@ MUST_USE struct error *process_run(struct process *process, struct batch *batch)
 /* Runs batches, one for each thread (NULL: none), all at once. The first failure is returned, after all have ended. */
 MUST_USE struct error *process_run_all(struct process *process, struct batch *const *batches);
 
-/* Lets all threads go on from where they were, unmaps the stub, detaches. process stays "gone": only to be freed. */
+/*
+ * Makes a descriptor in the task and brings it over: runs batch, whose result fd is a descriptor, fetches a copy of
+ * that with pidfd_getfd(2), and closes it there. If we die in between, the task closes it by itself.
+ */
+MUST_USE struct error *process_make_fd(struct process *process, struct batch *batch, struct arg fd, int *ret_fd);
+
+/* Lets all threads go on from where they were, unmaps the stub, detaches. Then process is only to be freed. */
 MUST_USE struct error *process_thaw(struct process *process);
+
+/* As process_thaw(), but the process is left in a group stop (SIGSTOP): only SIGCONT lets it go on. */
+MUST_USE struct error *process_leave_stopped(struct process *process);
+
+/* While set, the threads stay parked even if we die. */
+void process_set_stay(struct process *process, bool stay);
 
 /* Without process_thaw() before it: as if we had been killed, that is the threads go on by themselves. */
 void process_free(struct process *process);

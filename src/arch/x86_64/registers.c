@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <elf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "arch/x86_64/registers.h"
+#include "util/alloc.h"
+
+/* What a call returns inside the kernel when a stop interrupted it: include/linux/errno.h. */
+enum {
+	RESTART_SYS = -512,
+	RESTART_NO_INTERRUPT = -513,
+	RESTART_NO_HANDLER = -514,
+	RESTART_BLOCK = -516,
+};
+
+enum {
+	SYSCALL_INSTRUCTION_BYTES = 2,
+	FLAG_TRAP = 0x100,
+	FLAG_DIRECTION = 0x400,
+};
+
+int arch_registers_get(pid_t tid, struct arch_registers *ret_registers)
+{
+	return ptrace(PTRACE_GETREGS, tid, NULL, &ret_registers->user) < 0 ? -errno : 0;
+}
+
+int arch_registers_set(pid_t tid, const struct arch_registers *registers)
+{
+	return ptrace(PTRACE_SETREGS, tid, NULL, &registers->user) < 0 ? -errno : 0;
+}
+
+int arch_fpu_get(pid_t tid, struct arch_fpu *ret_fpu)
+{
+	unsigned char area[ARCH_XSAVE_BYTES_MAX];
+	struct iovec vector = {.iov_base = area, .iov_len = sizeof(area)};
+
+	if (ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &vector) < 0)
+		return -errno;
+	ret_fpu->bytes = xalloc(vector.iov_len);
+	ret_fpu->size_bytes = vector.iov_len;
+	memcpy(ret_fpu->bytes, area, vector.iov_len);
+	return 0;
+}
+
+int arch_fpu_set(pid_t tid, const struct arch_fpu *fpu)
+{
+	struct iovec vector = {.iov_base = fpu->bytes, .iov_len = fpu->size_bytes};
+
+	return ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &vector) < 0 ? -errno : 0;
+}
+
+void arch_fpu_free(struct arch_fpu *fpu)
+{
+	free(fpu->bytes);
+	*fpu = (struct arch_fpu){0};
+}
+
+/*
+ * Calls that end with EINTR, not with a restart, when a stop without a signal interrupts them: signal(7), "Interruption
+ * of system calls and library functions by stop signals", and what was seen.
+ */
+static bool is_ended_by_stop(unsigned long long number)
+{
+	switch (number) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+	case SYS_rt_sigtimedwait:
+	case SYS_semop:
+	case SYS_semtimedop:
+	case SYS_io_getevents:
+	case SYS_io_pgetevents:
+	case SYS_msgsnd:
+	case SYS_msgrcv:
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_connect:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
+	case SYS_read:
+	case SYS_readv:
+	case SYS_write:
+	case SYS_writev:
+		return true;
+	default:
+		return false;
+	}
+}
+
+void arch_registers_rewind(struct arch_registers *registers)
+{
+	struct user_regs_struct *user = &registers->user;
+	unsigned long long number = user->orig_rax;
+	long long result = (long long)user->rax;
+
+	if ((long long)number < 0) /* wasn't in a system call */
+		return;
+	bool is_again = result == RESTART_SYS || result == RESTART_NO_INTERRUPT || result == RESTART_NO_HANDLER ||
+	                (result == -EINTR && is_ended_by_stop(number));
+	if (is_again || result == RESTART_BLOCK) {
+		user->rax = is_again ? number : SYS_restart_syscall;
+		user->rip -= SYSCALL_INSTRUCTION_BYTES;
+	}
+	user->orig_rax = (unsigned long long)-1;
+}
+
+bool arch_registers_is_restart(const struct arch_registers *registers)
+{
+	return registers->user.rax == SYS_restart_syscall;
+}
+
+uint64_t arch_instruction_pointer(const struct arch_registers *registers)
+{
+	return registers->user.rip;
+}
+
+void arch_set_instruction_pointer(struct arch_registers *registers, uint64_t address)
+{
+	registers->user.rip = address;
+}
+
+uint64_t arch_stack_pointer(const struct arch_registers *registers)
+{
+	return registers->user.rsp;
+}
+
+void arch_registers_call(struct arch_registers *registers, uint64_t function, uint64_t argument, uint64_t stack_top)
+{
+	struct user_regs_struct *user = &registers->user;
+
+	user->rip = function;
+	user->rdi = argument;
+	user->rsp = (stack_top & ~(uint64_t)15) - 8; /* as if a call instruction had pushed where to return to */
+	user->eflags &= ~(unsigned long long)(FLAG_DIRECTION | FLAG_TRAP);
+	user->orig_rax = (unsigned long long)-1;
+}
+
+void arch_registers_syscall(struct arch_registers *registers, uint64_t trampoline, long number,
+                            const uint64_t arguments[6])
+{
+	struct user_regs_struct *user = &registers->user;
+
+	user->rip = trampoline;
+	user->rax = (unsigned long long)number;
+	user->orig_rax = (unsigned long long)-1;
+	user->rdi = arguments[0];
+	user->rsi = arguments[1];
+	user->rdx = arguments[2];
+	user->r10 = arguments[3];
+	user->r8 = arguments[4];
+	user->r9 = arguments[5];
+}
+
+int64_t arch_syscall_result(const struct arch_registers *registers)
+{
+	return (int64_t)registers->user.rax;
+}
+
+static uint8_t *put_constant(uint8_t *at, const uint8_t opcode[2], uint64_t value)
+{
+	at = mempcpy(at, opcode, 2);
+	return mempcpy(at, &value, sizeof(value));
+}
+
+/* syscall; mov of a constant into each register that a call changes or takes arguments in; the word; jump */
+void arch_trampoline(uint8_t ret_code[ARCH_TRAMPOLINE_BYTES], const struct arch_registers *registers,
+                     uint64_t left_address)
+{
+	const struct user_regs_struct *user = &registers->user;
+	const uint64_t values[] = {user->rax, user->rcx, user->rdx, user->rsi,
+	                           user->rdi, user->r8,  user->r9,  user->r10};
+	static const uint8_t opcodes[][2] = {{0x48, 0xb8}, {0x48, 0xb9}, {0x48, 0xba}, {0x48, 0xbe},
+	                                     {0x48, 0xbf}, {0x49, 0xb8}, {0x49, 0xb9}, {0x49, 0xba}};
+	static const uint8_t set_r11[] = {0x49, 0xbb};
+	static const uint8_t syscall_code[] = {0x0f, 0x05};
+	static const uint8_t store_code[] = {0x41, 0xc7, 0x03, 1, 0, 0, 0}; /* movl $1, (%r11) */
+	static const uint8_t jump_code[] = {0xff, 0x25, 0, 0, 0, 0};        /* jmp *(%rip): what follows */
+	uint8_t *at = ret_code;
+
+	memset(ret_code, 0, ARCH_TRAMPOLINE_BYTES);
+	at = mempcpy(at, syscall_code, sizeof(syscall_code));
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		at = put_constant(at, opcodes[i], values[i]);
+	if (left_address) {
+		at = put_constant(at, set_r11, left_address);
+		at = mempcpy(at, store_code, sizeof(store_code));
+	}
+	at = put_constant(at, set_r11, user->r11);
+	at = mempcpy(at, jump_code, sizeof(jump_code));
+	memcpy(at, &user->rip, sizeof(user->rip));
+}
+
+void arch_saved_set(struct arch_saved *saved, const struct arch_registers *registers, uint64_t trampoline)
+{
+	const struct user_regs_struct *user = &registers->user;
+
+	*saved = (struct arch_saved){
+		.rbx = user->rbx,
+		.rbp = user->rbp,
+		.r12 = user->r12,
+		.r13 = user->r13,
+		.r14 = user->r14,
+		.r15 = user->r15,
+		.rsp = user->rsp,
+		.flags = user->eflags,
+		.trampoline = trampoline,
+	};
+}

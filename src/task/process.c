@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "task/remote.h"
+#include "task/stops.h"
+#include "task/stub_pages.h"
+#include "util/alloc.h"
+
+enum {
+	SEIZE_OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC,
+	PASSES_MAX = 1000, /* over a process that makes threads all the time */
+};
+
+static struct thread *find_thread(const struct process *process, pid_t tid)
+{
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (process->threads[i].tid == tid)
+			return &process->threads[i];
+	return NULL;
+}
+
+static struct thread *add_thread(struct process *process, pid_t tid)
+{
+	size_t count = process->thread_count + 1;
+	struct thread *threads = reallocarray(process->threads, count, sizeof(*threads));
+
+	if (!threads)
+		abort();
+	process->threads = threads;
+	process->thread_count = count;
+	threads[count - 1] = (struct thread){.tid = tid, .index = count - 1};
+	return &threads[count - 1];
+}
+
+/* Seizes the threads that aren't yet. One that has ended meanwhile is no error. */
+static struct error *seize_new_threads(struct process *process, size_t *ret_new)
+{
+	auto_free int *tids = NULL;
+	size_t count;
+
+	int r = procfs_numbers(process->pid, "task", &tids, &count);
+	if (r < 0)
+		return error_new(-r, "threads of process %d", process->pid);
+	*ret_new = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (find_thread(process, tids[i]))
+			continue;
+		if (ptrace(PTRACE_SEIZE, tids[i], NULL, SEIZE_OPTIONS) == 0) {
+			add_thread(process, tids[i]);
+			++*ret_new;
+		} else if (errno != ESRCH) {
+			return error_hint(error_new(errno, "PTRACE_SEIZE(%d)", tids[i]),
+			                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
+		}
+	}
+	return NULL;
+}
+
+static struct error *open_process(pid_t pid, struct process *process)
+{
+	auto_free char *path = xformat("/proc/%d/mem", pid);
+
+	process->pid = pid;
+	process->mem_fd = -1;
+	process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (process->pidfd < 0)
+		return error_new(errno, "process %d", pid);
+	process->mem_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (process->mem_fd < 0)
+		return error_new(errno, "open(%s)", path);
+	return NULL;
+}
+
+struct error *process_seize(pid_t pid, struct process **ret_process)
+{
+	auto_process struct process *process = xalloc(sizeof(*process));
+	size_t new;
+
+	TRY(open_process(pid, process));
+	TRY(seize_new_threads(process, &new));
+	if (process->thread_count == 0 || process->threads[0].tid != pid)
+		return error_new(ESRCH, "process %d", pid);
+	*ret_process = take(process);
+	return NULL;
+}
+
+struct error *process_adopt(pid_t pid, struct process **ret_process)
+{
+	auto_process struct process *process = xalloc(sizeof(*process));
+
+	TRY(open_process(pid, process));
+	process->is_ours = true;
+	if (ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE) < 0)
+		return error_new(errno, "PTRACE_SEIZE(%d)", pid);
+	add_thread(process, pid);
+	*ret_process = take(process);
+	return NULL;
+}
+
+/* ---- Stopping ---- */
+
+static struct error *interrupt_all(const struct process *process)
+{
+	for (size_t i = 0; i < process->thread_count; i++) {
+		const struct thread *thread = &process->threads[i];
+
+		if (thread->is_stopped || thread->is_gone)
+			continue;
+		if (ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) < 0 && errno != ESRCH)
+			return error_new(errno, "PTRACE_INTERRUPT(%d)", thread->tid);
+	}
+	return NULL;
+}
+
+static struct error *wait_for_all(struct process *process)
+{
+	for (size_t i = 0; i < process->thread_count; i++) {
+		struct thread *thread = &process->threads[i];
+		enum stop stop;
+
+		if (thread->is_stopped || thread->is_gone)
+			continue;
+		TRY(thread_wait_interrupted(thread, &stop));
+		if (stop == STOP_EXEC)
+			return error_hint(
+				error_new(EAGAIN, "process %d has just executed another program", process->pid),
+				"try again");
+	}
+	return NULL;
+}
+
+static void forget_gone_threads(struct process *process)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < process->thread_count; i++) {
+		if (process->threads[i].is_gone) {
+			arch_fpu_free(&process->threads[i].fpu);
+			continue;
+		}
+		process->threads[kept] = process->threads[i];
+		process->threads[kept].index = kept;
+		kept++;
+	}
+	process->thread_count = kept;
+}
+
+struct error *process_stop(struct process *process)
+{
+	size_t new = 1;
+
+	/* New threads may come as long as one is running: until a pass over a stopped process finds none. */
+	for (int pass = 0; new; pass++) {
+		if (pass == PASSES_MAX)
+			return error_new(EAGAIN, "process %d makes threads faster than they can be stopped",
+			                 process->pid);
+		TRY(interrupt_all(process));
+		TRY(wait_for_all(process));
+		if (process->is_ours)
+			break;
+		TRY(seize_new_threads(process, &new));
+	}
+	forget_gone_threads(process);
+	if (process->thread_count == 0)
+		return error_new(ESRCH, "process %d has ended", process->pid);
+	if (process->threads[0].tid != process->pid)
+		return error_new(ENOTSUP, "process %d: its first thread has ended, others run on", process->pid);
+	for (size_t i = 0; i < process->thread_count; i++)
+		TRY(thread_read(process, &process->threads[i]));
+	return NULL;
+}
+
+struct error *process_read_fpu(struct process *process)
+{
+	for (size_t i = 0; i < process->thread_count; i++) {
+		struct thread *thread = &process->threads[i];
+
+		arch_fpu_free(&thread->fpu);
+		int r = arch_fpu_get(thread->tid, &thread->fpu);
+		if (r < 0)
+			return error_new(-r, "FPU state of thread %d", thread->tid);
+	}
+	return NULL;
+}
+
+/* ---- Letting go ---- */
+
+/* A thread in a ptrace stop goes on where it was: its registers are as the kernel has them, or set by remote_call(). */
+static struct error *detach(struct thread *thread)
+{
+	if (thread->is_gone)
+		return NULL;
+	thread->is_stopped = false;
+	thread->is_gone = true; /* as far as we are concerned */
+	if (ptrace(PTRACE_DETACH, thread->tid, NULL, NULL) < 0 && errno != ESRCH)
+		return error_new(errno, "PTRACE_DETACH(%d)", thread->tid);
+	return NULL;
+}
+
+static struct error *detach_all(struct process *process)
+{
+	struct error *first = NULL;
+
+	for (size_t i = 0; i < process->thread_count; i++) {
+		auto_error struct error *error = detach(&process->threads[i]);
+
+		if (!first)
+			first = take(error);
+	}
+	return first;
+}
+
+/* A thread that has been told to leave the stub: stopped outside of it, or gone. */
+static struct error *stop_outside(struct process *process, struct thread *thread)
+{
+	for (;;) {
+		enum stop stop;
+
+		TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
+		TRY(thread_wait_interrupted(thread, &stop));
+		if (stop == STOP_EXEC)
+			process->has_executed = true;
+		if (stop != STOP_INTERRUPTED)
+			return NULL;
+		TRY(thread_read(process, thread));
+		if (stub_pages_has_left(process->stub, thread))
+			return NULL;
+		/* In the stub's last instructions, or in a signal handler that began there. */
+		thread->is_stopped = false;
+		TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, 0));
+		usleep(50);
+	}
+}
+
+/*
+ * All threads have been told to leave. Each is stopped once more for a moment, to be sure that it is out and to let go
+ * of it; the last one unmaps the stub's pages.
+ */
+static struct error *sweep(struct process *process)
+{
+	struct thread *last = &process->threads[0];
+
+	for (size_t i = process->thread_count; i-- > 1;) {
+		struct thread *thread = &process->threads[i];
+
+		TRY(stop_outside(process, thread));
+		TRY(detach(thread));
+	}
+	TRY(stop_outside(process, last));
+	if (!last->is_gone && !process->has_executed)
+		TRY(stub_pages_unmap(process, last));
+	return detach(last);
+}
+
+static bool is_in_group_stop(const struct process *process)
+{
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (process->threads[i].stop_signal)
+			return true;
+	return false;
+}
+
+struct error *process_thaw(struct process *process)
+{
+	if (!process->stub) {
+		remote_slot_clear(process);
+		return detach_all(process);
+	}
+	if (is_in_group_stop(process))
+		return process_leave_stopped(process);
+	stub_pages_leave(process->stub);
+	TRY(sweep(process), "let process %d go on", process->pid);
+	return NULL;
+}
+
+/* Takes a stopped thread out of the stub from outside, without running any of its own code. */
+static struct error *set_back(struct thread *thread)
+{
+	int r = arch_registers_set(thread->tid, &thread->registers);
+
+	if (r < 0)
+		return error_new(-r, "registers of thread %d", thread->tid);
+	return THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask);
+}
+
+struct error *process_leave_stopped(struct process *process)
+{
+	struct thread *last = &process->threads[0];
+
+	/* A group stop outlives us; ptrace stops don't. */
+	if (!is_in_group_stop(process) && syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
+		return error_new(errno, "stop process %d", process->pid);
+	if (process->stub) {
+		TRY(interrupt_all(process));
+		TRY(wait_for_all(process));
+		for (size_t i = 0; i < process->thread_count; i++)
+			TRY(set_back(&process->threads[i]));
+		TRY(stub_pages_unmap(process, last));
+	}
+	remote_slot_clear(process);
+	return detach_all(process);
+}
+
+void process_free(struct process *process)
+{
+	if (!process)
+		return;
+	stub_pages_free(process->stub);
+	for (size_t i = 0; i < process->thread_count; i++)
+		arch_fpu_free(&process->threads[i].fpu);
+	free(process->threads);
+	if (process->mem_fd >= 0)
+		close(process->mem_fd);
+	if (process->pidfd >= 0)
+		close(process->pidfd);
+	free(process);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+
+#include "task/remote.h"
+#include "task/stops.h"
+#include "util/procfs.h"
+
+enum {
+	VDSO_BYTES_MAX = 65536,
+	SIGNALS_MAX = 1000, /* that may come in a row before we give up making a call */
+};
+
+static bool is_free_room(const uint8_t *room)
+{
+	static const uint8_t trampoline_start[] = {0x0f, 0x05, 0x48, 0xb8};
+	static const uint8_t zeros[ARCH_TRAMPOLINE_BYTES];
+
+	return memcmp(room, zeros, sizeof(zeros)) == 0 || memcmp(room, trampoline_start, sizeof(trampoline_start)) == 0;
+}
+
+struct error *remote_slot_find(struct process *process)
+{
+	uint8_t room[ARCH_TRAMPOLINE_BYTES];
+	struct procfs_range vdso;
+
+	if (process->slot.address)
+		return NULL;
+	int r = procfs_find_area(process->pid, "[vdso]", &vdso);
+	if (r < 0)
+		return error_new(-r, "vDSO of process %d", process->pid);
+	uint64_t address = vdso.end - sizeof(room);
+	if (pread(process->mem_fd, room, sizeof(room), (off_t)address) != sizeof(room))
+		return error_new(errno, "vDSO of process %d at %#" PRIx64, process->pid, address);
+	if (!is_free_room(room))
+		return error_new(0, "vDSO of process %d: no room behind its code", process->pid);
+	process->slot.address = address;
+	return NULL;
+}
+
+void remote_slot_clear(struct process *process)
+{
+	uint64_t address = process->slot.address;
+	static const uint8_t zeros[ARCH_TRAMPOLINE_BYTES];
+
+	/* What stays if it fails is never executed. */
+	process->slot.address = 0;
+	if (address && pwrite(process->mem_fd, zeros, sizeof(zeros), (off_t)address) < 0)
+		return;
+}
+
+static struct error *write_trampoline(const struct process *process, const struct thread *thread)
+{
+	uint64_t address = process->slot.address;
+	uint8_t code[ARCH_TRAMPOLINE_BYTES];
+
+	arch_trampoline(code, &thread->registers, 0);
+	/* Through the read-only mapping: FOLL_FORCE, proc_pid_mem(5). The page becomes a private copy. */
+	if (pwrite(process->mem_fd, code, sizeof(code), (off_t)address) != sizeof(code))
+		return error_new(errno, "trampoline of thread %d at %#" PRIx64, thread->tid, address);
+	return NULL;
+}
+
+static struct error *set_registers(const struct thread *thread, const struct arch_registers *registers)
+{
+	int r = arch_registers_set(thread->tid, registers);
+
+	return r < 0 ? error_new(-r, "registers of thread %d", thread->tid) : NULL;
+}
+
+/* A signal came before the call began: it is delivered where the program was, and the thread stopped once more. */
+static struct error *deliver_first(struct process *process, struct thread *thread, int signal)
+{
+	enum stop stop;
+
+	TRY(set_registers(thread, &thread->registers));
+	TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
+	thread->is_stopped = false;
+	TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, signal));
+	TRY(thread_wait_interrupted(thread, &stop));
+	if (stop != STOP_INTERRUPTED)
+		return error_new(ESRCH, "thread %d", thread->tid);
+	return thread_read(process, thread);
+}
+
+/* Runs to the exit of the call. False in *ret_done: a signal was delivered instead, and the call not begun. */
+static struct error *try_call(struct process *process, struct thread *thread, const struct arch_registers *call,
+                              bool *ret_done)
+{
+	TRY(set_registers(thread, call));
+	for (int syscall_stops = 0; syscall_stops < 2;) {
+		enum stop stop;
+		int signal = 0;
+
+		thread->is_stopped = false;
+		TRY(THREAD_PTRACE(thread, PTRACE_SYSCALL, 0, 0));
+		TRY(thread_wait(thread, &stop, &signal));
+		if (stop == STOP_GONE || stop == STOP_EXEC)
+			return error_new(ESRCH, "thread %d", thread->tid);
+		if (stop == STOP_SIGNAL) {
+			*ret_done = false;
+			return deliver_first(process, thread, signal);
+		}
+		syscall_stops += stop == STOP_SYSCALL;
+	}
+	*ret_done = true;
+	return NULL;
+}
+
+struct error *remote_call(struct process *process, struct thread *thread, const struct remote_request *request,
+                          int64_t *ret_result)
+{
+	bool is_done = false;
+
+	for (int i = 0; !is_done; i++) {
+		struct arch_registers call = thread->registers;
+
+		if (i == SIGNALS_MAX)
+			return error_new(EBUSY, "%s in thread %d: signals keep coming", request->name, thread->tid);
+		TRY(write_trampoline(process, thread));
+		arch_registers_syscall(&call, process->slot.address, request->number, request->arguments);
+		TRY(try_call(process, thread, &call, &is_done), "%s in thread %d", request->name, thread->tid);
+	}
+	struct arch_registers after;
+	int r = arch_registers_get(thread->tid, &after);
+	if (r < 0)
+		return error_new(-r, "registers of thread %d", thread->tid);
+	*ret_result = arch_syscall_result(&after);
+	return set_registers(thread, &thread->registers);
+}

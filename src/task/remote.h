@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * Single system calls in a stopped thread, for the way into the stub and out of it.
+ *
+ * They run through a trampoline in the zeros behind the vDSO's code (a private copy of that page): the call, and then
+ * the jump back to where the thread was. So a thread whose tracer dies in the middle goes on as if nothing had been.
+ */
+#pragma once
+
+#include "task/process.h"
+
+/* Finds the room, if process doesn't know it yet. What is there must be zeros, or a trampoline that a killed godwit left. */
+MUST_USE struct error *remote_slot_find(struct process *process);
+
+struct remote_request {
+	const char *name; /* for the error */
+	long number;
+	uint64_t arguments[6];
+};
+
+/* Makes a call in a stopped thread and returns what the kernel returned. The thread's registers may have changed
+ * behind it: a signal that was on its way has been delivered. */
+MUST_USE struct error *remote_call(struct process *process, struct thread *thread, const struct remote_request *request,
+                                   int64_t *ret_result);
+
+/* Puts the zeros back. No thread may be in the trampoline. */
+void remote_slot_clear(struct process *process);

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "task/stops.h"
+
+struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address, uint64_t data)
+{
+	if (ptrace((enum __ptrace_request)request, thread->tid, address, data) < 0)
+		return error_new(errno, "%s(%d)", name, thread->tid);
+	return NULL;
+}
+
+struct error *thread_wait(struct thread *thread, enum stop *ret_stop, int *ret_signal)
+{
+	int status;
+
+	while (waitpid(thread->tid, &status, __WALL) < 0)
+		if (errno != EINTR)
+			return error_new(errno, "waitpid(%d)", thread->tid);
+	if (!WIFSTOPPED(status)) {
+		thread->is_gone = true;
+		*ret_stop = STOP_GONE;
+		return NULL;
+	}
+	thread->is_stopped = true;
+	int event = status >> 16;
+	int signal = WSTOPSIG(status);
+
+	if (event == PTRACE_EVENT_STOP) {
+		thread->stop_signal = signal == SIGTRAP ? 0 : signal;
+		*ret_stop = STOP_INTERRUPTED;
+	} else if (event == PTRACE_EVENT_EXEC) {
+		*ret_stop = STOP_EXEC;
+	} else if (signal == (SIGTRAP | 0x80)) {
+		*ret_stop = STOP_SYSCALL;
+	} else {
+		*ret_stop = STOP_SIGNAL;
+		*ret_signal = signal;
+	}
+	return NULL;
+}
+
+struct error *thread_wait_interrupted(struct thread *thread, enum stop *ret_stop)
+{
+	for (;;) {
+		int signal = 0;
+
+		TRY(thread_wait(thread, ret_stop, &signal));
+		if (*ret_stop != STOP_SIGNAL && *ret_stop != STOP_SYSCALL)
+			return NULL;
+		thread->is_stopped = false;
+		TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, signal));
+	}
+}
+
+/* struct rseq and struct rseq_cs of rseq(2), as far as they are needed. */
+struct critical_section {
+	uint32_t version, flags;
+	uint64_t start_address, size_bytes, abort_address;
+};
+enum { RSEQ_CS_OFFSET = 8 };
+
+/*
+ * A thread inside a restartable sequence goes on at its abort handler, as after any interruption by the kernel: remote
+ * calls, and restoring elsewhere, are interruptions of which the kernel wouldn't know.
+ */
+static struct error *abort_critical_section(const struct process *process, struct thread *thread)
+{
+	uint64_t ip = arch_instruction_pointer(&thread->registers);
+	uint64_t word_address = thread->rseq.address + RSEQ_CS_OFFSET;
+	const uint64_t none = 0;
+	struct critical_section section;
+	uint64_t address;
+
+	if (pread(process->mem_fd, &address, sizeof(address), (off_t)word_address) != sizeof(address))
+		return error_new(errno, "rseq area of thread %d at %#" PRIx64, thread->tid, word_address);
+	if (!address)
+		return NULL;
+	if (pread(process->mem_fd, &section, sizeof(section), (off_t)address) != sizeof(section))
+		return error_new(errno, "restartable sequence of thread %d at %#" PRIx64, thread->tid, address);
+	if (ip - section.start_address >= section.size_bytes)
+		return NULL;
+	arch_set_instruction_pointer(&thread->registers, section.abort_address);
+	if (pwrite(process->mem_fd, &none, sizeof(none), (off_t)word_address) != sizeof(none))
+		return error_new(errno, "rseq area of thread %d at %#" PRIx64, thread->tid, word_address);
+	return NULL;
+}
+
+static struct error *read_rseq(const struct process *process, struct thread *thread)
+{
+	struct __ptrace_rseq_configuration configuration;
+
+	/* Linux 5.13. Where it is missing there is no glibc that uses rseq either. */
+	if (ptrace((enum __ptrace_request)PTRACE_GET_RSEQ_CONFIGURATION, thread->tid, sizeof(configuration),
+	           &configuration) < 0) {
+		thread->rseq = (struct thread_rseq){0};
+		return NULL;
+	}
+	thread->rseq = (struct thread_rseq){
+		.address = configuration.rseq_abi_pointer,
+		.size_bytes = configuration.rseq_abi_size,
+		.signature = configuration.signature,
+	};
+	return thread->rseq.address ? abort_critical_section(process, thread) : NULL;
+}
+
+struct error *thread_read(const struct process *process, struct thread *thread)
+{
+	int r = arch_registers_get(thread->tid, &thread->registers);
+
+	if (r < 0)
+		return error_new(-r, "registers of thread %d", thread->tid);
+	arch_registers_rewind(&thread->registers);
+	TRY(THREAD_PTRACE(thread, PTRACE_GETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask));
+	TRY(read_rseq(process, thread));
+	return NULL;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* ptrace stops of one thread: making them, telling them apart, and what is read in them. ptrace(2). */
+#pragma once
+
+#include "task/process.h"
+
+enum stop {
+	STOP_INTERRUPTED, /* by PTRACE_INTERRUPT, or a group stop: thread.stop_signal tells */
+	STOP_SYSCALL,     /* PTRACE_SYSCALL: entry or exit of a call */
+	STOP_SIGNAL,      /* a signal is about to be delivered: pass it on with PTRACE_CONT */
+	STOP_EXEC,        /* execve(2) has taken place: the other threads are gone */
+	STOP_GONE,        /* the thread has ended */
+};
+
+/* Waits for the thread's next stop. ret_signal is set for STOP_SIGNAL. */
+MUST_USE struct error *thread_wait(struct thread *thread, enum stop *ret_stop, int *ret_signal);
+
+/* Waits for the stop that PTRACE_INTERRUPT makes. Signals on the way are delivered first. STOP_GONE and STOP_EXEC are
+ * the other answers. */
+MUST_USE struct error *thread_wait_interrupted(struct thread *thread, enum stop *ret_stop);
+
+/* Reads registers, signal mask and rseq area of a stopped thread and puts the registers right: see struct thread. */
+MUST_USE struct error *thread_read(const struct process *process, struct thread *thread);
+
+/* ptrace(2) with the error that belongs to it. */
+MUST_USE struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address,
+                                     uint64_t data);
+#define THREAD_PTRACE(thread, request, address, data) \
+	thread_ptrace((thread), (request), #request, (uint64_t)(address), (uint64_t)(data))

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "stub/stub.h"
+#include "task/remote.h"
+#include "task/stops.h"
+#include "task/stub_pages.h"
+#include "util/alloc.h"
+
+enum {
+	PAGE_BYTES = 4096,
+	CODE_BYTES = 4096, /* of the stub itself; tests/lint/stub.sh looks at its size */
+	GAP_BYTES = 4096,  /* between the code and the session in the task: nothing is writable and executable */
+};
+
+/* The stub as linked into this program: src/stub/stub.c has a section of its own. */
+extern const uint8_t stub_code_start[] __asm__("__start_stub_code");
+extern const uint8_t stub_code_end[] __asm__("__stop_stub_code");
+
+/*
+ * Our side of the data pages begins with a private page for the robust list's entry, which is thus at the same
+ * distance from "owner" for every process: set_robust_list(2) knows only one futex_offset.
+ */
+struct robust_page {
+	struct robust_list entry;
+	uint8_t unused[PAGE_BYTES - sizeof(struct robust_list)];
+};
+_Static_assert(sizeof(struct robust_page) == PAGE_BYTES, "a page");
+
+struct stub_pages {
+	uint64_t code_address, session_address; /* in the task */
+	size_t code_bytes, data_bytes;
+	uint8_t *code;                /* here; owned */
+	struct robust_page *reserved; /* here; owned: the private page, then the data pages */
+	struct stub_session *session; /* in reserved */
+	struct stub_place *places;    /* in reserved; one for each thread */
+	struct robust_list_head head;
+	struct robust_list_head *saved_head; /* what this thread had before */
+	size_t saved_head_bytes;
+};
+
+/* ---- The pages ---- */
+
+static uint64_t place_address(const struct stub_pages *stub, size_t thread)
+{
+	return stub->session_address + sizeof(struct stub_session) + thread * sizeof(struct stub_place);
+}
+
+static uint64_t trampoline_address(const struct stub_pages *stub, size_t thread)
+{
+	return stub->code_address + CODE_BYTES + thread * ARCH_TRAMPOLINE_BYTES;
+}
+
+static struct error *remote_map(struct process *process, uint64_t at, size_t size_bytes, int protection,
+                                uint64_t *ret_address)
+{
+	const uint64_t flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | (at ? MAP_FIXED_NOREPLACE : 0);
+	const struct remote_request request = {
+		.name = "mmap",
+		.number = SYS_mmap,
+		.arguments = {at, size_bytes, (uint64_t)protection, flags, UINT64_MAX, 0},
+	};
+	int64_t result;
+
+	TRY(remote_call(process, &process->threads[0], &request, &result));
+	if (result < 0 && result >= -4095)
+		return error_new((int)-result, "mmap(%#" PRIx64 ", %zu) in process %d", at, size_bytes, process->pid);
+	*ret_address = (uint64_t)result;
+	return NULL;
+}
+
+static struct error *remote_unmap(struct process *process, struct thread *thread, uint64_t address, size_t size_bytes)
+{
+	const struct remote_request request = {
+		.name = "munmap",
+		.number = SYS_munmap,
+		.arguments = {address, size_bytes},
+	};
+	int64_t result;
+
+	TRY(remote_call(process, thread, &request, &result));
+	if (result < 0)
+		return error_new((int)-result, "munmap(%#" PRIx64 ", %zu) in process %d", address, size_bytes,
+		                 process->pid);
+	return NULL;
+}
+
+/* The same pages here, writable whatever they are there. */
+static struct error *map_here(const struct process *process, uint64_t address, size_t size_bytes, void *at,
+                              void **ret_pages)
+{
+	auto_free char *path =
+		xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, process->pid, address, address + size_bytes);
+	auto_fd int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_hint(error_new(errno, "open(%s)", path),
+		                  "CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN is needed for this");
+	void *pages =
+		mmap(at, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE | (at ? MAP_FIXED : 0), fd, 0);
+	if (pages == MAP_FAILED)
+		return error_new(errno, "mmap(%s)", path);
+	*ret_pages = pages;
+	return NULL;
+}
+
+static struct error *map_pages_here(const struct process *process, struct stub_pages *stub)
+{
+	void *code;
+	void *data;
+
+	TRY(map_here(process, stub->code_address, stub->code_bytes, NULL, &code));
+	stub->code = code;
+	void *reserved = mmap(NULL, sizeof(struct robust_page) + stub->data_bytes, PROT_READ | PROT_WRITE,
+	                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (reserved == MAP_FAILED)
+		return error_new(errno, "mmap(%zu)", stub->data_bytes);
+	stub->reserved = reserved;
+	TRY(map_here(process, stub->session_address, stub->data_bytes, stub->reserved + 1, &data));
+	stub->session = data;
+	stub->places = (struct stub_place *)(stub->session + 1);
+	return NULL;
+}
+
+/* ---- Our death ---- */
+
+/* The kernel will mark session->owner when this thread ends in whatever way: get_robust_list(2). */
+static struct error *own(struct stub_pages *stub)
+{
+	if (syscall(SYS_get_robust_list, 0, &stub->saved_head, &stub->saved_head_bytes) < 0)
+		return error_new(errno, "get_robust_list");
+	stub->session->owner = (uint32_t)gettid() | FUTEX_WAITERS;
+	stub->head.list.next = &stub->reserved->entry;
+	stub->reserved->entry.next = &stub->head.list;
+	stub->head.futex_offset = (long)sizeof(struct robust_page);
+	if (syscall(SYS_set_robust_list, &stub->head, sizeof(stub->head)) < 0)
+		return error_new(errno, "set_robust_list");
+	return NULL;
+}
+
+static void disown(struct stub_pages *stub)
+{
+	if (stub->saved_head)
+		syscall(SYS_set_robust_list, stub->saved_head, stub->saved_head_bytes);
+	stub->saved_head = NULL;
+}
+
+static void wake(uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* ---- Entering ---- */
+
+static void prepare_place(struct stub_pages *stub, const struct thread *thread, size_t index)
+{
+	struct stub_place *place = &stub->places[index];
+	uint64_t left_address = place_address(stub, index) + offsetof(struct stub_place, left);
+
+	place->session_address = stub->session_address;
+	place->signal_mask = thread->signal_mask;
+	arch_saved_set(&place->saved, &thread->registers, trampoline_address(stub, index));
+	arch_trampoline(&stub->code[CODE_BYTES + index * ARCH_TRAMPOLINE_BYTES], &thread->registers, left_address);
+}
+
+/* Registers first, then the mask: a thread that loses us in between blocks the signals by itself, one that loses us
+ * before goes on where it was. */
+static struct error *send_in(const struct stub_pages *stub, struct thread *thread, size_t index)
+{
+	const uint64_t all = UINT64_MAX;
+	struct arch_registers registers = thread->registers;
+	uint64_t place = place_address(stub, index);
+	uint64_t entry = stub->code_address + (uint64_t)((const uint8_t *)(uintptr_t)stub_main - stub_code_start);
+
+	arch_registers_call(&registers, entry, place, place + offsetof(struct stub_place, control));
+	int r = arch_registers_set(thread->tid, &registers);
+	if (r < 0)
+		return error_new(-r, "registers of thread %d", thread->tid);
+	TRY(THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(all), &all));
+	thread->is_stopped = false;
+	thread->batch_number = 0;
+	return THREAD_PTRACE(thread, PTRACE_CONT, 0, 0);
+}
+
+static struct error *make_pages(struct process *process, uint64_t near_address, struct stub_pages *stub)
+{
+	size_t trampolines = process->thread_count * ARCH_TRAMPOLINE_BYTES;
+
+	stub->code_bytes = CODE_BYTES + (trampolines + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+	stub->data_bytes = sizeof(struct stub_session) + process->thread_count * sizeof(struct stub_place);
+	uint64_t data_near = near_address ? near_address + stub->code_bytes + GAP_BYTES : 0;
+
+	TRY(remote_map(process, near_address, stub->code_bytes, PROT_READ | PROT_EXEC, &stub->code_address));
+	TRY(remote_map(process, data_near, stub->data_bytes, PROT_READ | PROT_WRITE, &stub->session_address));
+	return map_pages_here(process, stub);
+}
+
+struct error *process_enter(struct process *process, uint64_t near_address)
+{
+	struct stub_pages *stub = xalloc(sizeof(*stub));
+	size_t stub_bytes = (size_t)(stub_code_end - stub_code_start);
+
+	process->stub = stub;
+	assert(stub_bytes <= CODE_BYTES);
+	TRY(remote_slot_find(process));
+	TRY(make_pages(process, near_address, stub), "enter process %d", process->pid);
+	memcpy(stub->code, stub_code_start, stub_bytes);
+	TRY(own(stub));
+	for (size_t i = 0; i < process->thread_count; i++)
+		prepare_place(stub, &process->threads[i], i);
+	for (size_t i = 0; i < process->thread_count; i++)
+		TRY(send_in(stub, &process->threads[i], i), "enter process %d", process->pid);
+	return NULL;
+}
+
+struct procfs_range process_stub_range(const struct process *process)
+{
+	const struct stub_pages *stub = process->stub;
+
+	return (struct procfs_range){.start = stub->code_address, .end = stub->session_address + stub->data_bytes};
+}
+
+/* ---- Leaving ---- */
+
+void process_set_stay(struct process *process, bool stay)
+{
+	__atomic_store_n(&process->stub->session->stay, stay, __ATOMIC_RELEASE);
+}
+
+void stub_pages_leave(struct stub_pages *stub)
+{
+	disown(stub);
+	__atomic_store_n(&stub->session->leave, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&stub->session->owner, 0, __ATOMIC_RELEASE);
+	wake(&stub->session->owner);
+}
+
+static bool is_within(uint64_t address, uint64_t start, size_t size_bytes)
+{
+	return address - start < size_bytes;
+}
+
+bool stub_pages_has_left(const struct stub_pages *stub, const struct thread *thread)
+{
+	uint64_t ip = arch_instruction_pointer(&thread->registers);
+	uint64_t sp = arch_stack_pointer(&thread->registers);
+	size_t index = thread->index;
+
+	if (is_within(ip, stub->code_address, stub->code_bytes) ||
+	    is_within(sp, stub->session_address, stub->data_bytes))
+		return false;
+	return __atomic_load_n(&stub->places[index].left, __ATOMIC_ACQUIRE);
+}
+
+struct error *stub_pages_unmap(struct process *process, struct thread *thread)
+{
+	struct stub_pages *stub = process->stub;
+
+	TRY(remote_slot_find(process));
+	TRY(remote_unmap(process, thread, stub->session_address, stub->data_bytes));
+	TRY(remote_unmap(process, thread, stub->code_address, stub->code_bytes));
+	remote_slot_clear(process);
+	process->stub = NULL;
+	stub_pages_free(stub);
+	return NULL;
+}
+
+void stub_pages_free(struct stub_pages *stub)
+{
+	if (!stub)
+		return;
+	if (stub->session)
+		stub_pages_leave(stub);
+	if (stub->code)
+		munmap(stub->code, stub->code_bytes);
+	if (stub->reserved)
+		munmap(stub->reserved, sizeof(struct robust_page) + stub->data_bytes);
+	free(stub);
+}
+
+/* ---- Batches ---- */
+
+struct batch *process_batch(const struct process *process, size_t thread)
+{
+	assert(process->stub && thread < process->thread_count);
+	return batch_new(place_address(process->stub, thread) + offsetof(struct stub_place, control), thread);
+}
+
+static void start(struct process *process, const struct batch *batch)
+{
+	size_t index = batch_thread(batch);
+	struct stub_place *place = &process->stub->places[index];
+
+	batch_copy_out(batch, &place->control);
+	__atomic_store_n(&place->go, ++process->threads[index].batch_number, __ATOMIC_RELEASE);
+	wake(&place->go);
+}
+
+/* A parked thread can only be killed, or be stopped by SIGSTOP, which we let pass: the stop waits until we let go. */
+static struct error *look_after(struct thread *thread)
+{
+	int status;
+	pid_t tid = waitpid(thread->tid, &status, __WALL | WNOHANG);
+
+	if (tid < 0)
+		return error_new(errno, "waitpid(%d)", thread->tid);
+	if (tid == 0)
+		return NULL;
+	if (!WIFSTOPPED(status)) {
+		thread->is_gone = true;
+		return error_new(ESRCH, "thread %d was killed", thread->tid);
+	}
+	if (WSTOPSIG(status) == SIGSEGV || WSTOPSIG(status) == SIGBUS)
+		return error_new(EFAULT, "thread %d: the stub crashed", thread->tid);
+	if (status >> 16 == PTRACE_EVENT_STOP && WSTOPSIG(status) != SIGTRAP)
+		thread->stop_signal = WSTOPSIG(status);
+	return THREAD_PTRACE(thread, PTRACE_CONT, 0, 0);
+}
+
+enum { SPINS = 2000, WAIT_NS = 20 * 1000 * 1000 };
+
+/* Most batches take a few µs: look for a while before sleeping. */
+static struct error *wait_until_done(struct process *process, size_t index)
+{
+	struct thread *thread = &process->threads[index];
+	uint32_t *done = &process->stub->places[index].done;
+
+	for (int spin = 0;; spin++) {
+		uint32_t seen = __atomic_load_n(done, __ATOMIC_ACQUIRE);
+		const struct timespec timeout = {.tv_nsec = WAIT_NS};
+
+		if (seen == thread->batch_number)
+			return NULL;
+		if (spin < SPINS) {
+			__builtin_ia32_pause();
+			continue;
+		}
+		syscall(SYS_futex, done, FUTEX_WAIT, seen, &timeout, NULL, 0);
+		TRY(look_after(thread));
+	}
+}
+
+static struct error *finish(struct process *process, struct batch *batch)
+{
+	TRY(wait_until_done(process, batch_thread(batch)));
+	batch_take_results(batch, &process->stub->places[batch_thread(batch)].control);
+	return batch_check(batch);
+}
+
+struct error *process_run(struct process *process, struct batch *batch)
+{
+	TRY(batch_check_size(batch));
+	start(process, batch);
+	return finish(process, batch);
+}
+
+struct error *process_run_all(struct process *process, struct batch *const *batches)
+{
+	struct error *first = NULL;
+
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (batches[i])
+			TRY(batch_check_size(batches[i]));
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (batches[i])
+			start(process, batches[i]);
+	for (size_t i = 0; i < process->thread_count; i++) {
+		auto_error struct error *error = batches[i] ? finish(process, batches[i]) : NULL;
+
+		if (!first && error)
+			first = error_wrap(take(error), "thread %d", process->threads[i].tid);
+	}
+	return first;
+}
+
+/* ---- Descriptors ---- */
+
+/* uapi/linux/futex.h: struct futex_waitv */
+struct wait_entry {
+	uint64_t value, address;
+	uint32_t flags, unused;
+};
+
+/* Until the batch, which waits behind the call that made fd, has come so far. */
+static struct error *wait_for_result(struct process *process, const struct batch *batch, struct arg fd)
+{
+	size_t index = batch_thread(batch);
+	const struct stub_place *place = &process->stub->places[index];
+
+	while (__atomic_load_n(&place->control.done, __ATOMIC_ACQUIRE) <= fd.value) {
+		if (__atomic_load_n(&place->done, __ATOMIC_ACQUIRE) == process->threads[index].batch_number)
+			return NULL; /* it failed before */
+		TRY(look_after(&process->threads[index]));
+	}
+	return NULL;
+}
+
+struct error *process_make_fd(struct process *process, struct batch *batch, struct arg fd, int *ret_fd)
+{
+	size_t index = batch_thread(batch);
+	struct stub_pages *stub = process->stub;
+	struct stub_place *place = &stub->places[index];
+	/* The word that lets it go on is one of the batch's own, so that it needs no room in the stub's pages. */
+	const uint32_t zero = 0;
+	struct arg word = batch_bytes(batch, &zero, sizeof(zero));
+	const struct wait_entry waits[2] = {
+		{.value = stub->session->owner, .address = stub->session_address, .flags = 2},
+		{.value = 0, .address = word.value, .flags = 2},
+	};
+	struct arg wait = batch_call(batch, futex_waitv, batch_bytes(batch, waits, sizeof(waits)), val(2), val(0),
+	                             val(0), val(0));
+
+	batch_may_fail(batch, wait);
+	batch_call(batch, close, fd);
+	TRY(batch_check_size(batch));
+	start(process, batch);
+	TRY(wait_for_result(process, batch, fd));
+
+	int fd_there = (int)place->control.calls[fd.value].result;
+	int fd_here = (int)syscall(SYS_pidfd_getfd, process->pidfd, fd_there, 0);
+	struct error *error = fd_here < 0 ? error_new(errno, "pidfd_getfd(%d, %d)", process->pid, fd_there) : NULL;
+	auto_fd int owned = fd_here;
+	uint32_t *go_on = (uint32_t *)(void *)((uint8_t *)&place->control + (word.value - place_address(stub, index)) -
+	                                       offsetof(struct stub_place, control));
+	__atomic_store_n(go_on, 1, __ATOMIC_RELEASE);
+	wake(go_on);
+	auto_error struct error *batch_error = finish(process, batch);
+	if (batch_error) {
+		error_free(error);
+		return take(batch_error);
+	}
+	TRY(error);
+	*ret_fd = take(owned);
+	return NULL;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * The stub's pages in a process, as the coordinator sees them: made by two remote calls, mapped here too through
+ * /proc/PID/map_files, so that no descriptor is ever made in the program. See stub/stub.h for what is in them.
+ */
+#pragma once
+
+#include "task/process.h"
+
+struct stub_pages;
+
+/* Tells the threads to leave by themselves. */
+void stub_pages_leave(struct stub_pages *stub);
+
+/* A stopped thread, its registers just read: is it out of the stub for good? */
+bool stub_pages_has_left(const struct stub_pages *stub, const struct thread *thread);
+
+/* Unmaps the pages in the task by remote calls of a stopped thread. No other thread may be in them. Frees stub. */
+MUST_USE struct error *stub_pages_unmap(struct process *process, struct thread *thread);
+
+/* Only our side. Threads that are in the stub leave it: for them we have died. */
+void stub_pages_free(struct stub_pages *stub);
