@@ -17,7 +17,7 @@ STUB_CODE static bool is_failure(int64_t result)
 	return result < 0 && result >= -4095;
 }
 
-STUB_CODE void stub_run(struct stub_control *control)
+STUB_CODE static void run(struct stub_control *control)
 {
 	for (uint32_t i = 0; i < control->count; i++) {
 		struct stub_call *call = &control->calls[i];
@@ -35,6 +35,11 @@ STUB_CODE void stub_run(struct stub_control *control)
 			return;
 		control->done = i + 1;
 	}
+}
+
+STUB_CODE void stub_run(struct stub_control *control)
+{
+	run(control);
 }
 
 /* Linux 5.16; Debian 12's headers have it, but older ones need not. */
@@ -92,7 +97,7 @@ STUB_CODE void stub_main(struct stub_place *place)
 		uint32_t go = __atomic_load_n(&place->go, __ATOMIC_ACQUIRE);
 
 		if (go != done) {
-			stub_run(&place->control);
+			run(&place->control);
 			done = go;
 			__atomic_store_n(&place->done, done, __ATOMIC_RELEASE);
 			wake_all(&place->done);

@@ -24,6 +24,24 @@ static bool is_free_room(const uint8_t *room)
 	return memcmp(room, zeros, sizeof(zeros)) == 0 || memcmp(room, trampoline_start, sizeof(trampoline_start)) == 0;
 }
 
+/* A godwit was killed while it made a call: the thread may be on its way through the trampoline just now. */
+static struct error *wait_until_outside(struct process *process, struct thread *thread, uint64_t slot_address)
+{
+	while (arch_instruction_pointer(&thread->registers) - slot_address < ARCH_TRAMPOLINE_BYTES) {
+		enum stop stop;
+
+		thread->is_stopped = false;
+		TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, 0));
+		usleep(50);
+		TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
+		TRY(thread_wait_interrupted(thread, &stop));
+		if (stop != STOP_INTERRUPTED)
+			return error_new(ESRCH, "thread %d", thread->tid);
+		TRY(thread_read(process, thread));
+	}
+	return NULL;
+}
+
 struct error *remote_slot_find(struct process *process)
 {
 	uint8_t room[ARCH_TRAMPOLINE_BYTES];
@@ -39,6 +57,8 @@ struct error *remote_slot_find(struct process *process)
 		return error_new(errno, "vDSO of process %d at %#" PRIx64, process->pid, address);
 	if (!is_free_room(room))
 		return error_new(0, "vDSO of process %d: no room behind its code", process->pid);
+	for (size_t i = 0; i < process->thread_count; i++)
+		TRY(wait_until_outside(process, &process->threads[i], address));
 	process->slot.address = address;
 	return NULL;
 }
