@@ -10,16 +10,19 @@
  *
  * An image is named by its kind and an id (0 where its file name has none) and holds messages, each with raw bytes
  * behind it where the kind has such (the content of a pipe, of a socket's queues, of a deleted file).
+ *
+ * A store isn't guarded by a lock: one thread at a time.
  */
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "util/error.h"
 
-/* The kinds in use; the table in store.c says name, magic, message and how many raw bytes follow a message. */
+/* The kinds in use; the table in kinds.c says name, magic, message and how many raw bytes follow a message. */
 enum image_kind {
 	IMAGE_INVENTORY,
 	IMAGE_PSTREE,
@@ -41,6 +44,8 @@ enum image_kind {
 	IMAGE_TTY_DATA,
 	IMAGE_SECCOMP,
 	IMAGE_TIMENS,
+	IMAGE_STATS_DUMP, /* in a store of its own: it may go to another directory than the program's images */
+	IMAGE_STATS_RESTORE,
 	IMAGE_KIND_COUNT,
 };
 
@@ -51,10 +56,11 @@ void image_store_free(struct image_store *store);
 DEFINE_OWNED(struct image_store *, image_store_free)
 #define auto_image_store AUTO(image_store_free)
 
-/* Appends a message to an image, which comes into being with its first one. Borrows message for the call. */
+/* Appends a message to an image, which comes into being with its first one. Borrows message for the call. All messages
+ * of a kind have one type; only behind the first of IMAGE_GHOST_FILE, if it says so, ghost_chunk_entries follow. */
 void image_put(struct image_store *store, enum image_kind kind, uint64_t id, const ProtobufCMessage *message);
 
-/* Appends raw bytes behind the image's last message. The message says how many there are: call it once for each. */
+/* Appends raw bytes behind the image's last message, in any pieces. The message says how many there are in the end. */
 void image_put_bytes(struct image_store *store, enum image_kind kind, uint64_t id, const void *bytes,
                      size_t size_bytes);
 
@@ -72,17 +78,19 @@ MUST_USE struct error *image_get(const struct image_store *store, enum image_kin
 void image_get_bytes(const struct image_store *store, enum image_kind kind, uint64_t id, size_t index,
                      const uint8_t **ret_bytes, size_t *ret_size_bytes);
 
-/* Writes each image as a file into a directory, and fsyncs them and it. An image that exists is an error. */
+/* Writes each image as a file into a directory, and fsyncs them and it. An image that exists is an error, but for
+ * statistics. On failure none of them stays. The inventory comes last: a directory without it isn't complete. */
 MUST_USE struct error *image_store_write(const struct image_store *store, int dir_fd);
 
-/* Reads all images of the kinds above from a directory. Checks magics, lengths and that messages are well-formed. */
+/* Reads all images of the kinds above from a directory, but no statistics. Checks magics, lengths and that messages are
+ * well-formed. Other files are left alone. */
 MUST_USE struct error *image_store_read(int dir_fd, struct image_store **ret_store);
 
 /* One image of a store as the bytes of its file, for a stream: see image_store_add(). */
 struct image_file {
 	enum image_kind kind;
 	uint64_t id;
-	const uint8_t *bytes; /* borrowed from the store: everything behind the magics */
+	const uint8_t *bytes; /* borrowed from the store, until the next put: everything behind the magics */
 	size_t size_bytes;
 };
 

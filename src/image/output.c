@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/uio.h>
+
+#include "image/output.h"
+#include "util/alloc.h"
+
+enum { BUFFER_BYTES = 256 << 10 };
+
+struct output {
+	int dir_fd; /* borrowed */
+	char *name;
+	int fd;
+	bool is_finished;
+	size_t used_bytes; /* of buffer */
+	char *buffer;
+};
+
+struct error *output_open(int dir_fd, const char *name, struct output **ret_output)
+{
+	auto_fd int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return error_new(errno, "make %s", name);
+	struct output *output = xalloc(sizeof(*output));
+	output->dir_fd = dir_fd;
+	output->name = xformat("%s", name);
+	output->fd = take(fd);
+	output->buffer = xalloc(BUFFER_BYTES);
+	*ret_output = output;
+	return NULL;
+}
+
+/* Writes two pieces, whatever the number of calls that takes. */
+static struct error *write_both(const struct output *output, struct iovec pieces[2])
+{
+	while (pieces[0].iov_len + pieces[1].iov_len > 0) {
+		ssize_t written = writev(output->fd, pieces, 2);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written < 0)
+			return error_new(errno, "write %s", output->name);
+		for (int i = 0; i < 2; i++) {
+			size_t done = (size_t)written < pieces[i].iov_len ? (size_t)written : pieces[i].iov_len;
+
+			pieces[i].iov_base = (char *)pieces[i].iov_base + done;
+			pieces[i].iov_len -= done;
+			written -= (ssize_t)done;
+		}
+	}
+	return NULL;
+}
+
+struct error *output_put(struct output *output, const void *bytes, size_t size_bytes)
+{
+	if (size_bytes == 0)
+		return NULL;
+	if (size_bytes <= BUFFER_BYTES - output->used_bytes) {
+		memcpy(&output->buffer[output->used_bytes], bytes, size_bytes);
+		output->used_bytes += size_bytes;
+		return NULL;
+	}
+	struct iovec pieces[2] = {
+		{.iov_base = output->buffer, .iov_len = output->used_bytes},
+		{.iov_len = size_bytes},
+	};
+	memcpy(&pieces[1].iov_base, &bytes, sizeof(bytes)); /* writev(2) doesn't change them */
+	output->used_bytes = 0;
+	return write_both(output, pieces);
+}
+
+struct error *output_finish(struct output *output)
+{
+	struct iovec pieces[2] = {{.iov_base = output->buffer, .iov_len = output->used_bytes}, {0}};
+
+	output->used_bytes = 0;
+	TRY(write_both(output, pieces));
+	if (fsync(output->fd) < 0)
+		return error_new(errno, "fsync %s", output->name);
+	output->is_finished = true;
+	return NULL;
+}
+
+void output_free(struct output *output)
+{
+	if (!output)
+		return;
+	close(output->fd);
+	if (!output->is_finished)
+		unlinkat(output->dir_fd, output->name, 0);
+	free(output->name);
+	free(output->buffer);
+	free(output);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * A new file in a directory of images. It is there for good once it is finished, and gone if it is freed before.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "util/error.h"
+
+struct output;
+
+/* A file of that name must not be there yet. dir_fd is borrowed until free. */
+MUST_USE struct error *output_open(int dir_fd, const char *name, struct output **ret_output);
+
+/* Appends. Small pieces are gathered, large ones are written as they are. */
+MUST_USE struct error *output_put(struct output *output, const void *bytes, size_t size_bytes);
+
+/* Writes what is still gathered, and fsyncs. */
+MUST_USE struct error *output_finish(struct output *output);
+
+void output_free(struct output *output);
+DEFINE_OWNED(struct output *, output_free)
+#define auto_output AUTO(output_free)
