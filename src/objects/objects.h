@@ -11,6 +11,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -25,9 +26,13 @@ struct carry_options {
 	uint64_t ghost_limit_bytes; /* the largest deleted file whose content goes into the image */
 };
 
+struct open_files;
+struct process;
+
 /*
  * An open file description, seen from outside. fdinfo, status_flags and owner are as of the freeze (in check(): as of
- * now); the rest doesn't change as long as the description lives. All borrowed.
+ * now). link and stat may be older: a file may have been renamed or have grown since, but which file it is (device,
+ * inode, type) doesn't change as long as the description lives. All borrowed.
  */
 struct open_file {
 	uint32_t id;           /* names it in the image */
@@ -40,7 +45,49 @@ struct open_file {
 	uint32_t status_flags; /* F_GETFL: no O_CLOEXEC, which belongs to the descriptor */
 	FownEntry *owner;
 	const struct carry_options *options;
+	struct open_files *all; /* what it is one of */
 };
+
+/* A number in a task's table of descriptors. */
+struct open_number {
+	int fd;
+	const struct open_file *file; /* borrowed: what it stands for */
+};
+
+/*
+ * All that a process has open, and what the kinds note about it. One is made for a check of all files, and one for a
+ * save of all files: notes of a check must not be there in the save.
+ */
+struct open_files {
+	pid_t pid;
+	const struct open_file *list; /* borrowed; each description once, their all pointing here */
+	size_t count;
+	const struct open_number *numbers; /* borrowed; all descriptors, ascending by fd */
+	size_t number_count;
+	uint32_t next_id;             /* higher than any id given so far: open_files_new_id() */
+	struct number_map *notes;     /* owned; NULL at first: of open_files_first() */
+	struct number_map *outsiders; /* owned; NULL at first: of open_files_outsider() */
+};
+
+/* Frees what the kinds noted, not what files borrows. */
+void open_files_free(struct open_files *files);
+#define auto_open_files __attribute__((cleanup(open_files_free)))
+
+/* An id for an entry of files.img that is no description of its own, as the path of a named pipe. */
+uint32_t open_files_new_id(struct open_files *files);
+
+/*
+ * True once for each key of a type, with a number that is the key's own: for what several descriptions share and is
+ * saved with the first. A key is a device and an inode, or what else the type likes.
+ */
+bool open_files_first(struct open_files *files, FdTypes type, uint64_t key, uint64_t key_more, uint32_t *ret_number);
+
+/* The description behind a number of the table, or NULL. */
+const struct open_file *open_files_at(const struct open_files *files, int fd);
+
+/* Another process that has this pipe open (one of them), 0: none. Reads /proc of all processes, once for each files:
+ * not to be called while the program is frozen. */
+pid_t open_files_outsider(struct open_files *files, const struct stat *pipe);
 
 /* A copy of the description's descriptor in this process: pidfd_getfd(2). The caller closes it, soon: a copy that is
  * held delays EOF and the release of locks. */
@@ -49,10 +96,27 @@ MUST_USE struct error *open_file_copy(const struct open_file *file, int *ret_fd)
 /* What a restore of files works with. */
 struct restore_files;
 
+/* Both are borrowed until free. Free closes what is left of the spare descriptors, so it must come before the program
+ * runs: a spare end of a pipe delays its EOF. Never NULL. */
+struct restore_files *restore_files_new(const struct image_store *store, const struct carry_options *options);
+void restore_files_free(struct restore_files *restore);
+DEFINE_OWNED(struct restore_files *, restore_files_free)
+#define auto_restore_files AUTO(restore_files_free)
+
 /* The other end of a pipe or pair, made together with the first and kept until its own entry is restored; -1: none.
- * key is the type's own. Giving hands over, taking too. */
+ * key is the type's own. Giving hands over, taking too; borrowing leaves it there. A second one with the same key
+ * takes the place of the first, which is closed. */
 int restore_spare_take(struct restore_files *restore, FdTypes type, uint64_t key);
+int restore_spare_borrow(const struct restore_files *restore, FdTypes type, uint64_t key);
 void restore_spare_give(struct restore_files *restore, FdTypes type, uint64_t key, int fd);
+
+/*
+ * Finds the message with a key in an image that has id 0, by an index that is made at the first call for that kind.
+ * key_of tells the key of a message. *ret_index is for image_get(); false where no message has that key.
+ */
+MUST_USE struct error *restore_find(struct restore_files *restore, enum image_kind kind,
+                                    uint64_t (*key_of)(const ProtobufCMessage *message), uint64_t key,
+                                    bool *ret_is_found, size_t *ret_index);
 
 const struct image_store *restore_store(const struct restore_files *restore);
 const struct carry_options *restore_options(const struct restore_files *restore);
@@ -65,7 +129,7 @@ const struct carry_options *restore_options(const struct restore_files *restore)
 struct made_file {
 	int local_fd;           /* -1: made by the batch */
 	struct arg fd;          /* in the task that runs the batch */
-	uint32_t status_flags;  /* for the caller to set with F_SETFL */
+	uint32_t status_flags;  /* for the caller to set with F_SETFL; nothing is to be set if O_PATH is in them */
 	const FownEntry *owner; /* for the caller to set; borrowed from the entry; NULL: none */
 };
 
@@ -105,9 +169,10 @@ struct file_ops {
 
 	/*
 	 * What can be done only when all files of the task are in their places: watches of an epoll, descriptors in
-	 * flight, locks. Appends to a batch in the task. May be NULL.
+	 * flight. Runs batches of its own in the task, which is parked: an epoll may have more watches than one batch
+	 * has room for. The numbers of descriptors may not change. May be NULL.
 	 */
-	struct error *(*finish)(const struct placed_file *file, struct restore_files *restore, struct batch *batch);
+	struct error *(*finish)(const struct placed_file *file, struct restore_files *restore, struct process *task);
 
 	/* After the network is unlocked: makes a connection work again (repair off, unsent bytes sent). fd is a copy
 	 * in this process, borrowed. May be NULL. */

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* What the kinds of files share while a program is checked or saved: the first half of objects.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/sysmacros.h>
+
+#include "objects/objects.h"
+#include "util/alloc.h"
+#include "util/number_map.h"
+#include "util/procfs.h"
+
+struct error *open_file_copy(const struct open_file *file, int *ret_fd)
+{
+	int fd = (int)syscall(SYS_pidfd_getfd, file->pidfd, file->fd, 0);
+
+	if (fd < 0)
+		return error_new(errno, "pidfd_getfd(task %d, fd %d)", file->pid, file->fd);
+	*ret_fd = fd;
+	return NULL;
+}
+
+void open_files_free(struct open_files *files)
+{
+	number_map_free(take(files->notes));
+	number_map_free(take(files->outsiders));
+}
+
+uint32_t open_files_new_id(struct open_files *files)
+{
+	return files->next_id++;
+}
+
+/* Room for the type beside the second half of a key: inode numbers use all 64 bits, device numbers don't. */
+static uint64_t with_type(FdTypes type, uint64_t key_more)
+{
+	return (uint64_t)type << 48 ^ key_more;
+}
+
+bool open_files_first(struct open_files *files, FdTypes type, uint64_t key, uint64_t key_more, uint32_t *ret_number)
+{
+	uint64_t number;
+
+	if (!files->notes)
+		files->notes = number_map_new();
+	if (number_map_find(files->notes, key, with_type(type, key_more), &number)) {
+		*ret_number = (uint32_t)number;
+		return false;
+	}
+	*ret_number = open_files_new_id(files);
+	number_map_add(files->notes, key, with_type(type, key_more), *ret_number);
+	return true;
+}
+
+static int compare_number(const void *key, const void *member)
+{
+	const struct open_number *number = member;
+
+	return *(const int *)key - number->fd;
+}
+
+const struct open_file *open_files_at(const struct open_files *files, int fd)
+{
+	const struct open_number *number =
+		bsearch(&fd, files->numbers, files->number_count, sizeof(*number), compare_number);
+
+	return number ? number->file : NULL;
+}
+
+/* Notes the pipes that a process has open. One that ends meanwhile has none. */
+static void note_pipes_of(struct open_files *files, pid_t pid)
+{
+	auto_free int *fds = NULL;
+	size_t count = 0;
+
+	if (procfs_numbers(pid, "fd", &fds, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		auto_free char *path = xformat("/proc/%d/fd/%d", pid, fds[i]);
+		struct statx pipe;
+
+		/* AT_STATX_DONT_SYNC: no question to a file server that may not answer. */
+		if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &pipe) == 0 &&
+		    S_ISFIFO(pipe.stx_mode))
+			number_map_add(files->outsiders, pipe.stx_ino, makedev(pipe.stx_dev_major, pipe.stx_dev_minor),
+			               (uint64_t)pid);
+	}
+}
+
+static void note_pipes_of_others(struct open_files *files)
+{
+	auto_free int *pids = NULL;
+	size_t count = 0;
+
+	if (procfs_numbers(getpid(), "..", &pids, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (pids[i] != files->pid && pids[i] != getpid())
+			note_pipes_of(files, pids[i]);
+}
+
+pid_t open_files_outsider(struct open_files *files, const struct stat *pipe)
+{
+	uint64_t pid = 0;
+
+	if (!files->outsiders) {
+		files->outsiders = number_map_new();
+		note_pipes_of_others(files);
+	}
+	number_map_find(files->outsiders, pipe->st_ino, pipe->st_dev, &pid);
+	return (pid_t)pid;
+}

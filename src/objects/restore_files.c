@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* What the kinds of files share while a program is restored: the second half of objects.h. */
+#include "objects/objects.h"
+#include "util/alloc.h"
+#include "util/number_map.h"
+
+struct restore_files {
+	const struct image_store *store;
+	const struct carry_options *options;
+	struct number_map *spares;                    /* (type, key): a descriptor, owned */
+	struct number_map *indexes[IMAGE_KIND_COUNT]; /* (key, 0): number of the message; NULL: not made yet */
+};
+
+struct restore_files *restore_files_new(const struct image_store *store, const struct carry_options *options)
+{
+	struct restore_files *restore = xalloc(sizeof(*restore));
+
+	restore->store = store;
+	restore->options = options;
+	restore->spares = number_map_new();
+	return restore;
+}
+
+void restore_files_free(struct restore_files *restore)
+{
+	uint64_t fd;
+
+	if (!restore)
+		return;
+	while (number_map_pop(restore->spares, &fd))
+		close((int)fd);
+	number_map_free(restore->spares);
+	for (size_t i = 0; i < IMAGE_KIND_COUNT; i++)
+		number_map_free(restore->indexes[i]);
+	free(restore);
+}
+
+const struct image_store *restore_store(const struct restore_files *restore)
+{
+	return restore->store;
+}
+
+const struct carry_options *restore_options(const struct restore_files *restore)
+{
+	return restore->options;
+}
+
+int restore_spare_take(struct restore_files *restore, FdTypes type, uint64_t key)
+{
+	uint64_t fd;
+
+	return number_map_remove(restore->spares, type, key, &fd) ? (int)fd : -1;
+}
+
+int restore_spare_borrow(const struct restore_files *restore, FdTypes type, uint64_t key)
+{
+	uint64_t fd;
+
+	return number_map_find(restore->spares, type, key, &fd) ? (int)fd : -1;
+}
+
+void restore_spare_give(struct restore_files *restore, FdTypes type, uint64_t key, int fd)
+{
+	auto_fd int old = restore_spare_take(restore, type, key);
+
+	number_map_add(restore->spares, type, key, (uint64_t)fd);
+}
+
+static struct error *make_index(struct restore_files *restore, enum image_kind kind,
+                                uint64_t (*key_of)(const ProtobufCMessage *message))
+{
+	auto_number_map struct number_map *index = number_map_new();
+	size_t count = image_count(restore->store, kind, 0);
+
+	for (size_t i = 0; i < count; i++) {
+		ProtobufCMessage *message;
+
+		TRY(image_get(restore->store, kind, 0, i, &message));
+		number_map_add(index, key_of(message), 0, i); /* of two with the same key the first is found */
+		protobuf_c_message_free_unpacked(message, NULL);
+	}
+	restore->indexes[kind] = take(index);
+	return NULL;
+}
+
+struct error *restore_find(struct restore_files *restore, enum image_kind kind,
+                           uint64_t (*key_of)(const ProtobufCMessage *message), uint64_t key, bool *ret_is_found,
+                           size_t *ret_index)
+{
+	uint64_t index;
+
+	if (!restore->indexes[kind])
+		TRY(make_index(restore, kind, key_of));
+	*ret_is_found = number_map_find(restore->indexes[kind], key, 0, &index);
+	if (*ret_is_found)
+		*ret_index = index;
+	return NULL;
+}
