@@ -10,7 +10,6 @@ set -eu
 [ "$(on_a hostname) $(on_b hostname) $(on_client hostname)" = "a b client" ] || fail "host names"
 
 # What a program is given: arguments, environment, folder, standard streams, status.
-# shellcheck disable=SC2016
 [ "$(cd / && WORD=x on_a sh -c 'printf "%s " "$@" "$WORD" "$PWD"' sh 'a b' '')" = "a b  x / " ] || fail "what arrives"
 [ "$(echo in | on_b cat)" = in ] || fail "standard input"
 status=0
@@ -53,7 +52,6 @@ on_b test ! -e /run/of-a || fail "/run is shared"
 on_b test -e "$SHARED/of-a" || fail "$SHARED is not shared"
 
 # A lab goes whole when whoever asked for it is killed, even by a signal that can't be caught.
-# shellcheck disable=SC2016
 "$HOSTS" run -n 1 sh -c '"$HOSTS" start a /dev/null sleep 1234.5 && exec sleep 1234.5' >/dev/null &
 runner=$!
 both_run() { [ "$(pgrep -cfx 'sleep 1234.5')" -eq 2 ]; }

@@ -1,0 +1,80 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The godwit authors
+
+# A real program as a service: it answers at an address of its own, which moves with it. $pid and $host say where it
+# is (carry.sh). Sourced by the scripts of this folder, each of which is told how to carry: restore, or migrate N times.
+here=$(dirname "$0")
+# shellcheck source=tests/lib/hosts.sh
+. "$here/../lib/hosts.sh"
+# shellcheck source=tests/lib/carry.sh
+. "$here/../lib/carry.sh"
+
+service=10.77.0.100
+counter_report=$SHARED/counter.json
+
+show_logs() {
+	[ "$1" -ne 0 ] || return 0
+	find "$SHARED" -name '*.log' | while read -r log; do
+		echo "--- $log"
+		tail -n 60 "$log"
+	done
+}
+trap 'show_logs $?' EXIT
+mkdir -p "$SHARED/images"
+
+take_address() {
+	host=a
+	on a ip addr add "$service/24" dev eth0
+	on a arping -q -U -c 1 -I eth0 "$service"
+}
+
+answers() { on_client /usr/bin/python3 -c "import socket; socket.create_connection(('$service', $1), 5)"; }
+
+# carry_service restore|migrate [TIMES]: TIMES is there and back each
+carry_service() {
+	case $1 in
+	restore)
+		save one
+		wait_gone "$host" "$pid"
+		bring_back one
+		;;
+	migrate)
+		trip=0
+		while [ $((trip += 1)) -le "${2:-1}" ]; do
+			move b --move-address "$service/24"
+			move a --move-address "$service/24"
+		done
+		;;
+	*) fail "carry how? '$1'" ;;
+	esac
+}
+
+# The counting client of redis; its connections stay open over everything until stop_counter.
+start_counter() {
+	counter=$(start_on client "$SHARED/counter.log" "$TOOLS/counter_client" -h "$service" -r "$counter_report" "$@")
+}
+
+# More so many replies from now on
+count_on() {
+	rm -f "$counter_report"
+	on_client kill -USR1 "$counter"
+	wait_for "$counter_report"
+	wait_until enough_replies "$1"
+}
+
+enough_replies() {
+	rm -f "$counter_report"
+	on_client kill -USR1 "$counter"
+	wait_for "$counter_report"
+	replies=$((${replies:-0} + $(sed 's/.*"count": \([0-9]*\).*/\1/' "$counter_report")))
+	[ "$replies" -ge "$1" ] && replies=0
+}
+
+stop_counter() {
+	rm -f "$counter_report"
+	on_client kill -TERM "$counter"
+	wait_for "$counter_report"
+	cat "$counter_report"
+	grep -q '"errors": 0, "lost": 0, "doubled": 0' "$counter_report" || fail "clients saw errors, see above"
+}

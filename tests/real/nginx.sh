@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The godwit authors
+
+# hosts run nginx.sh restore|migrate [TIMES]: nginx in one process, with wrk's connections open.
+set -eu
+# shellcheck source=tests/real/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+take_address
+mkdir "$SHARED/nginx"
+head -c 20000 /dev/zero | tr '\0' x >"$SHARED/nginx/index.html"
+cat >"$SHARED/nginx.conf" <<CONF
+daemon off;
+master_process off;
+user root;
+pid $SHARED/nginx.pid;
+error_log $SHARED/nginx.log info;
+events { worker_connections 256; }
+http {
+	access_log off;
+	keepalive_requests 1000000;
+	client_body_temp_path $SHARED/nginx-body;
+	proxy_temp_path $SHARED/nginx-proxy;
+	fastcgi_temp_path $SHARED/nginx-fastcgi;
+	uwsgi_temp_path $SHARED/nginx-uwsgi;
+	scgi_temp_path $SHARED/nginx-scgi;
+	server { listen $service:80; root $SHARED/nginx; }
+}
+CONF
+pid=$(start_on a "$SHARED/nginx.log" nginx -c "$SHARED/nginx.conf")
+wait_until answers 80
+
+load() { on_client wrk -t 1 -c 8 -d "$1" --timeout 30 "http://$service/" >"$SHARED/wrk.log" 2>&1; }
+load $((3 + 2 * ${2:-1})) &
+loading=$!
+sleep 1
+carry_service "$@"
+wait "$loading" || fail "wrk failed"
+cat "$SHARED/wrk.log"
+! grep -q -E 'Socket errors|Non-2xx' "$SHARED/wrk.log" || fail "wrk saw errors"
+load 1
+! grep -q -E 'Socket errors|Non-2xx' "$SHARED/wrk.log" || fail "wrk saw errors on new connections"
