@@ -15,7 +15,7 @@ struct output {
 	int dir_fd; /* borrowed */
 	char *name;
 	int fd;
-	bool is_finished;
+	bool is_kept;
 	size_t used_bytes; /* of buffer */
 	char *buffer;
 };
@@ -82,8 +82,12 @@ struct error *output_finish(struct output *output)
 	TRY(write_both(output, pieces));
 	if (fsync(output->fd) < 0)
 		return error_new(errno, "fsync %s", output->name);
-	output->is_finished = true;
 	return NULL;
+}
+
+void output_keep(struct output *output)
+{
+	output->is_kept = true;
 }
 
 void output_free(struct output *output)
@@ -91,7 +95,7 @@ void output_free(struct output *output)
 	if (!output)
 		return;
 	close(output->fd);
-	if (!output->is_finished)
+	if (!output->is_kept)
 		unlinkat(output->dir_fd, output->name, 0);
 	free(output->name);
 	free(output->buffer);

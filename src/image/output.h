@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * A new file in a directory of images. It is there for good once it is finished, and gone if it is freed before.
+ * A new file in a directory of images. It is gone when it is freed, unless it is kept.
  */
 #pragma once
 
@@ -20,6 +20,9 @@ MUST_USE struct error *output_put(struct output *output, const void *bytes, size
 
 /* Writes what is still gathered, and fsyncs. */
 MUST_USE struct error *output_finish(struct output *output);
+
+/* The file stays. */
+void output_keep(struct output *output);
 
 void output_free(struct output *output);
 DEFINE_OWNED(struct output *, output_free)

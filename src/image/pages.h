@@ -3,7 +3,8 @@
 
 /*
  * Saved pages: pagemap-PID.img, which says what is where, and pages-N.img, the bytes. As in CRIU, a directory may hold
- * only the pages that changed since its parent, a directory that its symbolic link "parent" points to.
+ * only the pages that changed since its parent, a directory that its symbolic link "parent" points to (made by whoever
+ * makes the directory).
  */
 #pragma once
 
@@ -24,6 +25,11 @@ struct pages_writer;
  * until free. */
 MUST_USE struct error *pages_writer_open(int dir_fd, pid_t pid, uint32_t pages_id, struct pages_writer **ret_writer);
 
+/* The same for shared memory that is no file of its own: its id, as vma_entry.shmid and memfd_inode_entry.shmid have it.
+ * Addresses are offsets in it. */
+MUST_USE struct error *pages_writer_open_shared(int dir_fd, uint64_t shmid, uint32_t pages_id,
+                                                struct pages_writer **ret_writer);
+
 /* Appends pages in ascending order of addresses; neighbours become one entry. Bytes may be given in any pieces. */
 MUST_USE struct error *pages_writer_put(struct pages_writer *writer, uint64_t address, const void *bytes,
                                         size_t page_count);
@@ -31,13 +37,13 @@ MUST_USE struct error *pages_writer_put(struct pages_writer *writer, uint64_t ad
 /* Says that these pages are unchanged since the parent. */
 MUST_USE struct error *pages_writer_put_in_parent(struct pages_writer *writer, uint64_t address, size_t page_count);
 
-/* Writes what is still buffered and fsyncs both files. */
+/* Writes what is still buffered and fsyncs both files. Without it they are gone when the writer is freed. */
 MUST_USE struct error *pages_writer_finish(struct pages_writer *writer);
 void pages_writer_free(struct pages_writer *writer);
 DEFINE_OWNED(struct pages_writer *, pages_writer_free)
 #define auto_pages_writer AUTO(pages_writer_free)
 
-/* Total so far, for statistics. */
+/* Pages whose bytes were written so far, for statistics. */
 uint64_t pages_writer_count(const struct pages_writer *writer);
 
 /* ---- Reading ---- */
@@ -55,6 +61,7 @@ struct page_run {
 /* Opens the pagemap of pid in a directory and, where it has them, its parents (bounded; loops are an error). Checks
  * order, overlaps, sizes, and that each page said to be in a parent is there. dir_fd is borrowed for the call. */
 MUST_USE struct error *pages_reader_open(int dir_fd, pid_t pid, struct pages_reader **ret_reader);
+MUST_USE struct error *pages_reader_open_shared(int dir_fd, uint64_t shmid, struct pages_reader **ret_reader);
 
 /* The next run in ascending order of addresses. False: there are no more. */
 bool pages_reader_next(struct pages_reader *reader, struct page_run *ret_run);

@@ -288,7 +288,7 @@ static struct error *check_message(const struct image *image, const uint8_t *byt
 static struct error *parse_message(struct image *image, size_t *offset)
 {
 	size_t left_bytes = image->size_bytes - *offset;
-	uint64_t raw_bytes;
+	uint64_t raw_bytes = 0;
 	uint32_t length;
 
 	if (image->message_count == image_messages_max)
@@ -358,7 +358,7 @@ static struct error *check_room(const struct image_store *store, const struct im
 struct error *image_store_add(struct image_store *store, const struct image_file *file)
 {
 	char name[IMAGE_NAME_MAX];
-	struct image *image;
+	struct image *image = NULL;
 
 	if (file->kind >= IMAGE_KIND_COUNT)
 		return error_new(EBADMSG, "image of unknown kind %u", file->kind);

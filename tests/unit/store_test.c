@@ -25,17 +25,6 @@ static struct image_store *store_of_all_kinds(void)
 	return store;
 }
 
-/* Fails the test unless error is one of that errno whose text has all these words. */
-static void assert_error(struct error *error, int errnum, const char *words)
-{
-	assert_non_null(error);
-	auto_free char *line = error_line(error);
-	assert_int_equal(error_errnum(error), errnum);
-	if (!strstr(line, words))
-		fail_msg("\"%s\" doesn't say \"%s\"", line, words);
-	error_free(error);
-}
-
 /* The message type's own packed bytes, to compare with. */
 static void assert_same_message(const ProtobufCMessage *message, const ProtobufCMessageDescriptor *type)
 {
