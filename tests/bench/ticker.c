@@ -4,13 +4,14 @@
 /*
  * ticker: a program that feels how long it stood still, and whether its memory is whole.
  *
- *     ticker [-m MB] [-d MB_PER_S | -o MICROSECONDS] [-t THREADS] [-a AREAS] [-f DESCRIPTORS] [-c CONNECTIONS] DIR
+ *     ticker [-m MB] [-d MB_PER_S | -o MICROSECONDS] [-t THREADS] [-a AREAS] [-f DESCRIPTORS] [-c CONNECTIONS]
+ *            [-l ADDRESS] DIR
  *
  * One thread looks at the clock every 200 us; a gap between two looks is a pause. Another writes to pages of MB of
  * memory (64) picked at random: as many as make MB_PER_S, or, with -o, one after each piece of work of so many
  * microseconds, without any pause, so that the writes in a time tell how fast the program gets on. The rest are
  * things for it to have: threads that sleep, areas of memory that can't merge, eventfds, connected pairs of TCP
- * sockets over loopback.
+ * sockets over loopback; with -l it also serves counters at port 6379 of ADDRESS (counter_server.h).
  *
  * Each page has a pattern of its own, and each write a number that is kept apart too: so a page that is missing, old,
  * or somebody else's shows.
@@ -33,6 +34,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "counter_server.h"
 #include "histogram.h"
 
 #define PAGE_BYTES 4096
@@ -42,6 +44,7 @@
 
 struct ticker {
 	const char *dir;
+	const char *address; /* NULL: serve nothing */
 	size_t pages;
 	uint64_t dirty_pages_per_s;
 	int64_t work_ns; /* 0: write at dirty_pages_per_s */
@@ -313,7 +316,7 @@ static void parse_options(struct ticker *ticker, int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "m:d:o:t:a:f:c:")) != -1) {
+	while ((option = getopt(argc, argv, "m:d:o:t:a:f:c:l:")) != -1) {
 		unsigned long value = optarg ? strtoul(optarg, NULL, 10) : 0;
 
 		if (option == 'm')
@@ -330,6 +333,8 @@ static void parse_options(struct ticker *ticker, int argc, char **argv)
 			ticker->descriptors = (unsigned int)value;
 		else if (option == 'c')
 			ticker->connections = (unsigned int)value;
+		else if (option == 'l')
+			ticker->address = optarg;
 		else
 			exit(2);
 	}
@@ -346,6 +351,8 @@ static void set_up(struct ticker *ticker)
 	fill_memory(ticker);
 	for (unsigned int i = 0; i < ticker->threads; i++)
 		start_thread(sleep_for_ever, NULL);
+	if (ticker->address)
+		counter_server_start(ticker->address, 6379);
 	start_thread(tick, ticker);
 	if (ticker->work_ns)
 		start_thread(write_and_work, ticker);

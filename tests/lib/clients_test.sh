@@ -9,7 +9,7 @@ set -eu
 report=$SHARED/report
 
 # The counting client: a doubled, a lost increment, a closed connection.
-start_on a "$SHARED/redis.log" redis-server --port 6379 --save '' >/dev/null
+start_on a "$SHARED/redis.log" redis-server --bind 127.0.0.1 --port 6379 --save '' >/dev/null
 cli() { on_a redis-cli "$@"; }
 wait_until cli ping
 count() { # EXPECTED COMMAND...: runs the command while the client counts
@@ -53,8 +53,9 @@ wait_until lies
 
 # The ticker: a pause, and a changed byte of its memory.
 mkdir "$SHARED/ticker"
-ticker=$(start_on a "$SHARED/ticker.log" "$TOOLS/ticker" -m 8 -d 4 -t 3 -a 10 -f 10 -c 3 "$SHARED/ticker")
+ticker=$(start_on a "$SHARED/ticker.log" "$TOOLS/ticker" -m 8 -d 4 -t 3 -a 10 -f 10 -c 3 -l 127.0.0.2 "$SHARED/ticker")
 wait_for "$SHARED/ticker/ready"
+on_a "$TOOLS/counter_client" -h 127.0.0.2 -c 5 -s 1 >"$SHARED/counted" || fail "counters: $(cat "$SHARED/counted")"
 on_a kill -USR2 "$ticker"
 wait_for "$SHARED/ticker/report-1"
 grep -q '"corrupt_pages": 0' "$SHARED/ticker/report-1" || fail "ticker: $(cat "$SHARED/ticker/report-1")"

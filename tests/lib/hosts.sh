@@ -17,6 +17,16 @@ fail() {
 	exit 1
 }
 
+# On failure: the end of every log in $SHARED.
+show_logs() {
+	[ "$1" -ne 0 ] || return 0
+	find "$SHARED" -name '*.log' -size +0 | while read -r log; do
+		echo "--- $log"
+		tail -n 100 "$log"
+	done
+}
+trap 'show_logs $?' EXIT
+
 # wait_for FILE: the machine may be busy, so the limit is for what never comes
 wait_for() { "$HOSTS" wait "$1" "${2:-30}" || fail "$1 did not come"; }
 

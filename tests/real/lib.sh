@@ -4,23 +4,15 @@
 
 # A real program as a service: it answers at an address of its own, which moves with it. $pid and $host say where it
 # is (carry.sh). Sourced by the scripts of this folder, each of which is told how to carry: restore, or migrate N times.
-here=$(dirname "$0")
+tests=${tests:-$(dirname "$0")/..}
 # shellcheck source=tests/lib/hosts.sh
-. "$here/../lib/hosts.sh"
+. "$tests/lib/hosts.sh"
 # shellcheck source=tests/lib/carry.sh
-. "$here/../lib/carry.sh"
+. "$tests/lib/carry.sh"
 
 service=10.77.0.100
 counter_report=$SHARED/counter.json
 
-show_logs() {
-	[ "$1" -ne 0 ] || return 0
-	find "$SHARED" -name '*.log' | while read -r log; do
-		echo "--- $log"
-		tail -n 60 "$log"
-	done
-}
-trap 'show_logs $?' EXIT
 mkdir -p "$SHARED/images"
 
 take_address() {

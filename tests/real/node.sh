@@ -8,7 +8,7 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 
 take_address
-pid=$(start_on a "$SHARED/node.log" node "$(realpath "$here")/server.js" "$service")
+pid=$(start_on a "$SHARED/node.log" node "$(realpath "$tests")/real/server.js" "$service")
 wait_until answers 8080
 
 load() { on_client wrk -t 1 -c 8 -d "$1" --timeout 30 "http://$service:8080/" >"$SHARED/wrk.log" 2>&1; }

@@ -8,7 +8,7 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 
 take_address
-pid=$(start_on a "$SHARED/python.log" /usr/bin/python3 "$(realpath "$here")/server.py" "$service")
+pid=$(start_on a "$SHARED/python.log" /usr/bin/python3 "$(realpath "$tests")/real/server.py" "$service")
 wait_until answers 7001
 
 on_client "$TOOLS/stream" check "$service" 7000 -c 8 -b 2000000 -s $((3 + 2 * ${2:-1})) >"$SHARED/stream.log" 2>&1 &
