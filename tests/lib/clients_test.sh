@@ -62,7 +62,7 @@ grep -q '"corrupt_pages": 0' "$SHARED/ticker/report-1" || fail "ticker: $(cat "$
 on_a sh -c 'kill -STOP "$1"; sleep 0.3; kill -CONT "$1"' sh "$ticker"
 on_a /usr/bin/python3 - "$ticker" <<'PYTHON'
 import sys
-areas = [line.split()[0].split("-") for line in open(f"/proc/{sys.argv[1]}/maps") if " 00:00 0" in line]
+areas = [line.split()[0].split("-") for line in open(f"/proc/{sys.argv[1]}/maps") if " rw-p 00000000 00:00 0" in line]
 start, end = max(((int(a, 16), int(b, 16)) for a, b in areas), key=lambda area: area[1] - area[0])
 with open(f"/proc/{sys.argv[1]}/mem", "r+b", 0) as memory:
     memory.seek(end - 4096 * 100 + 8)
