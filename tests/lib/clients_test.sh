@@ -53,7 +53,7 @@ wait_until lies
 
 # The ticker: a pause, and a changed byte of its memory.
 mkdir "$SHARED/ticker"
-ticker=$(start_on a "$SHARED/ticker.log" "$TOOLS/ticker" -m 8 -d 4 -t 3 -a 10 -f 10 -c 3 -l 127.0.0.2 "$SHARED/ticker")
+ticker=$(start_on a "$SHARED/ticker.log" "$TOOLS/ticker" -m 16 -d 4 -t 3 -a 10 -f 10 -c 3 -l 127.0.0.2 "$SHARED/ticker")
 wait_for "$SHARED/ticker/ready"
 on_a "$TOOLS/counter_client" -h 127.0.0.2 -c 5 -s 1 >"$SHARED/counted" || fail "counters: $(cat "$SHARED/counted")"
 on_a kill -USR2 "$ticker"
