@@ -6,6 +6,7 @@
 
 #include "core.pb-c.h"
 #include "fdinfo.pb-c.h"
+#include "file-extra.pb-c.h"
 #include "file-lock.pb-c.h"
 #include "fs.pb-c.h"
 #include "ghost-file.pb-c.h"
@@ -107,6 +108,13 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_TTY_DATA] = {.name = "tty-data.img", .magic = 0x59413026, .message = &tty_data_entry__descriptor},
 	[IMAGE_SECCOMP] = {.name = "seccomp.img", .magic = 0x64413049, .message = &seccomp_entry__descriptor},
 	[IMAGE_TIMENS] = {.name = "timens-%u.img", .magic = 0x43114433, .message = &timens_entry__descriptor},
+	[IMAGE_FILE_EXTRA] = {.name = "file-extra.godwit",
+                              .magic = 0x47574658,
+                              .message = &file_extra_entry__descriptor},
+	[IMAGE_MEMFD_DATA] = {.name = "memfd-data-%x.godwit",
+                              .magic = 0x47574d44,
+                              .message = &ghost_chunk_entry__descriptor,
+                              .raw_bytes = ghost_bytes},
 	[IMAGE_STATS_DUMP] = {.name = "stats-dump",
                               .magic = 0x57093306,
                               .message = &stats_entry__descriptor,

@@ -257,11 +257,14 @@ struct error *ghost_open(uint32_t ghost_id, const RegFileEntry *entry, uint32_t 
                          int *ret_fd)
 {
 	int first = restore_spare_borrow(restore, FD_TYPES__REG, ghost_id);
+	struct stat stat;
 
 	if (first < 0) {
 		TRY(restore_ghost(ghost_id, entry, restore_store(restore), &first));
 		restore_spare_give(restore, FD_TYPES__REG, ghost_id, first);
 	}
+	if (fstat(first, &stat) == 0 && S_ISFIFO(stat.st_mode))
+		flags |= O_NONBLOCK; /* as in reg_file.c */
 	auto_free char *path = xformat("/proc/self/fd/%d", first);
 	int fd = open(path, (int)flags & ~O_NOFOLLOW);
 	if (fd < 0)

@@ -118,6 +118,9 @@ MUST_USE struct error *restore_find(struct restore_files *restore, enum image_ki
                                     uint64_t (*key_of)(const ProtobufCMessage *message), uint64_t key,
                                     bool *ret_is_found, size_t *ret_index);
 
+/* Keeps a message for as long as restore lives, for what a made_file borrows from it. Takes it over. */
+void restore_keep(struct restore_files *restore, ProtobufCMessage *message);
+
 const struct image_store *restore_store(const struct restore_files *restore);
 const struct carry_options *restore_options(const struct restore_files *restore);
 
@@ -130,7 +133,7 @@ struct made_file {
 	int local_fd;           /* -1: made by the batch */
 	struct arg fd;          /* in the task that runs the batch */
 	uint32_t status_flags;  /* for the caller to set with F_SETFL; nothing is to be set if O_PATH is in them */
-	const FownEntry *owner; /* for the caller to set; borrowed from the entry; NULL: none */
+	const FownEntry *owner; /* for the caller to set; NULL: none. Borrowed from the entry or restore */
 };
 
 /* A description that is in its place(s) in the task's table. */

@@ -6,11 +6,17 @@
 #include "util/alloc.h"
 #include "util/number_map.h"
 
+struct kept {
+	struct kept *next;
+	ProtobufCMessage *message; /* owned */
+};
+
 struct restore_files {
 	const struct image_store *store;
 	const struct carry_options *options;
 	struct number_map *spares;                    /* (type, key): a descriptor, owned */
 	struct number_map *indexes[IMAGE_KIND_COUNT]; /* (key, 0): number of the message; NULL: not made yet */
+	struct kept *kept;                            /* owned */
 };
 
 struct restore_files *restore_files_new(const struct image_store *store, const struct carry_options *options)
@@ -34,7 +40,22 @@ void restore_files_free(struct restore_files *restore)
 	number_map_free(restore->spares);
 	for (size_t i = 0; i < IMAGE_KIND_COUNT; i++)
 		number_map_free(restore->indexes[i]);
+	while (restore->kept) {
+		struct kept *kept = restore->kept;
+
+		restore->kept = kept->next;
+		protobuf_c_message_free_unpacked(kept->message, NULL);
+		free(kept);
+	}
 	free(restore);
+}
+
+void restore_keep(struct restore_files *restore, ProtobufCMessage *message)
+{
+	struct kept *kept = xalloc(sizeof(*kept));
+
+	*kept = (struct kept){.next = restore->kept, .message = message};
+	restore->kept = kept;
 }
 
 const struct image_store *restore_store(const struct restore_files *restore)
