@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * What we use of the kernel's interface and Debian 12's headers (Linux 6.1) do not have, each with the Linux version
+ * that brought it. Under names of our own, so that newer headers may be included beside it.
+ */
+#pragma once
+
+#include <linux/ioctl.h>
+#include <stdint.h>
+
+/* ---- userfaultfd(2): linux/userfaultfd.h ---- */
+
+#define UAPI_UFFD_FEATURE_WP_UNPOPULATED (UINT64_C(1) << 13) /* 6.4 */
+#define UAPI_UFFD_FEATURE_WP_ASYNC (UINT64_C(1) << 15)       /* 6.7 */
+#define UAPI_UFFD_FEATURE_MOVE (UINT64_C(1) << 16)           /* 6.8 */
+
+/* ---- The PAGEMAP_SCAN ioctl of /proc/PID/pagemap, 6.7: linux/fs.h, admin-guide/mm/pagemap ---- */
+
+/* Categories. */
+#define UAPI_PAGE_IS_WPALLOWED (UINT64_C(1) << 0) /* the area is registered for asynchronous write-protection */
+#define UAPI_PAGE_IS_WRITTEN (UINT64_C(1) << 1)   /* since it was write-protected */
+#define UAPI_PAGE_IS_FILE (UINT64_C(1) << 2)
+#define UAPI_PAGE_IS_PRESENT (UINT64_C(1) << 3)
+#define UAPI_PAGE_IS_SWAPPED (UINT64_C(1) << 4)
+#define UAPI_PAGE_IS_PFNZERO (UINT64_C(1) << 5)
+#define UAPI_PAGE_IS_HUGE (UINT64_C(1) << 6)
+#define UAPI_PAGE_IS_SOFT_DIRTY (UINT64_C(1) << 7) /* 6.7 */
+#define UAPI_PAGE_IS_GUARD (UINT64_C(1) << 8)      /* 6.15 */
+
+/* Flags. */
+#define UAPI_PM_SCAN_WP_MATCHING (UINT64_C(1) << 0)
+#define UAPI_PM_SCAN_CHECK_WPASYNC (UINT64_C(1) << 1)
+
+struct uapi_page_region {
+	uint64_t start, end, categories;
+};
+
+struct uapi_pm_scan_arg {
+	uint64_t size; /* of this struct */
+	uint64_t flags;
+	uint64_t start, end;
+	uint64_t walk_end; /* written by the kernel: how far it has come */
+	uint64_t vec;      /* of struct uapi_page_region */
+	uint64_t vec_len;
+	uint64_t max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+#define UAPI_PAGEMAP_SCAN _IOWR('f', 16, struct uapi_pm_scan_arg)
+
+/* ---- madvise(2): asm-generic/mman-common.h ---- */
+
+enum {
+	UAPI_MADV_GUARD_INSTALL = 102, /* 6.13 */
+	UAPI_MADV_GUARD_REMOVE = 103,
+};
