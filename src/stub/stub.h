@@ -62,10 +62,13 @@ struct stub_session {
 	uint32_t owner; /* TID of the coordinator's thread and FUTEX_WAITERS */
 	uint32_t stay;
 	uint32_t leave;
-	uint32_t unused[1021];
+	uint32_t place_count;
+	uint64_t magic; /* STUB_MAGIC: by it a later godwit knows what a killed one left */
+	uint8_t unused[4096 - 24];
 };
 
 enum { STUB_PLACE_PAGES = 1 + STUB_PAGES };
+#define STUB_MAGIC UINT64_C(0x3174697764306721)
 
 /* A thread's own: written by the coordinator before the thread comes in. */
 struct stub_place {

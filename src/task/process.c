@@ -18,7 +18,8 @@
 
 enum {
 	SEIZE_OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC,
-	PASSES_MAX = 1000, /* over a process that makes threads all the time */
+	BUILD_OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, /* threads made with CLONE_PTRACE inherit them */
+	PASSES_MAX = 1000,                                         /* over a process that makes threads all the time */
 };
 
 static struct thread *find_thread(const struct process *process, pid_t tid)
@@ -29,7 +30,7 @@ static struct thread *find_thread(const struct process *process, pid_t tid)
 	return NULL;
 }
 
-static struct thread *add_thread(struct process *process, pid_t tid)
+struct thread *process_add_thread(struct process *process, pid_t tid)
 {
 	size_t count = process->thread_count + 1;
 	struct thread *threads = reallocarray(process->threads, count, sizeof(*threads));
@@ -56,7 +57,7 @@ static struct error *seize_new_threads(struct process *process, size_t *ret_new)
 		if (find_thread(process, tids[i]))
 			continue;
 		if (ptrace(PTRACE_SEIZE, tids[i], NULL, SEIZE_OPTIONS) == 0) {
-			add_thread(process, tids[i]);
+			process_add_thread(process, tids[i]);
 			++*ret_new;
 		} else if (errno != ESRCH) {
 			return error_hint(error_new(errno, "PTRACE_SEIZE(%d)", tids[i]),
@@ -100,9 +101,9 @@ struct error *process_adopt(pid_t pid, struct process **ret_process)
 
 	TRY(open_process(pid, process));
 	process->is_ours = true;
-	if (ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE) < 0)
+	if (ptrace(PTRACE_SEIZE, pid, NULL, BUILD_OPTIONS) < 0)
 		return error_new(errno, "PTRACE_SEIZE(%d)", pid);
-	add_thread(process, pid);
+	process_add_thread(process, pid);
 	*ret_process = take(process);
 	return NULL;
 }
@@ -308,6 +309,59 @@ struct error *process_leave_stopped(struct process *process)
 		TRY(stub_pages_unmap(process, last));
 	}
 	remote_slot_clear(process);
+	return detach_all(process);
+}
+
+struct error *process_end(struct process *process)
+{
+	if (syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0) < 0)
+		return error_new(errno, "kill process %d", process->pid);
+	/* The tracer takes note first, of the leader last: only then the parent is told. */
+	for (size_t i = process->thread_count; i-- > 0;) {
+		struct thread *thread = &process->threads[i];
+
+		while (!thread->is_gone) {
+			enum stop stop;
+			int signal;
+
+			TRY(thread_wait(thread, &stop, &signal));
+		}
+	}
+	return NULL;
+}
+
+/* ---- Building ---- */
+
+static struct error *set_up(struct thread *thread)
+{
+	if (thread->fpu.bytes) {
+		int r = arch_fpu_set(thread->tid, &thread->fpu);
+		if (r < 0)
+			return error_new(-r, "FPU state of thread %d", thread->tid);
+	}
+	return set_back(thread);
+}
+
+struct error *process_complete(struct process *process)
+{
+	struct thread *last = &process->threads[0];
+
+	TRY(interrupt_all(process));
+	TRY(wait_for_all(process));
+	/* The signals that wait are for the program, not for the call that unmaps the stub. */
+	TRY(stub_pages_unmap(process, last));
+	for (size_t i = 0; i < process->thread_count; i++)
+		TRY(set_up(&process->threads[i]));
+	return NULL;
+}
+
+struct error *process_release(struct process *process, bool is_left_stopped)
+{
+	if (is_left_stopped && syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
+		return error_new(errno, "stop process %d", process->pid);
+	/* All of them first: the death of one that is still bound to ours would end the whole process. */
+	for (size_t i = 0; i < process->thread_count; i++)
+		TRY(THREAD_PTRACE(&process->threads[i], PTRACE_SETOPTIONS, 0, 0));
 	return detach_all(process);
 }
 

@@ -84,11 +84,16 @@ MUST_USE struct error *process_stop(struct process *process);
 /* Reads the FPU state of all threads into thread.fpu; they must be stopped, not parked. */
 MUST_USE struct error *process_read_fpu(struct process *process);
 
-/* Brings the stub in and parks all threads in it. near_address is where its pages go (0: where the kernel likes). */
-MUST_USE struct error *process_enter(struct process *process, uint64_t near_address);
+/*
+ * Brings the stub in and parks all threads in it. Its pages go to at_address (0: where the kernel likes) and take
+ * process_stub_bytes(thread_room); thread_room is how many threads there will be, 0: those that there are.
+ */
+MUST_USE struct error *process_enter(struct process *process, uint64_t at_address, size_t thread_room);
+size_t process_stub_bytes(size_t thread_room);
 
-/* The address range that the stub's pages take in the task. */
-struct procfs_range process_stub_range(const struct process *process);
+/* The address ranges that the stub's pages take in the task. */
+enum { STUB_RANGES = 2 };
+void process_stub_ranges(const struct process *process, struct procfs_range ret_ranges[STUB_RANGES]);
 
 /* An empty batch for that thread. The caller frees it. Never NULL. */
 struct batch *process_batch(const struct process *process, size_t thread);
@@ -110,6 +115,26 @@ MUST_USE struct error *process_thaw(struct process *process);
 
 /* As process_thaw(), but the process is left in a group stop (SIGSTOP): only SIGCONT lets it go on. */
 MUST_USE struct error *process_leave_stopped(struct process *process);
+
+/* Ends a held process with SIGKILL and waits until it is gone, but for what its parent has to see of it. */
+MUST_USE struct error *process_end(struct process *process);
+
+/* ---- Building ---- */
+
+/*
+ * Parks a new thread of a parked process of ours, which a batch of that process has made: clone3(2) with CLONE_PTRACE,
+ * so that it is traced from its first instruction and its maker isn't stopped. It becomes the last one in threads.
+ */
+MUST_USE struct error *process_join(struct process *process, pid_t tid);
+
+/*
+ * Ends the building of a parked process of ours: each thread gets the registers, FPU state and signal mask that its
+ * struct thread says by now, and the stub's pages go away. All threads are stopped then.
+ */
+MUST_USE struct error *process_complete(struct process *process);
+
+/* Lets a completed process run, or leaves it in a group stop. From here on it lives without us. */
+MUST_USE struct error *process_release(struct process *process, bool is_left_stopped);
 
 /* While set, the threads stay parked even if we die. */
 void process_set_stay(struct process *process, bool stay);

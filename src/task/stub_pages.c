@@ -43,6 +43,7 @@ _Static_assert(sizeof(struct robust_page) == PAGE_BYTES, "a page");
 struct stub_pages {
 	uint64_t code_address, session_address; /* in the task */
 	size_t code_bytes, data_bytes;
+	size_t room;                  /* places */
 	uint8_t *code;                /* here; owned */
 	struct robust_page *reserved; /* here; owned: the private page, then the data pages */
 	struct stub_session *session; /* in reserved */
@@ -142,6 +143,8 @@ static struct error *own(struct stub_pages *stub)
 {
 	if (syscall(SYS_get_robust_list, 0, &stub->saved_head, &stub->saved_head_bytes) < 0)
 		return error_new(errno, "get_robust_list");
+	stub->session->place_count = (uint32_t)stub->room;
+	stub->session->magic = STUB_MAGIC;
 	stub->session->owner = (uint32_t)gettid() | FUTEX_WAITERS;
 	stub->head.list.next = &stub->reserved->entry;
 	stub->reserved->entry.next = &stub->head.list;
@@ -195,42 +198,80 @@ static struct error *send_in(const struct stub_pages *stub, struct thread *threa
 	return THREAD_PTRACE(thread, PTRACE_CONT, 0, 0);
 }
 
-static struct error *make_pages(struct process *process, uint64_t near_address, struct stub_pages *stub)
+static size_t code_bytes_for(size_t thread_room)
 {
-	size_t trampolines = process->thread_count * ARCH_TRAMPOLINE_BYTES;
+	size_t trampolines = thread_room * ARCH_TRAMPOLINE_BYTES;
 
-	stub->code_bytes = CODE_BYTES + (trampolines + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-	stub->data_bytes = sizeof(struct stub_session) + process->thread_count * sizeof(struct stub_place);
-	uint64_t data_near = near_address ? near_address + stub->code_bytes + GAP_BYTES : 0;
+	return CODE_BYTES + (trampolines + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
 
-	TRY(remote_map(process, near_address, stub->code_bytes, PROT_READ | PROT_EXEC, &stub->code_address));
-	TRY(remote_map(process, data_near, stub->data_bytes, PROT_READ | PROT_WRITE, &stub->session_address));
+static size_t data_bytes_for(size_t thread_room)
+{
+	return sizeof(struct stub_session) + thread_room * sizeof(struct stub_place);
+}
+
+size_t process_stub_bytes(size_t thread_room)
+{
+	return code_bytes_for(thread_room) + GAP_BYTES + data_bytes_for(thread_room);
+}
+
+static struct error *make_pages(struct process *process, uint64_t at_address, struct stub_pages *stub)
+{
+	uint64_t data_at = at_address ? at_address + stub->code_bytes + GAP_BYTES : 0;
+
+	TRY(remote_map(process, at_address, stub->code_bytes, PROT_READ | PROT_EXEC, &stub->code_address));
+	TRY(remote_map(process, data_at, stub->data_bytes, PROT_READ | PROT_WRITE, &stub->session_address));
 	return map_pages_here(process, stub);
 }
 
-struct error *process_enter(struct process *process, uint64_t near_address)
+/* Parks one more stopped thread. */
+static struct error *let_in(struct stub_pages *stub, struct thread *thread)
+{
+	prepare_place(stub, thread, thread->index);
+	return send_in(stub, thread, thread->index);
+}
+
+struct error *process_enter(struct process *process, uint64_t at_address, size_t thread_room)
 {
 	struct stub_pages *stub = xalloc(sizeof(*stub));
 	size_t stub_bytes = (size_t)(stub_code_end - stub_code_start);
 
 	process->stub = stub;
 	assert(stub_bytes <= CODE_BYTES);
+	stub->room = thread_room ? thread_room : process->thread_count;
+	stub->code_bytes = code_bytes_for(stub->room);
+	stub->data_bytes = data_bytes_for(stub->room);
 	TRY(remote_slot_find(process));
-	TRY(make_pages(process, near_address, stub), "enter process %d", process->pid);
+	TRY(make_pages(process, at_address, stub), "enter process %d", process->pid);
 	memcpy(stub->code, stub_code_start, stub_bytes);
 	TRY(own(stub));
 	for (size_t i = 0; i < process->thread_count; i++)
-		prepare_place(stub, &process->threads[i], i);
-	for (size_t i = 0; i < process->thread_count; i++)
-		TRY(send_in(stub, &process->threads[i], i), "enter process %d", process->pid);
+		TRY(let_in(stub, &process->threads[i]), "enter process %d", process->pid);
 	return NULL;
 }
 
-struct procfs_range process_stub_range(const struct process *process)
+struct error *process_join(struct process *process, pid_t tid)
+{
+	struct stub_pages *stub = process->stub;
+	enum stop stop;
+
+	assert(process->thread_count < stub->room);
+	struct thread *thread = process_add_thread(process, tid);
+	TRY(thread_wait_interrupted(thread, &stop));
+	if (stop != STOP_INTERRUPTED)
+		return error_new(ESRCH, "thread %d", tid);
+	TRY(thread_read(process, thread));
+	return let_in(stub, thread);
+}
+
+void process_stub_ranges(const struct process *process, struct procfs_range ret_ranges[STUB_RANGES])
 {
 	const struct stub_pages *stub = process->stub;
 
-	return (struct procfs_range){.start = stub->code_address, .end = stub->session_address + stub->data_bytes};
+	ret_ranges[0].start = stub->code_address;
+	ret_ranges[0].end = stub->code_address + stub->code_bytes;
+	ret_ranges[1].start = stub->session_address;
+	ret_ranges[1].end = stub->session_address + stub->data_bytes;
 }
 
 /* ---- Leaving ---- */

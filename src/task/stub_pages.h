@@ -20,5 +20,8 @@ bool stub_pages_has_left(const struct stub_pages *stub, const struct thread *thr
 /* Unmaps the pages in the task by remote calls of a stopped thread. No other thread may be in them. Frees stub. */
 MUST_USE struct error *stub_pages_unmap(struct process *process, struct thread *thread);
 
+/* A place in process->threads for a thread that is ours already. */
+struct thread *process_add_thread(struct process *process, pid_t tid);
+
 /* Only our side. Threads that are in the stub leave it: for them we have died. */
 void stub_pages_free(struct stub_pages *stub);

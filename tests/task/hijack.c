@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "task/keeper.h"
+#include "task/leftovers.h"
 #include "task/process.h"
 
 struct times {
@@ -54,7 +56,7 @@ static struct error *hijack(pid_t pid, struct times *ret_times, size_t *ret_thre
 	TRY(process_seize(pid, &process));
 	TRY(process_stop(process));
 	double stopped = now_ms();
-	TRY(process_enter(process, 0));
+	TRY(process_enter(process, 0, 0));
 	double entered = now_ms();
 	*ret_threads = process->thread_count;
 	TRY(ask_everybody(process));
@@ -64,14 +66,37 @@ static struct error *hijack(pid_t pid, struct times *ret_times, size_t *ret_thre
 	return NULL;
 }
 
+static void clear(const void *bytes, const int *fds, size_t fd_count)
+{
+	(void)fds;
+	(void)fd_count;
+	error_free(leftovers_clear(*(const pid_t *)bytes));
+}
+
+static struct error *start_keeper(pid_t pid, struct keeper **ret_keeper)
+{
+	const struct keeper_undo undo = {.undo = clear, .bytes = &pid, .size_bytes = sizeof(pid)};
+	uint32_t id;
+
+	TRY(keeper_start(ret_keeper));
+	return keeper_add(*ret_keeper, &undo, &id);
+}
+
 int main(int argc, char **argv)
 {
+	auto_keeper struct keeper *keeper = NULL;
+
 	if (argc < 3) {
 		fprintf(stderr, "usage: %s PID COUNT [PAUSE_MS]\n", argv[0]);
 		return 2;
 	}
 	long count = strtol(argv[2], NULL, 10);
 
+	auto_error struct error *keeper_error = start_keeper((pid_t)strtol(argv[1], NULL, 10), &keeper);
+	if (keeper_error) {
+		error_print(keeper_error, stderr);
+		return 1;
+	}
 	for (long i = 0; count == 0 || i < count; i++) {
 		struct times times;
 		size_t threads;

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "stub/stub.h"
+#include "task/leftovers.h"
+#include "task/process.h"
+#include "task/remote.h"
+#include "util/alloc.h"
+
+extern const uint8_t stub_code_start[] __asm__("__start_stub_code");
+extern const uint8_t stub_code_end[] __asm__("__stop_stub_code");
+
+enum {
+	RANGES_MAX = 4096,
+	ATTEMPTS_MAX = 200, /* for a thread in a signal handler that began in the stub's last instructions */
+	ATTEMPT_US = 10 * 1000,
+};
+
+struct ranges {
+	struct procfs_range list[RANGES_MAX];
+	size_t count;
+};
+
+static bool is_our_code(int mem_fd, const struct procfs_range *range)
+{
+	uint8_t bytes[4096];
+	size_t size_bytes = (size_t)(stub_code_end - stub_code_start);
+
+	return size_bytes <= sizeof(bytes) &&
+	       pread(mem_fd, bytes, size_bytes, (off_t)range->start) == (ssize_t)size_bytes &&
+	       memcmp(bytes, stub_code_start, size_bytes) == 0;
+}
+
+/* All places that were ever used have been left, and nobody who lives owns them. */
+static bool is_left(int mem_fd, const struct procfs_range *range, const struct stub_session *session)
+{
+	bool is_dead = session->owner == 0 || (session->owner & FUTEX_OWNER_DIED);
+
+	if (!is_dead || session->place_count > (range->end - range->start) / sizeof(struct stub_place))
+		return false;
+	for (uint32_t i = 0; i < session->place_count; i++) {
+		uint64_t address = range->start + sizeof(*session) + i * sizeof(struct stub_place);
+		uint32_t words[4]; /* go, done, left, unused; then the session's address, 0 in a place never used */
+		uint64_t session_address;
+
+		if (pread(mem_fd, words, sizeof(words), (off_t)address) != sizeof(words) ||
+		    pread(mem_fd, &session_address, sizeof(session_address), (off_t)(address + sizeof(words))) !=
+		            sizeof(session_address))
+			return false;
+		if (session_address && !words[2])
+			return false;
+	}
+	return true;
+}
+
+static bool is_our_data(int mem_fd, const struct procfs_range *range, bool *ret_is_left)
+{
+	struct stub_session session;
+
+	if (pread(mem_fd, &session, sizeof(session), (off_t)range->start) != sizeof(session) ||
+	    session.magic != STUB_MAGIC)
+		return false;
+	*ret_is_left = is_left(mem_fd, range, &session);
+	return true;
+}
+
+/* "start-end perms offset device inode path" of proc_pid_maps(5): shared anonymous memory. */
+static bool parse_line(const char *line, struct procfs_range *ret_range, bool *ret_is_code)
+{
+	char *after;
+
+	ret_range->start = strtoull(line, &after, 16);
+	ret_range->end = strtoull(after + 1, &after, 16);
+	*ret_is_code = strncmp(after, " r-xs", 5) == 0;
+	return (*ret_is_code || strncmp(after, " rw-s", 5) == 0) && strstr(after, "/dev/zero (deleted)");
+}
+
+/* Data without its threads gone keeps all of it: which code belongs to it isn't told. */
+static struct error *find(pid_t pid, int mem_fd, struct ranges *ranges)
+{
+	auto_free char *maps = NULL;
+	char *saved = NULL;
+	bool is_in_use = false;
+
+	int r = procfs_read(pid, "maps", &maps, NULL);
+	if (r < 0)
+		return error_new(-r, "maps of process %d", pid);
+	ranges->count = 0;
+	for (char *line = strtok_r(maps, "\n", &saved); line; line = strtok_r(NULL, "\n", &saved)) {
+		struct procfs_range range;
+		bool is_code;
+		bool is_left_by_all = true;
+
+		if (!parse_line(line, &range, &is_code) || ranges->count == RANGES_MAX)
+			continue;
+		if (!(is_code ? is_our_code(mem_fd, &range) : is_our_data(mem_fd, &range, &is_left_by_all)))
+			continue;
+		is_in_use |= !is_left_by_all;
+		ranges->list[ranges->count++] = range;
+	}
+	if (is_in_use)
+		ranges->count = 0;
+	return is_in_use ? error_new(EBUSY, "process %d: threads are still leaving the stub of a killed godwit", pid)
+	                 : NULL;
+}
+
+static bool is_inside(const struct process *process, const struct ranges *ranges)
+{
+	for (size_t t = 0; t < process->thread_count; t++)
+		for (size_t i = 0; i < ranges->count; i++) {
+			uint64_t ip = arch_instruction_pointer(&process->threads[t].registers);
+			const struct procfs_range *range = &ranges->list[i];
+
+			if (ip >= range->start && ip < range->end)
+				return true;
+		}
+	return false;
+}
+
+static struct error *unmap(struct process *process, const struct ranges *ranges)
+{
+	TRY(remote_slot_find(process));
+	for (size_t i = 0; i < ranges->count; i++) {
+		const struct procfs_range *range = &ranges->list[i];
+		const struct remote_request request = {
+			.name = "munmap",
+			.number = SYS_munmap,
+			.arguments = {range->start, range->end - range->start},
+		};
+		int64_t result;
+
+		TRY(remote_call(process, &process->threads[0], &request, &result));
+		if (result < 0)
+			return error_new((int)-result, "munmap(%#" PRIx64 ")", range->start);
+	}
+	return NULL;
+}
+
+static struct error *try_clear(pid_t pid, struct ranges *ranges, bool *ret_is_done)
+{
+	auto_process struct process *process = NULL;
+
+	TRY(process_seize(pid, &process));
+	TRY(process_stop(process));
+	*ret_is_done = !is_inside(process, ranges);
+	if (*ret_is_done)
+		TRY(unmap(process, ranges));
+	return process_thaw(process);
+}
+
+struct error *leftovers_clear(pid_t pid)
+{
+	auto_free struct ranges *ranges = xalloc(sizeof(*ranges));
+	auto_free char *path = xformat("/proc/%d/mem", pid);
+	auto_fd int mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool is_done = false;
+
+	if (mem_fd < 0)
+		return error_new(errno, "open(%s)", path);
+	for (int attempt = 0;; attempt++) {
+		auto_error struct error *error = find(pid, mem_fd, ranges);
+
+		if (!error && ranges->count == 0)
+			return NULL;
+		if (!error)
+			TRY(try_clear(pid, ranges, &is_done), "clear what a killed godwit left");
+		if (is_done)
+			return NULL;
+		if (attempt == ATTEMPTS_MAX)
+			return error ? take(error) : error_new(EBUSY, "process %d", pid);
+		usleep(ATTEMPT_US);
+	}
+}
