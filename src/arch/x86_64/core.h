@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* Registers and FPU state in the image's terms: the processor's part of core-TID.img. Not for the stub. */
+#pragma once
+
+#include "arch/arch.h"
+#include "core.pb-c.h"
+#include "util/error.h"
+
+/*
+ * Puts registers and FPU state into core, as if unpacked (freed by core_entry__free_unpacked()). An error names state
+ * that the image has no field for, such as AMX tiles in use.
+ */
+MUST_USE struct error *arch_core_save(const struct arch_registers *registers, const struct arch_fpu *fpu,
+                                      CoreEntry *core);
+
+/* set_tid_address(2)'s address of a core that arch_core_save() has filled. */
+void arch_core_set_clear_tid(CoreEntry *core, uint64_t address);
+uint64_t arch_core_clear_tid(const CoreEntry *core);
+
+/* The way back. The FPU area is laid out as this processor wants it (it may differ between processors); an error says
+ * what the processor lacks. The caller frees ret_fpu. */
+MUST_USE struct error *arch_core_restore(const CoreEntry *core, struct arch_registers *ret_registers,
+                                         struct arch_fpu *ret_fpu);
