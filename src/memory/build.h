@@ -4,8 +4,9 @@
 /*
  * The memory of a task that is built: maps areas at their final addresses and fills their pages in bulk.
  *
- * The task is one of ours, parked, with nothing mapped but the stub and its vDSO. Areas are first mapped writable where
- * that is needed to fill them, and get their real protection and advice last: memory_finish().
+ * The task is one of ours, parked, with nothing mapped but the stub and its vDSO. Areas get their final protection at
+ * once, since private memory can be written from outside whatever that is (FOLL_FORCE, proc_pid_mem(5)); only shared
+ * memory that the program can't write to waits for memory_finish().
  */
 #pragma once
 
@@ -14,8 +15,8 @@
 
 struct memory;
 
-/* task is borrowed until free. Makes a userfaultfd in it for filling. */
-MUST_USE struct error *memory_new(struct process *task, struct memory **ret_memory);
+/* task is borrowed until free. Never NULL. */
+struct memory *memory_new(struct process *task);
 void memory_free(struct memory *memory);
 DEFINE_OWNED(struct memory *, memory_free)
 #define auto_memory AUTO(memory_free)
@@ -26,17 +27,13 @@ struct file_source {
 };
 
 /*
- * Makes the task's areas those of mm: unmaps what is not in it any more (nor the stub's pages and the vDSO), maps what
- * is new, keeps what is the same with its pages. Called for the draft at first and again for the last state.
+ * Maps the areas of mm, and moves the vDSO to where they have it. An error where this kernel's vDSO can't be in the place
+ * of theirs.
  */
 MUST_USE struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_source *source);
 
-/* Writes pages, whatever is there now. In pieces of up to PAGE_SINK_BYTES; fast for missing anonymous pages. Any
- * thread may call it, one at a time. */
+/* Writes pages. Those of the vDSO are compared instead: a program that runs with another one would crash. */
 MUST_USE struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count);
 
-/* Makes pages read as zeros (or as the mapped file's). */
-MUST_USE struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_count);
-
-/* Final protection, advice, locks; the userfaultfd goes away. brk, argv, auxv and exe are set by prctl(PR_SET_MM). */
+/* Final protection, advice and locks; where heap, stack, arguments and environment are; the executable. */
 MUST_USE struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd_in_task);

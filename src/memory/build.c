@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/prctl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "memory/areas.h"
+#include "memory/build.h"
+#include "memory/vdso.h"
+#include "util/alloc.h"
+#include "util/uapi.h"
+
+enum {
+	PAGE_BYTES = 4096,
+	CALLS_PER_AREA = 8,
+	MADV_NUMBERS = 64, /* bits of vma_entry.madv */
+};
+
+struct memory {
+	struct process *task;     /* borrowed */
+	struct procfs_range vdso; /* where it is by now */
+};
+
+struct memory *memory_new(struct process *task)
+{
+	struct memory *memory = xalloc(sizeof(*memory));
+
+	memory->task = task;
+	return memory;
+}
+
+void memory_free(struct memory *memory)
+{
+	free(memory);
+}
+
+/* ---- Mapping ---- */
+
+static bool is_of_kernel(const VmaEntry *vma)
+{
+	return vma->status & (AREA_VSYSCALL | AREA_VDSO | AREA_VVAR);
+}
+
+static bool has_file(const VmaEntry *vma)
+{
+	return vma->status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED);
+}
+
+static bool is_shared(const VmaEntry *vma)
+{
+	return vma->flags & MAP_SHARED;
+}
+
+/* Shared memory can only be filled if it is writable; who maps a file shared needs nothing filled. */
+static bool needs_write_first(const VmaEntry *vma)
+{
+	return is_shared(vma) && !has_file(vma) && !(vma->prot & PROT_WRITE);
+}
+
+/* What mmap(2) takes of the flags: MAP_LOCKED would fill the area with zeros first. */
+static uint64_t map_flags(const VmaEntry *vma)
+{
+	const uint64_t sizes = (uint64_t)MAP_HUGE_MASK << MAP_HUGE_SHIFT;
+	uint64_t flags =
+		vma->flags & (MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE | MAP_HUGETLB);
+
+	if (flags & MAP_HUGETLB)
+		flags |= vma->flags & sizes;
+	if (!has_file(vma))
+		flags |= MAP_ANONYMOUS;
+	return flags | MAP_FIXED_NOREPLACE;
+}
+
+static struct error *check_area(const MmEntry *mm, size_t index)
+{
+	const VmaEntry *vma = mm->vmas[index];
+
+	if (vma->status & (AREA_MEMFD | AREA_SYSV | AREA_AIO_RING))
+		return error_new(ENOTSUP, "shared memory with a name of its own, or an AIO ring");
+	if (!is_shared(vma) || has_file(vma))
+		return NULL;
+	for (size_t i = 0; i < mm->n_vmas; i++)
+		if (i != index && !has_file(mm->vmas[i]) && is_shared(mm->vmas[i]) && mm->vmas[i]->shmid == vma->shmid)
+			return error_new(ENOTSUP, "shared anonymous memory that is mapped in several pieces");
+	return vma->pgoff ? error_new(ENOTSUP, "a part of shared anonymous memory") : NULL;
+}
+
+static struct error *map_area(struct memory *memory, const VmaEntry *vma, struct file_source *source)
+{
+	auto_batch struct batch *batch = process_batch(memory->task, 0);
+	uint64_t protection = vma->prot | (needs_write_first(vma) ? PROT_WRITE : 0);
+	int fd = -1;
+
+	if (has_file(vma))
+		TRY(source->open(source, vma, &fd));
+	batch_call(batch, mmap, val(vma->start), val(vma->end - vma->start), val(protection), val(map_flags(vma)),
+	           val((uint64_t)fd), val(has_file(vma) ? vma->pgoff : 0));
+	if (fd >= 0)
+		batch_call(batch, close, val((uint64_t)fd));
+	return process_run(memory->task, batch);
+}
+
+struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_source *source)
+{
+	TRY(vdso_move(memory->task, mm, &memory->vdso));
+	for (size_t i = 0; i < mm->n_vmas; i++) {
+		const VmaEntry *vma = mm->vmas[i];
+
+		if (is_of_kernel(vma))
+			continue;
+		struct error *error = check_area(mm, i);
+		if (!error)
+			error = map_area(memory, vma, source);
+		TRY(error, "area %#" PRIx64 "-%#" PRIx64, vma->start, vma->end);
+	}
+	return NULL;
+}
+
+/* ---- Filling ---- */
+
+/* Whatever the protection: FOLL_FORCE. */
+static struct error *force(const struct memory *memory, uint64_t address, const void *bytes, size_t size_bytes)
+{
+	for (size_t done = 0; done < size_bytes;) {
+		ssize_t n = pwrite(memory->task->mem_fd, (const char *)bytes + done, size_bytes - done,
+		                   (off_t)(address + done));
+
+		if (n <= 0)
+			return error_new(n < 0 ? errno : EIO, "write of %zu bytes to %#" PRIx64 " in task %d",
+			                 size_bytes, address, memory->task->pid);
+		done += (size_t)n;
+	}
+	return NULL;
+}
+
+struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count)
+{
+	size_t size_bytes = page_count * PAGE_BYTES;
+	const struct iovec here = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size_bytes};
+	const struct iovec there = {.iov_base = (void *)(uintptr_t)address, .iov_len = size_bytes};
+
+	if (address >= memory->vdso.start && address < memory->vdso.end)
+		return vdso_compare(memory->task, &memory->vdso, address, bytes, size_bytes);
+	ssize_t n = process_vm_writev(memory->task->pid, &here, 1, &there, 1, 0);
+	if (n == (ssize_t)size_bytes)
+		return NULL;
+	size_t done = n > 0 ? (size_t)n : 0;
+	return force(memory, address + done, (const char *)bytes + done, size_bytes - done);
+}
+
+/* ---- The end ---- */
+
+static void append_advice(struct batch *batch, const VmaEntry *vma)
+{
+	struct arg start = val(vma->start);
+	struct arg size = val(vma->end - vma->start);
+
+	for (uint64_t n = 0; vma->has_madv && n < MADV_NUMBERS; n++)
+		if (vma->madv & (UINT64_C(1) << n))
+			batch_call(batch, madvise, start, size, val(n));
+	if (vma->status & AREA_GUARD)
+		batch_call(batch, madvise, start, size, val(UAPI_MADV_GUARD_INSTALL));
+	if (needs_write_first(vma))
+		batch_call(batch, mprotect, start, size, val(vma->prot));
+	if (vma->flags & MAP_LOCKED)
+		batch_call(batch, mlock2, start, size, val(vma->flags & MAP_NONBLOCK ? MLOCK_ONFAULT : 0));
+}
+
+static struct error *finish_areas(struct memory *memory, const MmEntry *mm)
+{
+	auto_batch struct batch *batch = process_batch(memory->task, 0);
+
+	for (size_t i = 0; i < mm->n_vmas; i++) {
+		if (is_of_kernel(mm->vmas[i]))
+			continue;
+		append_advice(batch, mm->vmas[i]);
+		if (batch_room(batch) < MADV_NUMBERS + CALLS_PER_AREA) {
+			TRY(process_run(memory->task, batch));
+			batch_free(batch);
+			batch = process_batch(memory->task, 0);
+		}
+	}
+	return process_run(memory->task, batch);
+}
+
+/* prctl(2), PR_SET_MM_MAP */
+struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd_in_task)
+{
+	auto_batch struct batch *batch = process_batch(memory->task, 0);
+	struct arg auxv = batch_bytes(batch, mm->mm_saved_auxv, mm->n_mm_saved_auxv * sizeof(uint64_t));
+	const struct prctl_mm_map map = {
+		.start_code = mm->mm_start_code,
+		.end_code = mm->mm_end_code,
+		.start_data = mm->mm_start_data,
+		.end_data = mm->mm_end_data,
+		.start_brk = mm->mm_start_brk,
+		.brk = mm->mm_brk,
+		.start_stack = mm->mm_start_stack,
+		.arg_start = mm->mm_arg_start,
+		.arg_end = mm->mm_arg_end,
+		.env_start = mm->mm_env_start,
+		.env_end = mm->mm_env_end,
+		.auxv = (__typeof__(map.auxv))(uintptr_t)auxv.value,
+		.auxv_size = (uint32_t)(mm->n_mm_saved_auxv * sizeof(uint64_t)),
+		.exe_fd = (uint32_t)exe_fd_in_task,
+	};
+
+	TRY(finish_areas(memory, mm));
+	batch_call(batch, prctl, val(PR_SET_MM), val(PR_SET_MM_MAP), batch_bytes(batch, &map, sizeof(map)),
+	           val(sizeof(map)), val(0));
+	batch_call(batch, close, val((uint64_t)exe_fd_in_task));
+	return process_run(memory->task, batch);
+}

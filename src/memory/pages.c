@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "image/pages.h"
+#include "memory/page_query.h"
+#include "memory/page_reader.h"
+#include "memory/pages.h"
+#include "memory/shared.h"
+#include "util/alloc.h"
+#include "util/own.h"
+
+/* The process stands still: a page that the kernel says is there can be read. */
+struct all_judge {
+	struct page_judge judge;
+	uint64_t unreadable; /* the first one; 0: none */
+};
+
+static enum page_verdict judge_all(struct page_judge *judge, uint64_t address, const void *bytes, bool is_zero)
+{
+	struct all_judge *all = (struct all_judge *)(void *)judge;
+
+	if (!bytes && !all->unreadable)
+		all->unreadable = address;
+	return bytes && !is_zero ? PAGE_PUT : PAGE_SKIP;
+}
+
+struct sending {
+	const struct process *process;
+	struct page_scan scan;
+	struct page_regions regions;
+	struct page_reader reader;
+	struct shared_parts parts;
+	size_t next_part;
+};
+
+static struct error *send_present(struct sending *sending, const struct area *area)
+{
+	struct page_query query = page_query_for(&sending->scan, area);
+
+	while (query.start < query.end) {
+		int r = page_scan_next(&sending->scan, &query, &sending->regions);
+
+		if (r < 0)
+			return error_new(-r, "scan from %#" PRIx64, query.start);
+		for (size_t i = 0; i < sending->regions.count; i++) {
+			const struct uapi_page_region *region = &sending->regions.list[i];
+
+			TRY(page_reader_add(&sending->reader, region->start,
+			                    (region->end - region->start) / PAGE_BYTES));
+		}
+		query.start = sending->regions.end;
+	}
+	return NULL;
+}
+
+static struct error *send_shared_part(struct sending *sending, const struct shared_part *part)
+{
+	auto_fd int fd = -1;
+
+	TRY(area_open_file(sending->process->pid, part->area, &fd));
+	TRY(page_reader_begin(&sending->reader, part->area, fd));
+	for (uint64_t at = part->start; at < part->end;) {
+		uint64_t end = part->end;
+
+		if (!shared_next_data(fd, part->area, &at, &end))
+			break;
+		TRY(page_reader_add(&sending->reader, at, (end - at) / PAGE_BYTES));
+		at = end;
+	}
+	return page_reader_flush(&sending->reader);
+}
+
+static struct error *send_shared(struct sending *sending, const struct area *area)
+{
+	const struct shared_parts *parts = &sending->parts;
+
+	for (; sending->next_part < parts->count && parts->list[sending->next_part].area == area; sending->next_part++)
+		TRY(send_shared_part(sending, &parts->list[sending->next_part]));
+	return NULL;
+}
+
+static struct error *send_area(struct sending *sending, const struct area *area)
+{
+	switch (area_content(area)) {
+	case AREA_CONTENT_NONE:
+		return NULL;
+	case AREA_CONTENT_SHARED:
+		return send_shared(sending, area);
+	case AREA_CONTENT_VDSO:
+		TRY(page_reader_begin(&sending->reader, area, -1));
+		return page_reader_add(&sending->reader, area->entry.start,
+		                       (area->entry.end - area->entry.start) / PAGE_BYTES);
+	case AREA_CONTENT_ANONYMOUS:
+	case AREA_CONTENT_PRIVATE_FILE:
+		TRY(page_reader_begin(&sending->reader, area, -1));
+		return send_present(sending, area);
+	}
+	return NULL;
+}
+
+static void sending_free(struct sending *sending)
+{
+	page_scan_close(&sending->scan);
+	page_reader_free(&sending->reader);
+	shared_parts_free(&sending->parts);
+	free(sending);
+}
+DEFINE_OWNED(struct sending *, sending_free)
+
+struct error *pages_send(const struct process *process, const struct areas *areas, struct page_sink *sink)
+{
+	AUTO(sending_free) struct sending *sending = xalloc(sizeof(*sending));
+	struct all_judge judge = {.judge.judge = judge_all};
+
+	sending->process = process;
+	sending->scan.fd = -1;
+	page_reader_init(&sending->reader, process, sink, &judge.judge);
+	sending->parts = shared_parts_of(areas);
+	TRY(page_scan_open(process->pid, &sending->scan));
+	for (size_t i = 0; i < areas->count; i++) {
+		const struct area *area = &areas->list[i];
+
+		TRY(send_area(sending, area), "area %#" PRIx64 "-%#" PRIx64, area->entry.start, area->entry.end);
+	}
+	TRY(page_reader_flush(&sending->reader));
+	if (judge.unreadable)
+		return error_new(EFAULT, "page %#" PRIx64 " of process %d can't be read", judge.unreadable,
+		                 process->pid);
+	return NULL;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* The vDSO of a task that is built, and the data pages before it: the kernel put them somewhere, the program has the
+ * addresses of its own in many places. */
+#pragma once
+
+#include "mm.pb-c.h"
+#include "task/process.h"
+
+/* Moves them to where mm has them. An error if this kernel's have other sizes: the program's is then another one. */
+MUST_USE struct error *vdso_move(struct process *task, const MmEntry *mm, struct procfs_range *ret_vdso);
+
+/* Is the code what the program was saved with? All but the room at its end, which remote calls use. */
+MUST_USE struct error *vdso_compare(const struct process *task, const struct procfs_range *vdso, uint64_t address,
+                                    const void *bytes, size_t size_bytes);
