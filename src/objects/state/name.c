@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* The name of a thread, PR_SET_NAME of prctl(2), and the personality(2) and oom_score_adj of its process. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "objects/state.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+enum { NAME_BYTES = 16 };
+
+/* All three come from /proc: what the calls would tell, and cheaper than a batch for each thread. */
+static struct error *read_process(pid_t pid, TaskCoreEntry *tc)
+{
+	auto_free char *score = NULL;
+	auto_free char *personality = NULL;
+
+	int r = procfs_read(pid, "oom_score_adj", &score, NULL);
+	if (r == 0)
+		r = procfs_read(pid, "personality", &personality, NULL);
+	if (r < 0)
+		return error_new(-r, "oom_score_adj and personality of process %d", pid);
+	tc->has_oom_score_adj = true;
+	tc->oom_score_adj = (int32_t)strtol(score, NULL, 10);
+	tc->personality = (uint32_t)strtoul(personality, NULL, 16);
+	return NULL;
+}
+
+static struct error *name_save(const struct state_save *state, const void *collected, const void *asked,
+                               const struct batch *batch)
+{
+	auto_free char *path = xformat("task/%d/comm", state->thread->tid);
+	char *comm;
+
+	(void)collected;
+	(void)asked;
+	(void)batch;
+	int r = procfs_read(state->process->pid, path, &comm, NULL);
+	if (r < 0)
+		return error_new(-r, "name of thread %d", state->thread->tid);
+	comm[strcspn(comm, "\n")] = '\0';
+	state->core->thread_core->comm = comm;
+	if (!state->core->tc)
+		return NULL;
+	state->core->tc->comm = xformat("%s", comm);
+	return read_process(state->process->pid, state->core->tc);
+}
+
+static struct error *write_score(pid_t pid, int32_t score)
+{
+	auto_free char *path = xformat("/proc/%d/oom_score_adj", pid);
+	auto_free char *text = xformat("%d", score);
+	auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return error_new(errno, "%s: %d", path, score);
+	return NULL;
+}
+
+static struct error *restore_process(const struct state_restore *state, struct batch *batch)
+{
+	const TaskCoreEntry *tc = state->core->tc;
+	TaskCoreEntry now = TASK_CORE_ENTRY__INIT;
+
+	TRY(read_process(state->pid, &now));
+	if (tc->has_oom_score_adj && tc->oom_score_adj != now.oom_score_adj)
+		TRY(write_score(state->pid, tc->oom_score_adj)); /* lowering it takes a privilege */
+	batch_call(batch, personality, val(tc->personality));
+	return NULL;
+}
+
+static struct error *name_restore(const struct state_restore *state, struct batch *batch)
+{
+	const char *comm = state->core->thread_core->comm;
+	char name[NAME_BYTES] = "";
+
+	if (!comm && state->core->tc)
+		comm = state->core->tc->comm;
+	if (comm) {
+		snprintf(name, sizeof(name), "%s", comm);
+		batch_call(batch, prctl, val(PR_SET_NAME), batch_bytes(batch, name, sizeof(name)), val(0), val(0),
+		           val(0));
+	}
+	return state->core->tc ? restore_process(state, batch) : NULL;
+}
+
+const struct state_ops name_ops = {
+	.name = "name",
+	.scope = STATE_THREAD,
+	.save = name_save,
+	.restore = name_restore,
+};
