@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "checkpoint/building.h"
+#include "checkpoint/nursery.h"
+#include "memory/areas.h"
+#include "objects/reg_file.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+enum {
+	STUB_FIRST_ADDRESS = 0x3a, /* in units of STUB_STEP: where programs and their libraries seldom are */
+	STUB_LAST_ADDRESS = 0x50,
+	RSEQ_UNREGISTER = 1, /* RSEQ_FLAG_UNREGISTER of rseq(2) */
+};
+static const uint64_t STUB_STEP = UINT64_C(1) << 40;
+static const uint64_t USER_END = UINT64_C(0x7ffffffff000);
+
+/* ---- Descriptors from here to there ---- */
+
+struct arg build_fetch_fd(struct build *build, struct batch *batch, int fd_here)
+{
+	return batch_call(batch, pidfd_getfd, val((uint64_t)build->spare_base), val((uint64_t)fd_here), val(0));
+}
+
+struct error *build_fetch_fd_now(struct build *build, int fd_here, int *ret_fd_in_task)
+{
+	auto_batch struct batch *batch = process_batch(build->process, 0);
+	struct arg fd = build_fetch_fd(build, batch, fd_here);
+	struct arg high = batch_call(batch, fcntl, fd, val(F_DUPFD_CLOEXEC), val((uint64_t)build->spare_base));
+
+	batch_call(batch, close, fd);
+	TRY(process_run(build->process, batch));
+	*ret_fd_in_task = (int)batch_result(batch, high);
+	return NULL;
+}
+
+/* ---- The bare task ---- */
+
+static bool is_free(const struct model *model, const struct areas *areas, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0; i < model->mm->n_vmas; i++)
+		if (model->mm->vmas[i]->start < end && model->mm->vmas[i]->end > start)
+			return false;
+	for (size_t i = 0; i < areas->count; i++)
+		if (areas->list[i].entry.start < end && areas->list[i].entry.end > start)
+			return false;
+	return true;
+}
+
+/* A place for the stub's pages that neither the bare task nor the program uses. */
+static struct error *find_stub_address(const struct build *build, uint64_t *ret_address)
+{
+	auto_areas struct areas areas = {0};
+	size_t size_bytes = process_stub_bytes(build->model->thread_count);
+
+	TRY(areas_read(build->process->pid, &areas));
+	for (uint64_t step = STUB_FIRST_ADDRESS; step < STUB_LAST_ADDRESS; step++) {
+		uint64_t address = step * STUB_STEP;
+
+		if (is_free(build->model, &areas, address, address + size_bytes)) {
+			*ret_address = address;
+			return NULL;
+		}
+	}
+	return error_new(ENOMEM, "no room of %zu bytes between the areas of the program", size_bytes);
+}
+
+static void unmap_range(struct batch *batch, uint64_t start, uint64_t end)
+{
+	if (start < end)
+		batch_call(batch, munmap, val(start), val(end - start));
+}
+
+static bool is_inside(const struct area *area, const struct procfs_range *range)
+{
+	return area->entry.start >= range->start && area->entry.end <= range->end;
+}
+
+/* Unmaps all but the stub and what the kernel put there: vDSO and its data. */
+static struct error *clear_memory(struct build *build)
+{
+	auto_areas struct areas areas = {0};
+	auto_batch struct batch *batch = process_batch(build->process, 0);
+	struct procfs_range stub[STUB_RANGES];
+	const struct thread_rseq *rseq = &build->process->threads[0].rseq;
+	uint64_t from = 0;
+
+	/* libc registered it; the kernel would write to it at the next return to the task, and kill it. */
+	if (rseq->address)
+		batch_call(batch, rseq, val(rseq->address), val(rseq->size_bytes), val(RSEQ_UNREGISTER),
+		           val(rseq->signature));
+	process_stub_ranges(build->process, stub);
+	TRY(areas_read(build->process->pid, &areas));
+	for (size_t i = 0; i < areas.count; i++) {
+		const struct area *area = &areas.list[i];
+		bool is_stub = is_inside(area, &stub[0]) || is_inside(area, &stub[1]);
+
+		if (area->entry.status & AREA_VSYSCALL) /* above all that can be unmapped */
+			continue;
+		if (!is_stub && !(area->entry.status & (AREA_VDSO | AREA_VVAR)))
+			continue;
+		unmap_range(batch, from, area->entry.start);
+		from = area->entry.end;
+	}
+	unmap_range(batch, from, USER_END);
+	return process_run(build->process, batch);
+}
+
+static struct error *make_task(struct build *build)
+{
+	const PstreeEntry *pstree = build->model->pstree;
+	bool is_job = build->options.carry->shell_job;
+	bool is_group_leader = pstree->pgid == pstree->pid;
+	struct nursery_request request = {
+		.pid = build->model->pid,
+		.session = is_job ? 0 : (pid_t)pstree->sid,
+		.group = is_job && !is_group_leader ? 0 : (pid_t)pstree->pgid,
+		.kept_fd = build->own_pidfd,
+		.kept_as = build->spare_base,
+	};
+	uint64_t stub_address;
+	pid_t pid;
+
+	TRY(nursery_clone(&request, &pid));
+	auto_error struct error *error = process_adopt(pid, &build->process);
+	if (error) {
+		kill(pid, SIGKILL);
+		return take(error);
+	}
+	TRY(process_stop(build->process));
+	TRY(find_stub_address(build, &stub_address));
+	TRY(process_enter(build->process, stub_address, build->model->thread_count));
+	return clear_memory(build);
+}
+
+/* ---- Areas ---- */
+
+struct mapped_file_source {
+	struct file_source source;
+	struct build *build;
+};
+
+static struct error *open_mapped_file(struct file_source *source, const VmaEntry *vma, int *ret_fd_in_task)
+{
+	struct build *build = ((struct mapped_file_source *)source)->build;
+	bool is_written_through = (vma->flags & MAP_SHARED) && (vma->prot & PROT_WRITE);
+	int opened;
+
+	if (vma->shmid > UINT32_MAX)
+		return error_new(EBADMSG, "file %#" PRIx64 " of area %#" PRIx64, vma->shmid, vma->start);
+	TRY(reg_file_open_id((uint32_t)vma->shmid, is_written_through ? O_RDWR : O_RDONLY, build->files, &opened));
+	auto_fd int fd = opened;
+	return build_fetch_fd_now(build, fd, ret_fd_in_task);
+}
+
+static struct error *map_areas(struct build *build)
+{
+	struct mapped_file_source source = {.source.open = open_mapped_file, .build = build};
+
+	return memory_map(build->memory, build->model->mm, &source.source);
+}
+
+/* ---- The steps ---- */
+
+/* Above all numbers that the program uses. */
+static struct error *find_spare_base(struct build *build)
+{
+	uint64_t id = build->model->ids->files_id;
+	uint32_t highest = 0;
+
+	for (size_t i = 0; i < image_count(build->model->store, IMAGE_FDINFO, id); i++) {
+		ProtobufCMessage *message;
+
+		TRY(image_get(build->model->store, IMAGE_FDINFO, id, i, &message));
+		uint32_t fd = ((FdinfoEntry *)message)->fd;
+		fdinfo_entry__free_unpacked((FdinfoEntry *)message, NULL);
+		if (fd > highest)
+			highest = fd;
+	}
+	if (highest > INT32_MAX / 2)
+		return error_new(EBADMSG, "fd %u", highest);
+	build->spare_base = (int)highest + 1;
+	return NULL;
+}
+
+static struct error *prepare(struct build *build, const struct image_store *store)
+{
+	TRY(model_read(store, &build->model));
+	TRY(find_spare_base(build));
+	build->files = restore_files_new(store, build->options.carry);
+	return NULL;
+}
+
+static void forget_model(struct build *build)
+{
+	restore_files_free(build->files);
+	build->files = NULL;
+	model_free(build->model);
+	build->model = NULL;
+}
+
+struct error *build_preflight(const struct image_store *store, const struct build_options *options)
+{
+	auto_build struct build *build = xalloc(sizeof(*build));
+
+	build->own_pidfd = -1;
+	build->options = *options;
+	TRY(prepare(build, store));
+	return reg_files_verify(build->files);
+}
+
+struct error *build_new(const struct image_store *store, const struct build_options *options, struct build **ret_build)
+{
+	auto_build struct build *build = xalloc(sizeof(*build));
+
+	build->options = *options;
+	build->own_pidfd = procfs_open_pid(getpid());
+	if (build->own_pidfd < 0)
+		return error_new(-build->own_pidfd, "pidfd_open(%d)", getpid());
+	TRY(prepare(build, store));
+	TRY(make_task(build), "make task %d", build->model->pid);
+	build->memory = memory_new(build->process);
+	TRY(map_areas(build));
+	*ret_build = take(build);
+	return NULL;
+}
+
+struct memory *build_memory(struct build *build)
+{
+	return build->memory;
+}
+
+pid_t build_pid(const struct build *build)
+{
+	return build->model->pid;
+}
+
+struct error *build_complete(struct build *build)
+{
+	int exe_here;
+	int exe_there;
+
+	TRY(reg_file_open_id(build->model->mm->exe_file_id, O_RDONLY, build->files, &exe_here), "executable");
+	auto_fd int exe = exe_here;
+	TRY(build_fetch_fd_now(build, exe, &exe_there), "executable");
+	TRY(memory_finish(build->memory, build->model->mm, exe_there), "memory");
+	TRY(build_files(build));
+	TRY(build_threads(build));
+	return process_complete(build->process);
+}
+
+struct error *build_release(struct build *build, bool is_left_stopped)
+{
+	/* A spare end of a pipe that is still held here would delay its EOF. */
+	restore_files_free(build->files);
+	build->files = restore_files_new(build->model->store, build->options.carry);
+	build->is_released = true;
+	return process_release(build->process, is_left_stopped);
+}
+
+static void reap(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+		continue;
+}
+
+void build_free(struct build *build)
+{
+	if (!build)
+		return;
+	if (build->process && !build->is_released)
+		reap(build->process->pid);
+	memory_free(build->memory);
+	process_free(build->process);
+	forget_model(build);
+	for (size_t i = 0; i < build->resume_count; i++)
+		if (build->resume[i].fd >= 0)
+			close(build->resume[i].fd);
+	free(build->resume);
+	if (build->own_pidfd >= 0)
+		close(build->own_pidfd);
+	free(build);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * Building a process from images: the other half of save.h.
+ *
+ *     build_new()       a bare task with the right PID; its areas mapped, empty
+ *     build_memory()    … to be filled with pages
+ *     build_complete()  descriptors, threads, credentials …: it stands at where the program was, stopped
+ *     build_release()   it runs, and lives on without us
+ *
+ * Until build_release() nothing of it outlives us, and build_free() leaves nothing behind.
+ */
+#pragma once
+
+#include "checkpoint/model.h"
+#include "memory/build.h"
+#include "objects/objects.h"
+
+struct build;
+
+struct build_options {
+	const struct carry_options *carry; /* borrowed until free */
+};
+
+/* store is borrowed until free. */
+MUST_USE struct error *build_new(const struct image_store *store, const struct build_options *options,
+                                 struct build **ret_build);
+void build_free(struct build *build);
+DEFINE_OWNED(struct build *, build_free)
+#define auto_build AUTO(build_free)
+
+/* What can be known before anything is made: missing and different files, a taken PID. */
+MUST_USE struct error *build_preflight(const struct image_store *store, const struct build_options *options);
+
+struct memory *build_memory(struct build *build);
+pid_t build_pid(const struct build *build);
+MUST_USE struct error *build_complete(struct build *build);
+MUST_USE struct error *build_release(struct build *build, bool is_left_stopped);
+
+/* Behind build_release(), once the network is open: connections go on. */
+MUST_USE struct error *build_resume(struct build *build);

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * The threads of a process that is built: made with their old TIDs by the leader, parked in the stub like it, and then
+ * given their state all at once, part by part. What takes privileges away comes last.
+ */
+#include <errno.h>
+#include <linux/sched.h>
+#include <stdlib.h>
+
+#include "arch/x86_64/core.h"
+#include "checkpoint/building.h"
+#include "objects/state.h"
+#include "util/alloc.h"
+
+enum {
+	THREADS_PER_BATCH = 64, /* clone_args and a TID of each fit into a batch's data */
+	CALLS_PER_PART = 100,   /* that a part of the state may append for a thread */
+};
+
+/* ---- Making them ---- */
+
+/* Never runs where it is made: it is stopped before, and process_join() says where it goes. */
+static void append_clone(struct batch *batch, pid_t tid)
+{
+	const struct clone_args args = {
+		.flags =
+			CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PTRACE,
+		.set_tid = batch_bytes(batch, &tid, sizeof(tid)).value,
+		.set_tid_size = 1,
+	};
+
+	batch_about(batch, "thread", (uint32_t)tid);
+	batch_call(batch, clone3, batch_bytes(batch, &args, sizeof(args)), val(sizeof(args)));
+}
+
+static struct error *make_threads(struct build *build)
+{
+	const PstreeEntry *pstree = build->model->pstree;
+
+	for (size_t first = 1; first < pstree->n_threads; first += THREADS_PER_BATCH) {
+		auto_batch struct batch *batch = process_batch(build->process, 0);
+		size_t end = first + THREADS_PER_BATCH;
+
+		if (end > pstree->n_threads)
+			end = pstree->n_threads;
+		for (size_t i = first; i < end; i++)
+			append_clone(batch, (pid_t)pstree->threads[i]);
+		TRY(process_run(build->process, batch));
+		for (size_t i = first; i < end; i++)
+			TRY(process_join(build->process, (pid_t)pstree->threads[i]));
+	}
+	return NULL;
+}
+
+/* ---- Their state ---- */
+
+struct parts {
+	struct build *build;
+	struct batch **batches; /* owned; one for each thread */
+};
+
+static void renew_batches(struct parts *parts)
+{
+	for (size_t i = 0; i < parts->build->process->thread_count; i++) {
+		batch_free(parts->batches[i]);
+		parts->batches[i] = process_batch(parts->build->process, i);
+	}
+}
+
+static void parts_free(struct parts *parts)
+{
+	for (size_t i = 0; i < parts->build->process->thread_count; i++)
+		batch_free(parts->batches[i]);
+	free(parts->batches);
+}
+
+static struct error *run(struct parts *parts)
+{
+	TRY(process_run_all(parts->build->process, parts->batches));
+	renew_batches(parts);
+	return NULL;
+}
+
+static struct error *append_part(struct parts *parts, const struct state_ops *ops, size_t thread)
+{
+	const struct build *build = parts->build;
+	struct batch *batch = parts->batches[thread];
+	const struct state_restore state = {
+		.pid = build->process->pid,
+		.tid = build->process->threads[thread].tid,
+		.core = build->model->cores[thread],
+		.store = build->model->store,
+		.options = build->options.carry,
+	};
+
+	if (ops->scope == STATE_PROCESS && thread != 0)
+		return NULL;
+	batch_about(batch, ops->name, (uint32_t)state.tid);
+	return error_wrap(ops->restore(&state, batch), "%s of thread %d", ops->name, state.tid);
+}
+
+/* Parts of the leader and of the others are independent of each other; a part comes after those before it. */
+static struct error *append_part_for_all(struct parts *parts, const struct state_ops *ops)
+{
+	for (size_t i = 0; i < parts->build->process->thread_count; i++)
+		if (batch_room(parts->batches[i]) < CALLS_PER_PART) {
+			TRY(run(parts));
+			break;
+		}
+	for (size_t i = 0; i < parts->build->process->thread_count; i++)
+		TRY(append_part(parts, ops, i));
+	return NULL;
+}
+
+static struct error *restore_state(struct build *build)
+{
+	__attribute__((cleanup(parts_free))) struct parts parts = {
+		.build = build,
+		.batches = xalloc(build->process->thread_count * sizeof(struct batch *)),
+	};
+
+	renew_batches(&parts);
+	for (const struct state_ops *const *ops = all_state_ops; *ops; ops++)
+		TRY(append_part_for_all(&parts, *ops));
+	return run(&parts);
+}
+
+/* ---- Where they go on ---- */
+
+static struct error *set_registers(struct build *build, size_t index)
+{
+	const CoreEntry *core = build->model->cores[index];
+	struct thread *thread = &build->process->threads[index];
+
+	TRY(arch_core_restore(core, &thread->registers, &thread->fpu), "thread %d", thread->tid);
+	thread->signal_mask = core->thread_core->has_blk_sigset ? core->thread_core->blk_sigset
+	                      : core->tc                        ? core->tc->blk_sigset
+	                                                        : 0;
+	return NULL;
+}
+
+struct error *build_threads(struct build *build)
+{
+	TRY(make_threads(build));
+	TRY(restore_state(build));
+	for (size_t i = 0; i < build->process->thread_count; i++)
+		TRY(set_registers(build, i));
+	return NULL;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* What the parts of building a process share. For build*.c only. */
+#pragma once
+
+#include "checkpoint/build.h"
+#include "task/process.h"
+
+/* A connection that is to go on once the network is open. */
+struct resume_file {
+	uint32_t entry_id;
+	int fd; /* owned: a copy of its descriptor */
+};
+
+struct build {
+	struct build_options options;
+	struct model *model;         /* owned; of what is restored */
+	struct process *process;     /* owned */
+	struct memory *memory;       /* owned; NULL once it is complete */
+	struct restore_files *files; /* owned; of what is restored */
+	int own_pidfd;               /* owned: of this process, for the task to fetch descriptors from */
+	int spare_base;              /* numbers from here on are no descriptors of the program */
+	struct resume_file *resume;  /* owned */
+	size_t resume_count;
+	bool is_released;
+};
+
+/* The task fetches a copy of a descriptor of ours: pidfd_getfd(2). Stands for its number there. */
+struct arg build_fetch_fd(struct build *build, struct batch *batch, int fd_here);
+
+/* The same at once. */
+MUST_USE struct error *build_fetch_fd_now(struct build *build, int fd_here, int *ret_fd_in_task);
+
+/* All descriptors in their places, working and root folder. */
+MUST_USE struct error *build_files(struct build *build);
+
+/* The other threads, and the state of all. */
+MUST_USE struct error *build_threads(struct build *build);

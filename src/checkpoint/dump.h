@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* Saving a process into a directory: freeze, save, and what becomes of the program then. */
+#pragma once
+
+#include "objects/objects.h"
+#include "util/error.h"
+
+enum dump_end {
+	DUMP_KILL, /* the program is ended, once all is safely on disk */
+	DUMP_LEAVE_STOPPED,
+	DUMP_LEAVE_RUNNING,
+};
+
+struct dump_options {
+	pid_t pid;
+	int images_dir_fd; /* borrowed */
+	enum dump_end end;
+	struct carry_options carry;
+};
+
+/* What became of the program, whether the dump went well or not. */
+enum dump_outcome {
+	DUMP_RUNS,    /* it runs on, unharmed */
+	DUMP_STOPPED, /* it is stopped, as asked */
+	DUMP_ENDED,   /* it was killed, as asked */
+};
+
+/* Durations in ns, and what was saved. */
+struct dump_statistics {
+	uint64_t freezing_ns, frozen_ns, memory_ns, write_ns;
+	uint64_t pages_written;
+};
+
+/* The images are complete and on disk when this succeeds; when it fails the program runs on. */
+MUST_USE struct error *dump_run(const struct dump_options *options, enum dump_outcome *ret_outcome,
+                                struct dump_statistics *ret_statistics);

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "checkpoint/file_table.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+/* What a description's struct open_file borrows. */
+struct description {
+	char *link;
+	char *fdinfo;
+	FownEntry owner;
+	const struct file_ops *ops; /* NULL: of no kind that we know */
+	uint64_t mount, inode;      /* of fdinfo: they tell whether it is the same as before */
+};
+
+struct number {
+	struct open_number number;
+	size_t index; /* of the description */
+	bool is_close_on_exec;
+};
+
+struct file_table {
+	struct open_files open_files;
+	pid_t pid;
+	int pidfd; /* borrowed */
+	const struct carry_options *options;
+	struct open_file *list;           /* owned; the descriptions */
+	struct description *descriptions; /* owned; one for each in list */
+	size_t count;
+	struct number *numbers;           /* owned; ascending */
+	struct open_number *open_numbers; /* owned: the same for open_files */
+	size_t number_count;
+	size_t *order; /* owned: indices into list, by device, inode and kcmp(2)'s order */
+};
+
+/* ---- Which description ---- */
+
+/* kcmp(2): 0 equal, 1 less, 2 greater. */
+static int compare_files(const struct file_table *table, int left_fd, int right_fd)
+{
+	long r = syscall(SYS_kcmp, table->pid, table->pid, KCMP_FILE, left_fd, right_fd);
+
+	return r == 1 ? -1 : (int)r;
+}
+
+static int compare_numbers(uint64_t left, uint64_t right)
+{
+	return (left > right) - (left < right);
+}
+
+static int compare(const struct file_table *table, const struct stat *stat, int fd, const struct open_file *other)
+{
+	int r = compare_numbers(stat->st_dev, other->stat.st_dev);
+
+	if (r == 0)
+		r = compare_numbers(stat->st_ino, other->stat.st_ino);
+	return r ? r : compare_files(table, fd, other->fd);
+}
+
+/* Where in order the description of fd is (true) or belongs (false). */
+static bool find_in_order(const struct file_table *table, const struct stat *stat, int fd, size_t *ret_position)
+{
+	size_t low = 0;
+	size_t high = table->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int r = compare(table, stat, fd, &table->list[table->order[middle]]);
+
+		if (r == 0) {
+			*ret_position = middle;
+			return true;
+		}
+		if (r < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	*ret_position = low;
+	return false;
+}
+
+/* ---- What /proc says ---- */
+
+struct seen {
+	int fd;
+	char *fdinfo; /* owned */
+	uint64_t flags, mount, inode;
+};
+
+static void seen_free(struct seen *seen)
+{
+	free(seen->fdinfo);
+}
+
+static struct error *read_fdinfo(const struct file_table *table, int fd, struct seen *seen)
+{
+	auto_free char *name = xformat("fdinfo/%d", fd);
+	int r = procfs_read(table->pid, name, &seen->fdinfo, NULL);
+
+	if (r < 0)
+		return error_new(-r, "/proc/%d/%s", table->pid, name);
+	seen->fd = fd;
+	r = procfs_number(seen->fdinfo, "flags", 8, &seen->flags);
+	if (r == 0)
+		r = procfs_number(seen->fdinfo, "mnt_id", 10, &seen->mount);
+	if (r == 0)
+		r = procfs_number(seen->fdinfo, "ino", 10, &seen->inode); /* Linux 5.14 */
+	return r < 0 ? error_new(-r, "/proc/%d/%s", table->pid, name) : NULL;
+}
+
+static struct error *read_link_and_stat(const struct file_table *table, int fd, char **ret_link, struct stat *ret_stat)
+{
+	auto_free char *path = xformat("/proc/%d/fd/%d", table->pid, fd);
+	char link[PATH_MAX + 1];
+
+	ssize_t length = readlink(path, link, sizeof(link) - 1);
+	if (length < 0)
+		return error_new(errno, "readlink(%s)", path);
+	if (stat(path, ret_stat) < 0)
+		return error_new(errno, "stat(%s)", path);
+	link[length] = '\0';
+	*ret_link = xformat("%s", link);
+	return NULL;
+}
+
+/* F_GETOWN_EX and F_GETSIG of fcntl(2); who set it isn't told by the kernel. */
+static struct error *read_owner(const struct open_file *file, FownEntry *owner)
+{
+	struct f_owner_ex ex = {0};
+	int copy;
+
+	TRY(open_file_copy(file, &copy));
+	auto_fd int fd = copy;
+	if (fcntl(fd, F_GETOWN_EX, &ex) < 0)
+		return error_new(errno, "F_GETOWN_EX(%d)", file->fd);
+	owner->signum = (uint32_t)fcntl(fd, F_GETSIG);
+	owner->pid_type = (uint32_t)ex.type;
+	owner->pid = (uint32_t)ex.pid;
+	return NULL;
+}
+
+/* ---- Building the table ---- */
+
+/* What known says of this descriptor, if it still is the same file. */
+static const struct description *find_known(const struct file_table *known, const struct seen *seen,
+                                            const struct open_file **ret_file)
+{
+	for (size_t low = 0, high = known ? known->number_count : 0; low < high;) {
+		size_t middle = low + (high - low) / 2;
+		const struct number *number = &known->numbers[middle];
+		const struct description *description = &known->descriptions[number->index];
+
+		if (number->number.fd == seen->fd) {
+			*ret_file = &known->list[number->index];
+			return description->mount == seen->mount && description->inode == seen->inode ? description
+			                                                                              : NULL;
+		}
+		if (number->number.fd < seen->fd)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+static struct error *identify(struct file_table *table, const struct file_table *known, const struct seen *seen,
+                              struct open_file *file, struct description *description)
+{
+	const struct open_file *known_file;
+	const struct description *before = find_known(known, seen, &known_file);
+
+	if (!before)
+		return read_link_and_stat(table, seen->fd, &description->link, &file->stat);
+	description->link = xformat("%s", before->link);
+	description->owner = before->owner;
+	description->ops = before->ops;
+	file->stat = known_file->stat;
+	return NULL;
+}
+
+static bool is_owner_likely(const struct open_file *file)
+{
+	return (file->status_flags & O_ASYNC) || S_ISSOCK(file->stat.st_mode);
+}
+
+/* A new description, filled from what is known, seen and asked. */
+static struct error *add_description(struct file_table *table, const struct file_table *known, struct seen *seen,
+                                     struct open_file *file, size_t position)
+{
+	size_t index = table->count;
+	struct description *description = &table->descriptions[index];
+
+	description->fdinfo = take(seen->fdinfo);
+	description->mount = seen->mount;
+	description->inode = seen->inode;
+	file->id = (uint32_t)index + 1;
+	file->link = description->link;
+	file->fdinfo = description->fdinfo;
+	file->owner = &description->owner;
+	memmove(&table->order[position + 1], &table->order[position], (table->count - position) * sizeof(size_t));
+	table->order[position] = index;
+	table->list[index] = *file;
+	table->count++;
+	if (!known || is_owner_likely(file))
+		if (!(file->status_flags & O_PATH))
+			TRY(read_owner(file, &description->owner));
+	if (!description->ops)
+		description->ops = file_ops_for(&table->list[index]);
+	return NULL;
+}
+
+static struct error *add_number(struct file_table *table, const struct file_table *known, struct seen *seen)
+{
+	struct description *next = &table->descriptions[table->count];
+	struct number *number = &table->numbers[table->number_count];
+	size_t position;
+	struct open_file file = {
+		.pid = table->pid,
+		.pidfd = table->pidfd,
+		.fd = seen->fd,
+		.status_flags = (uint32_t)seen->flags & ~(uint32_t)O_CLOEXEC,
+		.options = table->options,
+		.all = &table->open_files,
+	};
+
+	*next = (struct description){0};
+	fown_entry__init(&next->owner);
+	TRY(identify(table, known, seen, &file, next));
+	if (find_in_order(table, &file.stat, seen->fd, &position)) {
+		free(next->link);
+		number->index = table->order[position];
+	} else {
+		number->index = table->count;
+		TRY(add_description(table, known, seen, &file, position));
+	}
+	number->number.fd = seen->fd;
+	number->is_close_on_exec = seen->flags & O_CLOEXEC;
+	table->number_count++;
+	return NULL;
+}
+
+static void publish(struct file_table *table)
+{
+	for (size_t i = 0; i < table->number_count; i++)
+		table->open_numbers[i] = (struct open_number){
+			.fd = table->numbers[i].number.fd,
+			.file = &table->list[table->numbers[i].index],
+		};
+	table->open_files.list = table->list;
+	table->open_files.count = table->count;
+	table->open_files.numbers = table->open_numbers;
+	table->open_files.number_count = table->number_count;
+	table->open_files.next_id = (uint32_t)table->count + 1;
+}
+
+static struct file_table *table_new(pid_t pid, int pidfd, const struct carry_options *options, size_t room)
+{
+	struct file_table *table = xalloc(sizeof(*table));
+
+	table->pid = pid;
+	table->pidfd = pidfd;
+	table->options = options;
+	table->open_files.pid = pid;
+	table->list = xalloc((room + 1) * sizeof(*table->list));
+	table->descriptions = xalloc((room + 1) * sizeof(*table->descriptions));
+	table->numbers = xalloc((room + 1) * sizeof(*table->numbers));
+	table->open_numbers = xalloc((room + 1) * sizeof(*table->open_numbers));
+	table->order = xalloc((room + 1) * sizeof(*table->order));
+	return table;
+}
+
+struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *known, const struct carry_options *options,
+                              struct file_table **ret_table)
+{
+	auto_free int *fds = NULL;
+	size_t count;
+
+	int r = procfs_numbers(pid, "fd", &fds, &count);
+	if (r < 0)
+		return error_new(-r, "descriptors of process %d", pid);
+	auto_file_table struct file_table *table = table_new(pid, pidfd, options, count);
+	for (size_t i = 0; i < count; i++) {
+		__attribute__((cleanup(seen_free))) struct seen seen = {0};
+		auto_error struct error *error = read_fdinfo(table, fds[i], &seen);
+
+		if (!error)
+			error = add_number(table, known, &seen);
+		/* Before the freeze a descriptor may be closed at any time. */
+		if (error && error_errnum(error) != ENOENT)
+			return error_wrap(take(error), "fd %d", fds[i]);
+	}
+	publish(table);
+	*ret_table = take(table);
+	return NULL;
+}
+
+void file_table_free(struct file_table *table)
+{
+	if (!table)
+		return;
+	open_files_free(&table->open_files);
+	for (size_t i = 0; i < table->count; i++) {
+		free(table->descriptions[i].link);
+		free(table->descriptions[i].fdinfo);
+	}
+	free(table->list);
+	free(table->descriptions);
+	free(table->numbers);
+	free(table->open_numbers);
+	free(table->order);
+	free(table);
+}
+
+/* ---- Using it ---- */
+
+static struct error *about(struct error *error, const struct open_file *file)
+{
+	return error_wrap(error, "fd %d (%s)", file->fd, file->link);
+}
+
+void file_table_check(const struct file_table *table, struct problems *problems)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		const struct open_file *file = &table->list[i];
+		const struct file_ops *ops = table->descriptions[i].ops;
+
+		if (!ops)
+			problems_add(problems,
+			             error_hint(error_new(0, "fd %d: %s can't be carried", file->fd, file->link),
+			                        "godwit-objects(7) lists what can be carried"));
+		else if (ops->check)
+			problems_add(problems, about(ops->check(file), file));
+	}
+}
+
+static bool needs_lock(const struct file_table *table, size_t index)
+{
+	const struct file_ops *ops = table->descriptions[index].ops;
+
+	return ops && ops->needs_lock && ops->needs_lock(&table->list[index]);
+}
+
+bool file_table_needs_lock(const struct file_table *table)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (needs_lock(table, i))
+			return true;
+	return false;
+}
+
+struct error *file_table_unsent(const struct file_table *table, uint64_t *ret_bytes)
+{
+	*ret_bytes = 0;
+	for (size_t i = 0; i < table->count; i++) {
+		uint64_t bytes = 0;
+
+		if (!needs_lock(table, i) || !table->descriptions[i].ops->unsent)
+			continue;
+		TRY(about(table->descriptions[i].ops->unsent(&table->list[i], &bytes), &table->list[i]));
+		*ret_bytes += bytes;
+	}
+	return NULL;
+}
+
+static struct error *save_one(const struct file_table *table, size_t index, struct image_store *store)
+{
+	const struct open_file *file = &table->list[index];
+	const struct file_ops *ops = table->descriptions[index].ops;
+
+	if (!ops)
+		return error_new(ENOTSUP, "fd %d: %s can't be carried", file->fd, file->link);
+	return about(ops->save(file, store), file);
+}
+
+struct error *file_table_save(const struct file_table *table, uint32_t files_id, struct image_store *store)
+{
+	for (size_t i = 0; i < table->number_count; i++) {
+		const struct number *number = &table->numbers[i];
+		const struct file_ops *ops = table->descriptions[number->index].ops;
+		FdinfoEntry entry = FDINFO_ENTRY__INIT;
+
+		entry.id = table->list[number->index].id;
+		entry.flags = number->is_close_on_exec ? FD_CLOEXEC : 0;
+		entry.type = ops ? ops->type : FD_TYPES__UND;
+		entry.fd = (uint32_t)number->number.fd;
+		image_put(store, IMAGE_FDINFO, files_id, &entry.base);
+	}
+	for (size_t i = 0; i < table->count; i++)
+		if (!needs_lock(table, i))
+			TRY(save_one(table, i, store));
+	return NULL;
+}
+
+struct error *file_table_save_locked(const struct file_table *table, struct image_store *store)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (needs_lock(table, i))
+			TRY(save_one(table, i, store));
+	return NULL;
+}
+
+struct open_files *file_table_open_files(struct file_table *table)
+{
+	return &table->open_files;
+}
+
+struct error *file_table_each(const struct file_table *table, FdTypes type,
+                              struct error *(*call)(const struct open_file *file, void *data), void *data)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (table->descriptions[i].ops && table->descriptions[i].ops->type == type)
+			TRY(call(&table->list[i], data));
+	return NULL;
+}

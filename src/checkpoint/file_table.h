@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * What a process has open: its descriptors, which descriptions they share, and of which kind those are.
+ *
+ * A table is made twice. Before the freeze, to find all that can't be carried; and in the freeze, with the first one
+ * known: then a descriptor costs one read of its fdinfo, since which file it is doesn't change as long as mount and
+ * inode are the same.
+ */
+#pragma once
+
+#include "objects/objects.h"
+#include "util/problems.h"
+
+struct file_table;
+
+/* known may be NULL; it isn't needed after the call. */
+MUST_USE struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *known,
+                                       const struct carry_options *options, struct file_table **ret_table);
+void file_table_free(struct file_table *table);
+DEFINE_OWNED(struct file_table *, file_table_free)
+#define auto_file_table AUTO(file_table_free)
+
+/* Adds what can't be carried to problems. Not while the program is frozen. */
+void file_table_check(const struct file_table *table, struct problems *problems);
+
+/* True where the network must be locked before file_table_save_locked(). */
+bool file_table_needs_lock(const struct file_table *table);
+
+/* Bytes that peers have not acknowledged, of all connections. */
+MUST_USE struct error *file_table_unsent(const struct file_table *table, uint64_t *ret_bytes);
+
+/* Puts the descriptors (fdinfo-ID.img) and all files that don't need the lock into the store. */
+MUST_USE struct error *file_table_save(const struct file_table *table, uint32_t files_id, struct image_store *store);
+
+/* Puts the files that need the lock into the store. */
+MUST_USE struct error *file_table_save_locked(const struct file_table *table, struct image_store *store);
+
+/* For what refers to files without a descriptor: mappings, cwd … Borrowed. */
+struct open_files *file_table_open_files(struct file_table *table);
+
+/* Calls with each description that is of a kind, in the order of ids. */
+MUST_USE struct error *file_table_each(const struct file_table *table, FdTypes type,
+                                       struct error *(*call)(const struct open_file *file, void *data), void *data);

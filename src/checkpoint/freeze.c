@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <stdlib.h>
+
+#include "checkpoint/freeze.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+
+struct error *freeze(pid_t pid, struct frozen **ret_frozen)
+{
+	auto_frozen struct frozen *frozen = xalloc(sizeof(*frozen));
+
+	TRY(process_seize(pid, &frozen->process));
+	frozen->began_ns = clock_now_ns();
+	TRY(process_stop(frozen->process));
+	TRY(process_read_fpu(frozen->process));
+	TRY(process_enter(frozen->process, 0, 0));
+	*ret_frozen = take(frozen);
+	return NULL;
+}
+
+struct error *frozen_thaw(struct frozen *frozen)
+{
+	struct error *error = process_thaw(frozen->process);
+
+	process_free(take(frozen->process));
+	return error;
+}
+
+struct error *frozen_leave_stopped(struct frozen *frozen)
+{
+	struct error *error = process_leave_stopped(frozen->process);
+
+	process_free(take(frozen->process));
+	return error;
+}
+
+void frozen_free(struct frozen *frozen)
+{
+	if (!frozen)
+		return;
+	/* On the way out of something that failed for a reason of its own, which is the one to tell. */
+	if (frozen->process)
+		error_free(frozen_thaw(frozen));
+	free(frozen);
+}

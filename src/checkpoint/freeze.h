@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* A process that stands still: stopped, its FPU state read, parked. */
+#pragma once
+
+#include "task/process.h"
+
+/* The process stands still as long as this is held; frozen_free() lets it go on. */
+struct frozen {
+	struct process *process; /* owned */
+	uint64_t began_ns;       /* CLOCK_MONOTONIC: when the first thread was stopped */
+};
+
+MUST_USE struct error *freeze(pid_t pid, struct frozen **ret_frozen);
+
+/* Each ends the freeze in its way and leaves nothing to hold. */
+MUST_USE struct error *frozen_thaw(struct frozen *frozen);
+MUST_USE struct error *frozen_leave_stopped(struct frozen *frozen);
+
+void frozen_free(struct frozen *frozen);
+DEFINE_OWNED(struct frozen *, frozen_free)
+#define auto_frozen AUTO(frozen_free)

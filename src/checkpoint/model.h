@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* The messages of one process, unpacked from a store and checked for what a restore relies on. */
+#pragma once
+
+#include "core.pb-c.h"
+#include "fs.pb-c.h"
+#include "image/store.h"
+#include "mm.pb-c.h"
+#include "pstree.pb-c.h"
+
+struct model {
+	const struct image_store *store; /* borrowed */
+	pid_t pid;
+	PstreeEntry *pstree; /* all owned */
+	TaskKobjIdsEntry *ids;
+	MmEntry *mm;
+	FsEntry *fs;
+	CoreEntry **cores; /* in the order of pstree->threads; the first is the leader's */
+	size_t thread_count;
+};
+
+MUST_USE struct error *model_read(const struct image_store *store, struct model **ret_model);
+void model_free(struct model *model);
+DEFINE_OWNED(struct model *, model_free)
+#define auto_model AUTO(model_free)

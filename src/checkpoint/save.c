@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/x86_64/core.h"
+#include "checkpoint/file_table.h"
+#include "checkpoint/fixed_ids.h"
+#include "checkpoint/mapped_files.h"
+#include "checkpoint/save.h"
+#include "checkpoint/save_mm.h"
+#include "checkpoint/thread_state.h"
+#include "fs.pb-c.h"
+#include "inventory.pb-c.h"
+#include "pstree.pb-c.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+struct saver {
+	pid_t pid;
+	int pidfd; /* owned */
+	const struct carry_options *options;
+	struct file_table *files; /* owned; of the last look */
+	struct areas areas;       /* of the last look */
+	struct mapped_files mapped;
+	struct thread_states *states; /* owned */
+};
+
+struct error *saver_new(pid_t pid, const struct carry_options *options, struct saver **ret_saver)
+{
+	auto_saver struct saver *saver = xalloc(sizeof(*saver));
+
+	saver->pid = pid;
+	saver->options = options;
+	saver->pidfd = procfs_open_pid(pid);
+	if (saver->pidfd < 0)
+		return error_new(-saver->pidfd, "process %d", pid);
+	TRY(areas_read(pid, &saver->areas));
+	TRY(file_table_read(pid, saver->pidfd, NULL, options, &saver->files));
+	TRY(thread_states_collect(pid, options, &saver->states));
+	*ret_saver = take(saver);
+	return NULL;
+}
+
+void saver_free(struct saver *saver)
+{
+	if (!saver)
+		return;
+	if (saver->pidfd >= 0)
+		close(saver->pidfd);
+	file_table_free(saver->files);
+	areas_free(&saver->areas);
+	mapped_files_free(&saver->mapped);
+	thread_states_free(saver->states);
+	free(saver);
+}
+
+void saver_check(struct saver *saver, struct problems *problems)
+{
+	thread_states_check(saver->states, problems);
+	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
+	file_table_check(saver->files, problems);
+}
+
+/* ---- In the freeze ---- */
+
+static struct error *look_again(struct saver *saver, const struct process *process)
+{
+	struct procfs_range stub[STUB_RANGES];
+	struct areas areas;
+	struct file_table *files;
+
+	process_stub_ranges(process, stub);
+	TRY(areas_refresh(saver->pid, &saver->areas, stub, STUB_RANGES, &areas));
+	areas_free(&saver->areas);
+	saver->areas = areas;
+	TRY(file_table_read(saver->pid, saver->pidfd, saver->files, saver->options, &files));
+	file_table_free(saver->files);
+	saver->files = files;
+	return NULL;
+}
+
+static void put_inventory(struct image_store *store, const TaskKobjIdsEntry *ids)
+{
+	InventoryEntry entry = INVENTORY_ENTRY__INIT;
+	TaskKobjIdsEntry root_ids = *ids;
+
+	entry.img_version = 2; /* of the layout that this is: files.img, ids in fdinfo-ID.img */
+	entry.has_fdinfo_per_id = true;
+	entry.fdinfo_per_id = true;
+	entry.has_ns_per_id = true;
+	entry.ns_per_id = true;
+	entry.root_ids = &root_ids;
+	entry.has_lsmtype = true;
+	entry.lsmtype = LSMTYPE__NO_LSM;
+	image_put(store, IMAGE_INVENTORY, 0, &entry.base);
+}
+
+/* Who is who: fields 5 and 6 of proc_pid_stat(5). */
+static struct error *put_pstree(const struct process *process, struct image_store *store)
+{
+	PstreeEntry entry = PSTREE_ENTRY__INIT;
+	auto_free uint32_t *tids = xalloc(process->thread_count * sizeof(*tids));
+	uint64_t group;
+	uint64_t session;
+
+	int r = procfs_stat_field(process->pid, 5, &group);
+	if (r == 0)
+		r = procfs_stat_field(process->pid, 6, &session);
+	if (r < 0)
+		return error_new(-r, "stat of process %d", process->pid);
+	for (size_t i = 0; i < process->thread_count; i++)
+		tids[i] = (uint32_t)process->threads[i].tid;
+	entry.pid = (uint32_t)process->pid;
+	entry.pgid = (uint32_t)group;
+	entry.sid = (uint32_t)session;
+	entry.n_threads = process->thread_count;
+	entry.threads = tids;
+	image_put(store, IMAGE_PSTREE, 0, &entry.base);
+	return NULL;
+}
+
+static struct error *put_fs(struct saver *saver, struct image_store *store)
+{
+	FsEntry entry = FS_ENTRY__INIT;
+	struct open_files *all = file_table_open_files(saver->files);
+	auto_free char *status = NULL;
+	uint64_t umask;
+
+	int r = procfs_read(saver->pid, "status", &status, NULL);
+	if (r == 0)
+		r = procfs_number(status, "Umask", 8, &umask);
+	if (r < 0)
+		return error_new(-r, "umask of process %d", saver->pid);
+	TRY(mapped_files_put_link(&saver->mapped, saver->pid, "cwd", all, store, &entry.cwd_id));
+	TRY(mapped_files_put_link(&saver->mapped, saver->pid, "root", all, store, &entry.root_id));
+	entry.has_umask = true;
+	entry.umask = (uint32_t)umask;
+	image_put(store, IMAGE_FS, (uint64_t)saver->pid, &entry.base);
+	return NULL;
+}
+
+struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store)
+{
+	TaskKobjIdsEntry ids = TASK_KOBJ_IDS_ENTRY__INIT;
+	struct memory_answers answers;
+
+	TRY(look_again(saver, process));
+	fixed_ids(&ids);
+	put_inventory(store, &ids);
+	TRY(put_pstree(process, store));
+	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
+	TRY(thread_states_save(saver->states, process, store, &answers));
+	mapped_files_begin(&saver->mapped);
+	TRY(put_fs(saver, store));
+	TRY(save_mm(&(struct save_mm){
+		.pid = saver->pid,
+		.areas = &saver->areas,
+		.mapped = &saver->mapped,
+		.all = file_table_open_files(saver->files),
+		.answers = answers,
+		.store = store,
+	}));
+	return file_table_save(saver->files, ids.files_id, store);
+}
+
+bool saver_needs_lock(const struct saver *saver)
+{
+	return file_table_needs_lock(saver->files);
+}
+
+struct error *saver_unsent(const struct saver *saver, uint64_t *ret_bytes)
+{
+	return file_table_unsent(saver->files, ret_bytes);
+}
+
+struct error *saver_save_locked(struct saver *saver, struct image_store *store)
+{
+	return file_table_save_locked(saver->files, store);
+}
+
+const struct areas *saver_areas(const struct saver *saver)
+{
+	return &saver->areas;
+}
+
+const struct file_table *saver_files(const struct saver *saver)
+{
+	return saver->files;
+}

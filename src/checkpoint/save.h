@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * Saving a process: all of it but its pages.
+ *
+ * A saver is made while the process runs. It reads what is expensive to read, and finds what can't be carried. In the
+ * freeze it asks for the rest, once or, for a migration, several times: what the first save called file 7 stays file
+ * 7, so that what was built from it elsewhere can be kept.
+ */
+#pragma once
+
+#include "image/store.h"
+#include "memory/areas.h"
+#include "objects/objects.h"
+#include "task/process.h"
+#include "util/problems.h"
+
+struct saver;
+
+/* Reads the running process. options is borrowed until free. */
+MUST_USE struct error *saver_new(pid_t pid, const struct carry_options *options, struct saver **ret_saver);
+void saver_free(struct saver *saver);
+DEFINE_OWNED(struct saver *, saver_free)
+#define auto_saver AUTO(saver_free)
+
+/* Adds all reasons why the process can't be carried. */
+void saver_check(struct saver *saver, struct problems *problems);
+
+/* The process is parked and the FPU state has been read: puts everything into the store but pages, and but the
+ * connections that can only be read behind the network lock. */
+MUST_USE struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store);
+
+/* Behind saver_save(): are there such connections, and what have their peers not acknowledged? */
+bool saver_needs_lock(const struct saver *saver);
+MUST_USE struct error *saver_unsent(const struct saver *saver, uint64_t *ret_bytes);
+MUST_USE struct error *saver_save_locked(struct saver *saver, struct image_store *store);
+
+/* The areas as of the last save, or of the time when the saver was made. Borrowed until the next save. */
+const struct areas *saver_areas(const struct saver *saver);
+const struct file_table *saver_files(const struct saver *saver);

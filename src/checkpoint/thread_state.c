@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+
+#include "arch/x86_64/core.h"
+#include "checkpoint/thread_state.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+enum { PARTS_MAX = 48 };
+
+/* What one thread's parts have said before the freeze. */
+struct collected {
+	pid_t tid;
+	void *parts[PARTS_MAX]; /* owned */
+};
+
+struct thread_states {
+	pid_t pid;
+	const struct carry_options *options;
+	struct collected *list; /* owned; ascending by tid */
+	size_t count;
+	size_t part_count; /* in all_state_ops */
+};
+
+static bool concerns(const struct state_ops *ops, pid_t pid, pid_t tid)
+{
+	return ops->scope == STATE_THREAD || pid == tid;
+}
+
+static struct error *collect_thread(const struct thread_states *states, struct collected *collected)
+{
+	for (size_t i = 0; i < states->part_count; i++) {
+		const struct state_ops *ops = all_state_ops[i];
+
+		if (ops->collect && concerns(ops, states->pid, collected->tid))
+			TRY(ops->collect(states->pid, collected->tid, &collected->parts[i]), "%s of thread %d",
+			    ops->name, collected->tid);
+	}
+	return NULL;
+}
+
+struct error *thread_states_collect(pid_t pid, const struct carry_options *options, struct thread_states **ret_states)
+{
+	struct thread_states *states = xalloc(sizeof(*states));
+	auto_free int *tids = NULL;
+	size_t count;
+
+	*ret_states = states; /* the caller frees it in any case */
+	states->pid = pid;
+	states->options = options;
+	while (all_state_ops[states->part_count])
+		states->part_count++;
+	assert(states->part_count <= PARTS_MAX);
+	int r = procfs_numbers(pid, "task", &tids, &count);
+	if (r < 0)
+		return error_new(-r, "threads of process %d", pid);
+	states->list = xalloc(count * sizeof(*states->list));
+	for (size_t i = 0; i < count; i++) {
+		struct collected *collected = &states->list[states->count];
+
+		collected->tid = tids[i];
+		auto_error struct error *error = collect_thread(states, collected);
+		if (!error)
+			states->count++;
+		else if (error_errnum(error) != ENOENT && error_errnum(error) != ESRCH) /* it may have ended */
+			return take(error);
+	}
+	return NULL;
+}
+
+static void collected_free(struct collected *collected)
+{
+	for (size_t i = 0; i < PARTS_MAX; i++)
+		free(collected->parts[i]);
+}
+
+void thread_states_free(struct thread_states *states)
+{
+	if (!states)
+		return;
+	for (size_t i = 0; i < states->count; i++)
+		collected_free(&states->list[i]);
+	free(states->list);
+	free(states);
+}
+
+void thread_states_check(const struct thread_states *states, struct problems *problems)
+{
+	for (size_t t = 0; t < states->count; t++) {
+		pid_t tid = states->list[t].tid;
+
+		for (size_t i = 0; i < states->part_count; i++) {
+			const struct state_ops *ops = all_state_ops[i];
+
+			if (ops->check && concerns(ops, states->pid, tid))
+				problems_add(problems, error_wrap(ops->check(states->pid, tid, states->options),
+				                                  "thread %d: %s", tid, ops->name));
+		}
+	}
+}
+
+/* ---- In the freeze ---- */
+
+/* One thread while it is saved. */
+struct asked {
+	struct batch *batch;    /* owned */
+	CoreEntry *core;        /* owned */
+	void *parts[PARTS_MAX]; /* owned */
+	const struct collected *collected;
+	struct collected late; /* of a thread that was born after the others were looked at */
+};
+
+static const struct collected *find_collected(const struct thread_states *states, pid_t tid)
+{
+	for (size_t low = 0, high = states->count; low < high;) {
+		size_t middle = low + (high - low) / 2;
+
+		if (states->list[middle].tid == tid)
+			return &states->list[middle];
+		if (states->list[middle].tid < tid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+static CoreEntry *core_new(bool is_leader)
+{
+	CoreEntry *core = xalloc(sizeof(*core));
+
+	core_entry__init(core);
+	core->thread_core = xalloc(sizeof(*core->thread_core));
+	thread_core_entry__init(core->thread_core);
+	core->thread_core->creds = xalloc(sizeof(*core->thread_core->creds));
+	creds_entry__init(core->thread_core->creds);
+	if (is_leader) {
+		core->tc = xalloc(sizeof(*core->tc));
+		task_core_entry__init(core->tc);
+		core->tc->task_state = 1; /* alive, as opposed to dead (2), stopped (3) */
+	}
+	return core;
+}
+
+static struct state_save state_of(const struct thread_states *states, const struct process *process, size_t thread,
+                                  struct image_store *store, CoreEntry *core)
+{
+	return (struct state_save){
+		.process = process,
+		.thread = &process->threads[thread],
+		.store = store,
+		.core = core,
+		.options = states->options,
+	};
+}
+
+static struct error *ask(const struct thread_states *states, struct process *process, size_t thread,
+                         struct image_store *store, struct asked *asked)
+{
+	pid_t tid = process->threads[thread].tid;
+
+	asked->batch = process_batch(process, thread);
+	asked->core = core_new(thread == 0);
+	asked->collected = find_collected(states, tid);
+	if (!asked->collected) {
+		asked->late.tid = tid;
+		TRY(collect_thread(states, &asked->late));
+		asked->collected = &asked->late;
+	}
+	struct state_save state = state_of(states, process, thread, store, asked->core);
+	for (size_t i = 0; i < states->part_count; i++) {
+		const struct state_ops *ops = all_state_ops[i];
+
+		batch_about(asked->batch, ops->name, (uint32_t)tid);
+		if (ops->ask && concerns(ops, states->pid, tid))
+			asked->parts[i] = ops->ask(&state, asked->batch);
+	}
+	return NULL;
+}
+
+static struct error *save(const struct thread_states *states, const struct process *process, size_t thread,
+                          struct image_store *store, struct asked *asked)
+{
+	struct state_save state = state_of(states, process, thread, store, asked->core);
+	const struct thread *registers_of = &process->threads[thread];
+
+	TRY(arch_core_save(&registers_of->registers, &registers_of->fpu, asked->core));
+	for (size_t i = 0; i < states->part_count; i++) {
+		const struct state_ops *ops = all_state_ops[i];
+
+		if (concerns(ops, states->pid, registers_of->tid))
+			TRY(ops->save(&state, asked->collected->parts[i], asked->parts[i], asked->batch), "%s",
+			    ops->name);
+	}
+	image_put(store, IMAGE_CORE, (uint64_t)registers_of->tid, &asked->core->base);
+	return NULL;
+}
+
+static struct arg append_query(struct batch *batch, int option)
+{
+	return batch_call(batch, prctl, val((uint64_t)option), val(0), val(0), val(0), val(0));
+}
+
+static struct error *ask_and_save(struct thread_states *states, struct process *process, struct image_store *store,
+                                  struct asked *asked, struct memory_answers *ret_answers)
+{
+	auto_free struct batch **batches = xalloc(process->thread_count * sizeof(*batches));
+
+	for (size_t i = 0; i < process->thread_count; i++) {
+		TRY(ask(states, process, i, store, &asked[i]), "thread %d", process->threads[i].tid);
+		batches[i] = asked[i].batch;
+	}
+	batch_about(batches[0], NULL, 0);
+	struct arg brk_address = batch_call(batches[0], brk, val(0));
+	struct arg dumpable = append_query(batches[0], PR_GET_DUMPABLE);
+	struct arg thp_disabled = append_query(batches[0], PR_GET_THP_DISABLE);
+	TRY(process_run_all(process, batches));
+	ret_answers->brk_address = (uint64_t)batch_result(batches[0], brk_address);
+	ret_answers->dumpable = (int)batch_result(batches[0], dumpable);
+	ret_answers->is_thp_disabled = batch_result(batches[0], thp_disabled) > 0;
+	for (size_t i = 0; i < process->thread_count; i++)
+		TRY(save(states, process, i, store, &asked[i]), "thread %d", process->threads[i].tid);
+	return NULL;
+}
+
+struct error *thread_states_save(struct thread_states *states, struct process *process, struct image_store *store,
+                                 struct memory_answers *ret_answers)
+{
+	auto_free struct asked *asked = xalloc(process->thread_count * sizeof(*asked));
+	struct error *error = ask_and_save(states, process, store, asked, ret_answers);
+
+	for (size_t i = 0; i < process->thread_count; i++) {
+		batch_free(asked[i].batch);
+		if (asked[i].core)
+			core_entry__free_unpacked(asked[i].core, NULL);
+		for (size_t part = 0; part < PARTS_MAX; part++)
+			free(asked[i].parts[part]);
+		collected_free(&asked[i].late);
+	}
+	return error;
+}
