@@ -14,7 +14,7 @@ struct error *freeze(pid_t pid, struct frozen **ret_frozen)
 	TRY(process_seize(pid, &frozen->process));
 	frozen->began_ns = clock_now_ns();
 	TRY(process_stop(frozen->process));
-	TRY(process_read_fpu(frozen->process));
+	TRY(process_read_rest(frozen->process));
 	TRY(process_enter(frozen->process, 0, 0));
 	*ret_frozen = take(frozen);
 	return NULL;

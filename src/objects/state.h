@@ -22,7 +22,7 @@ enum state_scope {
 
 /* A thread whose state is saved. All borrowed. */
 struct state_save {
-	const struct process *process;
+	struct process *process;
 	const struct thread *thread;
 	struct image_store *store; /* for what isn't part of the core entry */
 	/* Goes into core-TID.img. What save() hangs into it is allocated one by one with xalloc() (also strings and
@@ -34,7 +34,9 @@ struct state_save {
 
 /* A thread whose state is restored. All borrowed. */
 struct state_restore {
-	pid_t pid, tid; /* of the new task, as this process sees it */
+	struct process *process; /* the new one; for parts that may need more calls than one batch has room for */
+	size_t thread;           /* in process */
+	pid_t pid, tid;          /* of the new task, as this process sees it */
 	const CoreEntry
 		*core; /* from an image: well-formed protobuf, tc and thread_core are there, nothing else holds */
 	const struct image_store *store;

@@ -146,6 +146,7 @@ static void forget_gone_threads(struct process *process)
 
 	for (size_t i = 0; i < process->thread_count; i++) {
 		if (process->threads[i].is_gone) {
+			free(process->threads[i].pending.list);
 			arch_fpu_free(&process->threads[i].fpu);
 			continue;
 		}
@@ -181,7 +182,7 @@ struct error *process_stop(struct process *process)
 	return NULL;
 }
 
-struct error *process_read_fpu(struct process *process)
+struct error *process_read_rest(struct process *process)
 {
 	for (size_t i = 0; i < process->thread_count; i++) {
 		struct thread *thread = &process->threads[i];
@@ -190,8 +191,9 @@ struct error *process_read_fpu(struct process *process)
 		int r = arch_fpu_get(thread->tid, &thread->fpu);
 		if (r < 0)
 			return error_new(-r, "FPU state of thread %d", thread->tid);
+		TRY(thread_read_pending(thread, false, &thread->pending));
 	}
-	return NULL;
+	return thread_read_pending(&process->threads[0], true, &process->pending);
 }
 
 /* ---- Letting go ---- */
@@ -370,9 +372,12 @@ void process_free(struct process *process)
 	if (!process)
 		return;
 	stub_pages_free(process->stub);
-	for (size_t i = 0; i < process->thread_count; i++)
+	for (size_t i = 0; i < process->thread_count; i++) {
+		free(process->threads[i].pending.list);
 		arch_fpu_free(&process->threads[i].fpu);
+	}
 	free(process->threads);
+	free(process->pending.list);
 	if (process->mem_fd >= 0)
 		close(process->mem_fd);
 	if (process->pidfd >= 0)

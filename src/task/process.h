@@ -37,6 +37,12 @@ struct thread_rseq {
 	uint32_t signature;
 };
 
+/* Signals that wait for a thread, or for its process as a whole, in the order of their delivery. */
+struct pending_signals {
+	siginfo_t *list; /* owned */
+	size_t count;
+};
+
 /* A thread of a held process. What is said of it holds while it is stopped or parked. */
 struct thread {
 	pid_t tid;
@@ -48,6 +54,7 @@ struct thread {
 	struct arch_registers registers;
 	struct arch_fpu fpu; /* owned */
 	uint64_t signal_mask;
+	struct pending_signals pending; /* owned */
 	struct thread_rseq rseq;
 	int stop_signal;       /* of a group stop (SIGSTOP, SIGTSTP …) that the thread was in; 0: none */
 	uint32_t batch_number; /* counts the batches it has been given */
@@ -66,7 +73,8 @@ struct process {
 	int mem_fd;             /* owned: /proc/PID/mem, read and write */
 	struct thread *threads; /* owned; threads[0] is the thread group leader */
 	size_t thread_count;
-	struct stub_pages *stub; /* owned; NULL outside of "parked" */
+	struct pending_signals pending; /* owned: for any of the threads */
+	struct stub_pages *stub;        /* owned; NULL outside of "parked" */
 	struct remote_slot slot;
 	bool is_ours;      /* built by us: dies with us (PTRACE_O_EXITKILL) */
 	bool has_executed; /* another program by now: nothing of ours is left in it */
@@ -81,8 +89,8 @@ MUST_USE struct error *process_adopt(pid_t pid, struct process **ret_process);
 /* Stops all threads, new ones too. On failure all run again. */
 MUST_USE struct error *process_stop(struct process *process);
 
-/* Reads the FPU state of all threads into thread.fpu; they must be stopped, not parked. */
-MUST_USE struct error *process_read_fpu(struct process *process);
+/* Reads the FPU state and the pending signals of all threads; they must be stopped, not parked. */
+MUST_USE struct error *process_read_rest(struct process *process);
 
 /*
  * Brings the stub in and parks all threads in it. Its pages go to at_address (0: where the kernel likes) and take

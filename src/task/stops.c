@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
@@ -111,6 +112,38 @@ static struct error *read_rseq(const struct process *process, struct thread *thr
 	return thread->rseq.address ? abort_critical_section(process, thread) : NULL;
 }
 
+struct error *thread_read_pending(const struct thread *thread, bool of_process, struct pending_signals *pending)
+{
+	enum { AT_ONCE = 32 };
+	struct __ptrace_peeksiginfo_args args = {.flags = of_process ? PTRACE_PEEKSIGINFO_SHARED : 0, .nr = AT_ONCE};
+	siginfo_t some[AT_ONCE];
+
+	pending->count = 0;
+	for (long n = AT_ONCE; n == AT_ONCE;) {
+		args.off = pending->count;
+		n = ptrace((enum __ptrace_request)PTRACE_PEEKSIGINFO, thread->tid, &args, some);
+		if (n < 0)
+			return error_new(errno, "PTRACE_PEEKSIGINFO(%d)", thread->tid);
+		if (n == 0)
+			return NULL;
+		pending->list = reallocarray(pending->list, pending->count + (size_t)n, sizeof(*some));
+		if (!pending->list)
+			abort();
+		memcpy(pending->list + pending->count, some, (size_t)n * sizeof(*some));
+		pending->count += (size_t)n;
+	}
+	return NULL;
+}
+
+static void find_call(const struct process *process, struct thread *thread)
+{
+	uint64_t end = arch_instruction_pointer(&thread->registers);
+	uint8_t bytes[ARCH_CALL_BYTES];
+
+	if (pread(process->mem_fd, bytes, sizeof(bytes), (off_t)(end - sizeof(bytes))) == sizeof(bytes))
+		arch_registers_find_call(&thread->registers, bytes);
+}
+
 struct error *thread_read(const struct process *process, struct thread *thread)
 {
 	int r = arch_registers_get(thread->tid, &thread->registers);
@@ -118,6 +151,8 @@ struct error *thread_read(const struct process *process, struct thread *thread)
 	if (r < 0)
 		return error_new(-r, "registers of thread %d", thread->tid);
 	arch_registers_rewind(&thread->registers);
+	if (arch_registers_needs_call(&thread->registers))
+		find_call(process, thread);
 	TRY(THREAD_PTRACE(thread, PTRACE_GETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask));
 	TRY(read_rseq(process, thread));
 	return NULL;

@@ -24,6 +24,11 @@ MUST_USE struct error *thread_wait_interrupted(struct thread *thread, enum stop 
 /* Reads registers, signal mask and rseq area of a stopped thread and puts the registers right: see struct thread. */
 MUST_USE struct error *thread_read(const struct process *process, struct thread *thread);
 
+/* Reads the signals that wait for a stopped thread, or for all threads of its process: PTRACE_PEEKSIGINFO. pending is
+ * replaced. */
+MUST_USE struct error *thread_read_pending(const struct thread *thread, bool of_process,
+                                           struct pending_signals *pending);
+
 /* ptrace(2) with the error that belongs to it. */
 MUST_USE struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address,
                                      uint64_t data);

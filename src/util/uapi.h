@@ -56,3 +56,9 @@ enum {
 	UAPI_MADV_GUARD_INSTALL = 102, /* 6.13 */
 	UAPI_MADV_GUARD_REMOVE = 103,
 };
+
+/* ---- prctl(2): linux/prctl.h ---- */
+
+enum {
+	UAPI_PR_TIMER_CREATE_RESTORE_IDS = 77, /* 6.15 */
+};

@@ -104,20 +104,38 @@ void arch_registers_rewind(struct arch_registers *registers)
 	unsigned long long number = user->orig_rax;
 	long long result = (long long)user->rax;
 
+	registers->restart_of = 0;
 	if ((long long)number < 0) /* wasn't in a system call */
 		return;
 	bool is_again = result == RESTART_SYS || result == RESTART_NO_INTERRUPT || result == RESTART_NO_HANDLER ||
 	                (result == -EINTR && is_ended_by_stop(number));
 	if (is_again || result == RESTART_BLOCK) {
 		user->rax = is_again ? number : SYS_restart_syscall;
+		registers->restart_of = is_again ? 0 : number == SYS_restart_syscall ? -1 : (long)number;
 		user->rip -= SYSCALL_INSTRUCTION_BYTES;
 	}
 	user->orig_rax = (unsigned long long)-1;
 }
 
-bool arch_registers_is_restart(const struct arch_registers *registers)
+bool arch_registers_needs_call(const struct arch_registers *registers)
 {
-	return registers->user.rax == SYS_restart_syscall;
+	return registers->restart_of < 0;
+}
+
+/* Calls that the kernel restarts in this way. */
+static bool is_restarted(uint32_t number)
+{
+	return number == SYS_nanosleep || number == SYS_clock_nanosleep || number == SYS_poll || number == SYS_futex;
+}
+
+void arch_registers_find_call(struct arch_registers *registers, const uint8_t bytes[ARCH_CALL_BYTES])
+{
+	enum { MOVE_TO_EAX = 0xb8 };
+	uint32_t number;
+
+	memcpy(&number, bytes + 1, sizeof(number));
+	if (bytes[0] == MOVE_TO_EAX && is_restarted(number))
+		registers->restart_of = number;
 }
 
 uint64_t arch_instruction_pointer(const struct arch_registers *registers)

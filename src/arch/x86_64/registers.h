@@ -14,6 +14,8 @@
 
 struct arch_registers {
 	struct user_regs_struct user;
+	/* Which call restart_syscall(2) goes on with: of a rewound thread. 0: it isn't in one; -1: nobody knows. */
+	long restart_of;
 };
 
 /* The FPU state as PTRACE_GETREGSET gives it with NT_X86_XSTATE: an XSAVE area. */
@@ -43,8 +45,13 @@ void arch_fpu_free(struct arch_fpu *fpu);
  */
 void arch_registers_rewind(struct arch_registers *registers);
 
-/* True where the thread was rewound to a call that only the kernel knows how to restart: restart_syscall(2). */
-bool arch_registers_is_restart(const struct arch_registers *registers);
+/*
+ * A call that was restarted before has lost its number in the kernel's eyes. The code before the system call tells it,
+ * if it was a constant: bytes are the ARCH_CALL_BYTES that end where the thread goes on.
+ */
+enum { ARCH_CALL_BYTES = 5 };
+bool arch_registers_needs_call(const struct arch_registers *registers);
+void arch_registers_find_call(struct arch_registers *registers, const uint8_t bytes[ARCH_CALL_BYTES]);
 
 uint64_t arch_instruction_pointer(const struct arch_registers *registers);
 void arch_set_instruction_pointer(struct arch_registers *registers, uint64_t address);

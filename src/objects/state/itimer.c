@@ -3,34 +3,18 @@
 
 /*
  * Interval timers: getitimer(2). They go on with the time that was left.
- *
- * POSIX timers (timer_create(2)) are refused before the freeze: see docs/limits.md.
  */
-#include <errno.h>
 #include <string.h>
 #include <sys/time.h>
 
 #include "objects/state.h"
 #include "util/alloc.h"
-#include "util/procfs.h"
 
 enum { TIMERS = 3 }; /* ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF are 0 to 2 */
 
 struct answers {
 	struct arg timers[TIMERS];
 };
-
-static struct error *itimer_check(pid_t pid, pid_t tid, const struct carry_options *options)
-{
-	auto_free char *timers = NULL;
-
-	(void)tid;
-	(void)options;
-	/* proc_pid_timers(5): empty without POSIX timers, missing where the kernel doesn't tell. */
-	if (procfs_read(pid, "timers", &timers, NULL) == 0 && *timers)
-		return error_new(ENOTSUP, "POSIX timers (timer_create) can't be carried");
-	return NULL;
-}
 
 static void *itimer_ask(const struct state_save *state, struct batch *batch)
 {
@@ -90,8 +74,6 @@ static struct error *itimer_restore(const struct state_restore *state, struct ba
 
 	if (!timers)
 		return NULL;
-	if (timers->n_posix)
-		return error_new(ENOTSUP, "%zu POSIX timers", timers->n_posix);
 	append_timer(batch, ITIMER_REAL, timers->real);
 	append_timer(batch, ITIMER_VIRTUAL, timers->virt);
 	append_timer(batch, ITIMER_PROF, timers->prof);
@@ -101,7 +83,6 @@ static struct error *itimer_restore(const struct state_restore *state, struct ba
 const struct state_ops itimer_ops = {
 	.name = "itimer",
 	.scope = STATE_PROCESS,
-	.check = itimer_check,
 	.ask = itimer_ask,
 	.save = itimer_save,
 	.restore = itimer_restore,
