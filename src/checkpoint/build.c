@@ -260,13 +260,21 @@ struct error *build_complete(struct build *build)
 	return process_complete(build->process);
 }
 
+/* A program that was stopped when it was saved. */
+static bool was_stopped(const struct model *model)
+{
+	enum { TASK_STOPPED = 3 };
+
+	return model->cores[0]->tc->task_state == TASK_STOPPED;
+}
+
 struct error *build_release(struct build *build, bool is_left_stopped)
 {
 	/* A spare end of a pipe that is still held here would delay its EOF. */
 	restore_files_free(build->files);
 	build->files = restore_files_new(build->model->store, build->options.carry);
 	build->is_released = true;
-	return process_release(build->process, is_left_stopped);
+	return process_release(build->process, is_left_stopped || was_stopped(build->model));
 }
 
 static void reap(pid_t pid)

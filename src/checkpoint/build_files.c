@@ -117,8 +117,6 @@ static struct file *find_file(const struct files *files, uint32_t id)
 /* What fcntl(2) can set with F_SETFL; the rest was for open(2). */
 static uint32_t settable(uint32_t flags)
 {
-	if (flags & O_PATH)
-		return 0;
 	return flags & (O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK);
 }
 
@@ -137,7 +135,8 @@ static void set_up(struct batch *batch, const struct file *file, struct arg fd)
 	}
 	if (owner && owner->signum)
 		batch_call(batch, fcntl, fd, val(F_SETSIG), val(owner->signum));
-	if (flags)
+	/* Also where none is set: a kind may have opened it with O_NONBLOCK, so as not to wait. */
+	if (!(file->made.status_flags & O_PATH))
 		batch_call(batch, fcntl, fd, val(F_SETFL), val(flags));
 }
 
@@ -184,7 +183,7 @@ static struct error *make_for(struct files *files, const FdinfoEntry *fdinfo)
 
 	if (find_file(files, fdinfo->id))
 		return NULL;
-	TRY(reg_file_find(fdinfo->id, files->build->files, &entry));
+	TRY(restore_file_entry(files->build->files, fdinfo->id, &entry));
 	return make(files, entry);
 }
 
@@ -283,7 +282,7 @@ struct error *build_resume(struct build *build)
 		auto_fd int fd = take(resume->fd);
 		FileEntry *entry;
 
-		TRY(reg_file_find(resume->entry_id, build->files, &entry));
+		TRY(restore_file_entry(build->files, resume->entry_id, &entry));
 		struct error *error = file_ops_of_type(entry->type)->resume(entry, build->model->store, fd);
 		file_entry__free_unpacked(entry, NULL);
 		TRY(error);

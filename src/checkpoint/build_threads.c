@@ -88,6 +88,8 @@ static struct error *append_part(struct parts *parts, const struct state_ops *op
 	const struct build *build = parts->build;
 	struct batch *batch = parts->batches[thread];
 	const struct state_restore state = {
+		.process = build->process,
+		.thread = thread,
 		.pid = build->process->pid,
 		.tid = build->process->threads[thread].tid,
 		.core = build->model->cores[thread],

@@ -55,7 +55,7 @@ static struct error *fill(struct build *build, int images_dir_fd)
 	return NULL;
 }
 
-struct error *restore_run(const struct restore_options_all *options, pid_t *ret_pid)
+struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 {
 	auto_image_store struct image_store *store = NULL;
 	auto_build struct build *build = NULL;
@@ -67,6 +67,8 @@ struct error *restore_run(const struct restore_options_all *options, pid_t *ret_
 	TRY(fill(build, options->images_dir_fd), "memory");
 	TRY(build_complete(build));
 	*ret_pid = build_pid(build);
+	if (options->watcher)
+		TRY(options->watcher->before_go(options->watcher, *ret_pid));
 	TRY(build_release(build, options->leave_stopped));
 	return build_resume(build);
 }

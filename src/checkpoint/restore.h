@@ -7,11 +7,18 @@
 #include "objects/objects.h"
 #include "util/error.h"
 
-struct restore_options_all {
+/* Whoever wants to know when the program is ready. */
+struct restore_watcher {
+	/* Called when it is complete, just before it runs. An error ends the restore. */
+	struct error *(*before_go)(struct restore_watcher *watcher, pid_t pid);
+};
+
+struct restore_options {
 	int images_dir_fd; /* borrowed */
 	bool leave_stopped;
 	struct carry_options carry;
+	struct restore_watcher *watcher; /* borrowed; may be NULL */
 };
 
 /* The process is our child and runs (or is stopped, as asked). When this fails nothing of it is left. */
-MUST_USE struct error *restore_run(const struct restore_options_all *options, pid_t *ret_pid);
+MUST_USE struct error *restore_run(const struct restore_options *options, pid_t *ret_pid);

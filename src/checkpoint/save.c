@@ -10,6 +10,7 @@
 #include "checkpoint/file_table.h"
 #include "checkpoint/fixed_ids.h"
 #include "checkpoint/mapped_files.h"
+#include "checkpoint/preconditions.h"
 #include "checkpoint/save.h"
 #include "checkpoint/save_mm.h"
 #include "checkpoint/thread_state.h"
@@ -60,6 +61,7 @@ void saver_free(struct saver *saver)
 
 void saver_check(struct saver *saver, struct problems *problems)
 {
+	preconditions_check(saver->pid, saver->options, problems);
 	thread_states_check(saver->states, problems);
 	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
 	file_table_check(saver->files, problems);

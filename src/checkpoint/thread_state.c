@@ -132,6 +132,31 @@ static const struct collected *find_collected(const struct thread_states *states
 	return NULL;
 }
 
+/* As the image names them. */
+enum { TASK_ALIVE = 1, TASK_STOPPED = 3 };
+
+/* The signal that the process is stopped by, or is about to be; 0: none. */
+static int stop_signal_of(const struct process *process)
+{
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (process->threads[i].stop_signal)
+			return process->threads[i].stop_signal;
+	for (size_t i = 0; i < process->pending.count; i++)
+		if (process->pending.list[i].si_signo == SIGSTOP)
+			return SIGSTOP;
+	return 0;
+}
+
+static void save_task_state(const struct process *process, TaskCoreEntry *tc)
+{
+	int signal = stop_signal_of(process);
+
+	tc->task_state = signal ? TASK_STOPPED : TASK_ALIVE;
+	tc->has_stop_signo = signal != 0;
+	tc->stop_signo = (uint32_t)signal;
+	tc->blk_sigset = process->threads[0].signal_mask;
+}
+
 static CoreEntry *core_new(bool is_leader)
 {
 	CoreEntry *core = xalloc(sizeof(*core));
@@ -144,12 +169,11 @@ static CoreEntry *core_new(bool is_leader)
 	if (is_leader) {
 		core->tc = xalloc(sizeof(*core->tc));
 		task_core_entry__init(core->tc);
-		core->tc->task_state = 1; /* alive, as opposed to dead (2), stopped (3) */
 	}
 	return core;
 }
 
-static struct state_save state_of(const struct thread_states *states, const struct process *process, size_t thread,
+static struct state_save state_of(const struct thread_states *states, struct process *process, size_t thread,
                                   struct image_store *store, CoreEntry *core)
 {
 	return (struct state_save){
@@ -185,13 +209,17 @@ static struct error *ask(const struct thread_states *states, struct process *pro
 	return NULL;
 }
 
-static struct error *save(const struct thread_states *states, const struct process *process, size_t thread,
+static struct error *save(const struct thread_states *states, struct process *process, size_t thread,
                           struct image_store *store, struct asked *asked)
 {
 	struct state_save state = state_of(states, process, thread, store, asked->core);
 	const struct thread *registers_of = &process->threads[thread];
 
 	TRY(arch_core_save(&registers_of->registers, &registers_of->fpu, asked->core));
+	asked->core->thread_core->has_blk_sigset = true;
+	asked->core->thread_core->blk_sigset = registers_of->signal_mask;
+	if (asked->core->tc)
+		save_task_state(process, asked->core->tc);
 	for (size_t i = 0; i < states->part_count; i++) {
 		const struct state_ops *ops = all_state_ops[i];
 

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "checkpoint/preconditions.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+/* ---- Who belongs to it ---- */
+
+static char *name_of(pid_t pid)
+{
+	char *comm;
+
+	if (procfs_read(pid, "comm", &comm, NULL) < 0)
+		return xformat("?");
+	comm[strcspn(comm, "\n")] = '\0';
+	return comm;
+}
+
+static char *append_child(char *list, pid_t child)
+{
+	auto_free char *former = list;
+	auto_free char *name = name_of(child);
+
+	return xformat("%s%s%d (%s)", former ? former : "", former ? ", " : "", child, name);
+}
+
+/* Each thread has children of its own: proc_pid_tid_children(5). */
+char *children_of(pid_t pid)
+{
+	auto_free int *tids = NULL;
+	size_t count = 0;
+	char *list = NULL;
+
+	if (procfs_numbers(pid, "task", &tids, &count) < 0)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		auto_free char *path = xformat("task/%d/children", tids[i]);
+		auto_free char *text = NULL;
+
+		if (procfs_read(pid, path, &text, NULL) < 0)
+			continue;
+		for (char *next = text, *end; (end = next, strtol(next, &end, 10)) && end != next; next = end)
+			list = append_child(list, (pid_t)strtol(next, NULL, 10));
+	}
+	return list;
+}
+
+static struct error *check_children(pid_t pid)
+{
+	auto_free char *children = children_of(pid);
+
+	if (!children)
+		return NULL;
+	return error_hint(error_new(ECHILD, "it has child processes: %s", children),
+	                  "process trees can't be carried yet: end the children, or wait until they have ended");
+}
+
+/* ---- Where it lives ---- */
+
+/* What else is told apart by namespaces would have to be made again over there. */
+static const struct {
+	const char *link;
+	const char *what;
+} namespaces[] = {
+	{"ns/pid", "PID"}, {"ns/net", "network"}, {"ns/mnt", "mount"},     {"ns/ipc", "IPC"},
+	{"ns/uts", "UTS"}, {"ns/user", "user"},   {"ns/cgroup", "cgroup"},
+};
+
+static bool is_same_namespace(pid_t pid, const char *link)
+{
+	auto_free char *own = xformat("/proc/self/%s", link);
+	auto_free char *its = xformat("/proc/%d/%s", pid, link);
+	struct stat own_stat;
+	struct stat its_stat;
+
+	/* A kernel without that kind of namespace has only one. */
+	if (stat(own, &own_stat) < 0 || stat(its, &its_stat) < 0)
+		return true;
+	return own_stat.st_ino == its_stat.st_ino && own_stat.st_dev == its_stat.st_dev;
+}
+
+static void check_namespaces(pid_t pid, struct problems *problems)
+{
+	for (size_t i = 0; i < sizeof(namespaces) / sizeof(namespaces[0]); i++)
+		if (!is_same_namespace(pid, namespaces[i].link))
+			problems_add(problems,
+			             error_hint(error_new(ENOTSUP, "it is in a %s namespace other than godwit's",
+			                                  namespaces[i].what),
+			                        "run godwit in its namespaces: nsenter --all --target %d godwit …",
+			                        pid));
+}
+
+/* ---- Who watches it ---- */
+
+static struct error *check_tracer(pid_t pid)
+{
+	auto_free char *status = NULL;
+	uint64_t tracer;
+
+	if (procfs_read(pid, "status", &status, NULL) < 0 || procfs_number(status, "TracerPid", 10, &tracer) < 0)
+		return error_new(ESRCH, "process %d", pid);
+	if (!tracer)
+		return NULL;
+	auto_free char *name = name_of((pid_t)tracer);
+	return error_hint(error_new(EBUSY, "it is traced by %s (PID %d)", name, (int)tracer), "end the tracer first");
+}
+
+/* The leader of its session, if that is another process, alive, and stays here. */
+static struct error *check_session(pid_t pid, const struct carry_options *options)
+{
+	uint64_t session;
+	auto_free char *leader = NULL;
+
+	if (options->shell_job || procfs_stat_field(pid, 6, &session) < 0 || (pid_t)session == pid)
+		return NULL;
+	if (session == 0)
+		return error_hint(error_new(ENOTSUP, "its session began outside of this PID namespace"),
+		                  "start the program in a session of its own: setsid -f PROG, or pass --shell-job");
+	if (procfs_read((pid_t)session, "comm", &leader, NULL) < 0)
+		return NULL;
+	leader[strcspn(leader, "\n")] = '\0';
+	return error_hint(
+		error_new(ENOTSUP, "it belongs to the session of %s (PID %d), which stays", leader, (int)session),
+		"start it apart: setsid -f PROG </dev/null >LOG 2>&1; or pass --shell-job, then it joins "
+		"the session that restores it");
+}
+
+/* ---- What it shares ---- */
+
+static bool is_shared(pid_t pid, pid_t other, int type)
+{
+	return syscall(SYS_kcmp, pid, other, type, 0, 0) == 0;
+}
+
+/* A child of vfork(2) or of clone(2) with CLONE_VM may be anybody; the parent is the usual one. */
+static struct error *check_sharing(pid_t pid)
+{
+	uint64_t parent;
+
+	if (procfs_stat_field(pid, 4, &parent) < 0 || parent == 0)
+		return NULL;
+	if (is_shared(pid, (pid_t)parent, KCMP_VM) || is_shared(pid, (pid_t)parent, KCMP_FILES))
+		return error_new(ENOTSUP, "it shares its memory or its table of descriptors with its parent, PID %d",
+		                 (int)parent);
+	return NULL;
+}
+
+/* ---- All together ---- */
+
+static struct error *check_kind(pid_t pid)
+{
+	auto_free char *exe = xformat("/proc/%d/exe", pid);
+	char target[2];
+
+	if (readlink(exe, target, sizeof(target)) < 0)
+		return errno == ENOENT ? error_new(ENOTSUP, "it is a kernel thread, or has ended")
+		                       : error_new(errno, "readlink(%s)", exe);
+	return NULL;
+}
+
+void preconditions_check(pid_t pid, const struct carry_options *options, struct problems *problems)
+{
+	struct error *error = check_kind(pid);
+
+	if (error) {
+		problems_add(problems, error);
+		return;
+	}
+	problems_add(problems, check_children(pid));
+	check_namespaces(pid, problems);
+	problems_add(problems, check_tracer(pid));
+	problems_add(problems, check_session(pid, options));
+	problems_add(problems, check_sharing(pid));
+}

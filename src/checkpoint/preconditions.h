@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* What a process as a whole has to be like to be carried: everything that is no thread's, no file's and no area's. */
+#pragma once
+
+#include "objects/objects.h"
+#include "util/problems.h"
+
+/*
+ * Adds all reasons why a running process can't be carried: children, namespaces that are not godwit's, a tracer, a
+ * session that stays behind … Reads /proc only.
+ */
+void preconditions_check(pid_t pid, const struct carry_options *options, struct problems *problems);
+
+/* The children of a process, space-separated "PID (name)"; NULL: none. The caller frees. */
+char *children_of(pid_t pid);

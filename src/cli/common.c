@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/common.h"
+#include "util/alloc.h"
+
+enum { VERBOSITY_MAX = 4 };
+
+const struct common_options common_defaults = {
+	.verbosity = 2,
+	.carry = {.ghost_limit_bytes = 1 << 20},
+};
+
+static struct error *set_text(const char **into, const char *value)
+{
+	if (!*value)
+		return error_new(0, "empty");
+	*into = value;
+	return NULL;
+}
+
+struct error *set_images_dir(void *options, const char *value)
+{
+	return set_text(&((struct common_options *)options)->images_dir, value);
+}
+
+struct error *set_work_dir(void *options, const char *value)
+{
+	return set_text(&((struct common_options *)options)->work_dir, value);
+}
+
+struct error *set_log_file(void *options, const char *value)
+{
+	return set_text(&((struct common_options *)options)->log_file, value);
+}
+
+/* "-v4", "-vvvv" (getopt hands over "vvv" then), "-v", "-v -v". */
+struct error *set_verbosity(void *options, const char *value)
+{
+	struct common_options *common = options;
+	uint64_t number;
+
+	if (!value || value[strspn(value, "v")] == '\0') {
+		unsigned more = 1 + (value ? (unsigned)strlen(value) : 0);
+
+		/* The first -v says 1, as in CRIU. */
+		common->verbosity = common->verbosity_counted ? common->verbosity + more : more;
+		common->verbosity_counted = true;
+		return NULL;
+	}
+	TRY(parse_number(value, VERBOSITY_MAX, &number));
+	common->verbosity = (unsigned)number;
+	return NULL;
+}
+
+struct error *set_tcp_established(void *options, const char *value)
+{
+	(void)value;
+	((struct common_options *)options)->carry.tcp_established = true;
+	return NULL;
+}
+
+struct error *set_shell_job(void *options, const char *value)
+{
+	(void)value;
+	((struct common_options *)options)->carry.shell_job = true;
+	return NULL;
+}
+
+struct error *set_ghost_limit(void *options, const char *value)
+{
+	return parse_size(value, &((struct common_options *)options)->carry.ghost_limit_bytes);
+}
+
+/* ---- Folders and log ---- */
+
+struct error *open_images_dir(const struct common_options *options, int *ret_fd)
+{
+	if (!options->images_dir)
+		return error_hint(error_new(0, "no folder for the images"), "--images-dir DIR names it");
+	int fd = open(options->images_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return error_new(errno, "folder of the images: open(%s)", options->images_dir);
+	*ret_fd = fd;
+	return NULL;
+}
+
+struct error *open_log(const struct common_options *options, FILE **ret_log)
+{
+	const char *dir = options->work_dir ? options->work_dir : options->images_dir ? options->images_dir : ".";
+
+	*ret_log = NULL;
+	if (!options->log_file)
+		return NULL;
+	auto_free char *path = options->log_file[0] == '/' ? xformat("%s", options->log_file)
+	                                                   : xformat("%s/%s", dir, options->log_file);
+	*ret_log = fopen(path, "we");
+	return *ret_log ? NULL : error_new(errno, "log file: open(%s)", path);
+}
+
+/* ---- The end ---- */
+
+int usage_status(struct error *error)
+{
+	if (!error)
+		return EXIT_SUCCESS;
+	error_print(error, stderr);
+	error_free(error);
+	return EXIT_USAGE;
+}
+
+int failure_status(struct error *error, const char *outcome, FILE *log)
+{
+	error_print(error, stderr);
+	fprintf(stderr, "%s\n", outcome);
+	if (log) {
+		error_print(error, log);
+		fprintf(log, "%s\n", outcome);
+	}
+	error_free(error);
+	return EXIT_FAILURE;
+}
