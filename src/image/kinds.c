@@ -10,6 +10,7 @@
 #include "file-lock.pb-c.h"
 #include "fs.pb-c.h"
 #include "ghost-file.pb-c.h"
+#include "godwit-sockets.pb-c.h"
 #include "image/kinds.h"
 #include "inventory.pb-c.h"
 #include "mm.pb-c.h"
@@ -115,6 +116,10 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
                               .magic = 0x47574d44,
                               .message = &ghost_chunk_entry__descriptor,
                               .raw_bytes = ghost_bytes},
+	/* Ours: CRIU and crit look at *.img only. */
+	[IMAGE_GODWIT_SOCKETS] = {.name = "sockets.godwit",
+                                  .magic = 0x47445754,
+                                  .message = &godwit_socket_entry__descriptor},
 	[IMAGE_STATS_DUMP] = {.name = "stats-dump",
                               .magic = 0x57093306,
                               .message = &stats_entry__descriptor,

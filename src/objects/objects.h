@@ -118,6 +118,9 @@ MUST_USE struct error *restore_find(struct restore_files *restore, enum image_ki
                                     uint64_t (*key_of)(const ProtobufCMessage *message), uint64_t key,
                                     bool *ret_is_found, size_t *ret_index);
 
+/* The entry of files.img with that id, of whatever type. The caller frees it. */
+MUST_USE struct error *restore_file_entry(struct restore_files *restore, uint32_t id, FileEntry **ret_entry);
+
 /* Keeps a message for as long as restore lives, for what a made_file borrows from it. Takes it over. */
 void restore_keep(struct restore_files *restore, ProtobufCMessage *message);
 

@@ -312,21 +312,11 @@ static void entry_free(FileEntry *entry)
 DEFINE_OWNED(FileEntry *, entry_free)
 #define auto_entry AUTO(entry_free)
 
-static uint64_t entry_key(const ProtobufCMessage *message)
-{
-	return ((const FileEntry *)message)->id;
-}
-
 struct error *reg_file_find(uint32_t id, struct restore_files *restore, FileEntry **ret_entry)
 {
 	auto_entry FileEntry *entry = NULL;
-	bool is_found;
-	size_t index;
 
-	TRY(restore_find(restore, IMAGE_FILES, entry_key, id, &is_found, &index));
-	if (!is_found)
-		return error_new(EBADMSG, "files.img has no file %#x", id);
-	TRY(image_get(restore_store(restore), IMAGE_FILES, 0, index, (ProtobufCMessage **)&entry));
+	TRY(restore_file_entry(restore, id, &entry));
 	if (entry->type != FD_TYPES__REG || !entry->reg || entry->reg->id != id)
 		return error_new(EBADMSG, "file %#x in files.img has no path", id);
 	*ret_entry = take(entry);

@@ -119,3 +119,22 @@ struct error *restore_find(struct restore_files *restore, enum image_kind kind,
 		*ret_index = index;
 	return NULL;
 }
+
+static uint64_t entry_key(const ProtobufCMessage *message)
+{
+	return ((const FileEntry *)message)->id;
+}
+
+struct error *restore_file_entry(struct restore_files *restore, uint32_t id, FileEntry **ret_entry)
+{
+	bool is_found;
+	size_t index;
+	ProtobufCMessage *message;
+
+	TRY(restore_find(restore, IMAGE_FILES, entry_key, id, &is_found, &index));
+	if (!is_found)
+		return error_new(EBADMSG, "files.img has no file %#x", id);
+	TRY(image_get(restore->store, IMAGE_FILES, 0, index, &message));
+	*ret_entry = (FileEntry *)message;
+	return NULL;
+}
