@@ -3,15 +3,23 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "checkpoint/connections.h"
 #include "checkpoint/dump.h"
 #include "checkpoint/freeze.h"
 #include "checkpoint/save.h"
 #include "image/pages.h"
 #include "memory/pages.h"
 #include "util/clock.h"
+#include "util/procfs.h"
 
-enum { PAGES_ID = 1 };
+enum {
+	PAGES_ID = 1,
+	FREEZE_TRIES = 50,
+	BETWEEN_TRIES_US = 2000,
+	DRAIN_NS = 3 * 1000 * 1000,
+};
 
 /* Pages on their way into pages-1.img. */
 struct file_sink {
@@ -35,15 +43,23 @@ static struct error *drop_pages(struct page_sink *sink, uint64_t address, size_t
 
 struct dump {
 	const struct dump_options *options;
-	struct saver *saver;   /* owned */
-	struct frozen *frozen; /* owned */
+	struct keeper *keeper;           /* owned */
+	struct saver *saver;             /* owned */
+	struct connections *connections; /* owned */
+	struct frozen *frozen;           /* owned */
+	struct image_store *store;       /* owned */
 	struct dump_statistics *statistics;
+	uint64_t start_ns; /* of the freeze */
 };
 
+/* Connections go on before the program does. */
 static void dump_free(struct dump *dump)
 {
+	connections_free(dump->connections);
 	frozen_free(dump->frozen);
 	saver_free(dump->saver);
+	image_store_free(dump->store);
+	keeper_stop(dump->keeper);
 }
 
 static struct error *write_pages(struct dump *dump)
@@ -70,58 +86,97 @@ static struct error *check(struct dump *dump)
 	return problems_error(&problems, "process %d can't be carried:", dump->options->pid);
 }
 
-/* Without its own help: it is parked, so nothing of it runs any more. */
-static struct error *end_program(struct dump *dump)
+/* ---- The freeze ---- */
+
+/* Freezes, and saves all but pages and connections. *ret_again: there are connections that would be lost. */
+static struct error *try_freeze(struct dump *dump, bool *ret_again)
 {
-	TRY(process_end(dump->frozen->process));
-	process_free(take(dump->frozen->process));
+	struct unsent left;
+
+	dump->start_ns = clock_now_ns();
+	TRY(freeze(dump->options->pid, &dump->frozen));
+	dump->statistics->freezing_ns = clock_now_ns() - dump->start_ns;
+	dump->store = image_store_new();
+	TRY(saver_save(dump->saver, dump->frozen->process, dump->store));
+	TRY(connections_drain(dump->connections, DRAIN_NS, &left));
+	*ret_again = left.connections > 0;
 	return NULL;
+}
+
+/* A connection that waits to be accepted belongs to no descriptor yet: the program has to run to accept it. */
+static struct error *freeze_and_save(struct dump *dump)
+{
+	for (int tries = 0; tries < FREEZE_TRIES; tries++) {
+		bool is_again;
+
+		TRY(try_freeze(dump, &is_again));
+		if (!is_again)
+			return NULL;
+		TRY(frozen_thaw(dump->frozen));
+		frozen_free(take(dump->frozen));
+		image_store_free(take(dump->store));
+		usleep(BETWEEN_TRIES_US);
+	}
+	return error_hint(error_new(EAGAIN, "connections wait to be accepted, and the program doesn't accept them"),
+	                  "close the clients that wait, or try again later");
+}
+
+/* ---- The end ---- */
+
+static struct error *holder_of(pid_t pid, struct lock_holder *ret_holder)
+{
+	int r = procfs_start_time(pid, &ret_holder->start_time);
+
+	ret_holder->pid = pid;
+	return r < 0 ? error_new(-r, "start time of process %d", pid) : NULL;
 }
 
 static struct error *end(struct dump *dump, enum dump_outcome *ret_outcome)
 {
-	switch (dump->options->end) {
-	case DUMP_KILL:
-		TRY(end_program(dump));
-		*ret_outcome = DUMP_ENDED;
-		return NULL;
-	case DUMP_LEAVE_STOPPED:
+	struct lock_holder holder;
+
+	if (dump->options->end == DUMP_LEAVE_RUNNING) {
+		TRY(connections_go_on(dump->connections));
+		return frozen_thaw(dump->frozen);
+	}
+	TRY(holder_of(dump->options->pid, &holder));
+	TRY(connections_keep_locked(dump->connections, &holder));
+	if (dump->options->end == DUMP_LEAVE_STOPPED) {
 		TRY(frozen_leave_stopped(dump->frozen));
 		*ret_outcome = DUMP_STOPPED;
 		return NULL;
-	case DUMP_LEAVE_RUNNING:
-		TRY(frozen_thaw(dump->frozen));
-		return NULL;
 	}
+	/* Without its own help: it is parked, so nothing of it runs any more. */
+	TRY(process_end(dump->frozen->process));
+	process_free(take(dump->frozen->process));
+	*ret_outcome = DUMP_ENDED;
 	return NULL;
+}
+
+static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
+{
+	const struct dump_options *options = dump->options;
+
+	TRY(freeze_and_save(dump));
+	TRY(connections_save(dump->connections, dump->store));
+	TRY(write_pages(dump));
+	if (options->end != DUMP_LEAVE_RUNNING)
+		TRY(image_store_write(dump->store, options->images_dir_fd));
+	TRY(end(dump, ret_outcome));
+	dump->statistics->frozen_ns = clock_now_ns() - dump->start_ns;
+	return options->end == DUMP_LEAVE_RUNNING ? image_store_write(dump->store, options->images_dir_fd) : NULL;
 }
 
 struct error *dump_run(const struct dump_options *options, enum dump_outcome *ret_outcome,
                        struct dump_statistics *ret_statistics)
 {
-	auto_image_store struct image_store *store = image_store_new();
 	__attribute__((cleanup(dump_free))) struct dump dump = {.options = options, .statistics = ret_statistics};
-	uint64_t start_ns;
 
 	*ret_outcome = DUMP_RUNS;
 	*ret_statistics = (struct dump_statistics){0};
+	TRY(keeper_start(&dump.keeper));
 	TRY(saver_new(options->pid, &options->carry, &dump.saver));
 	TRY(check(&dump));
-	start_ns = clock_now_ns();
-	TRY(freeze(options->pid, &dump.frozen));
-	uint64_t frozen_ns = clock_now_ns();
-	ret_statistics->freezing_ns = frozen_ns - start_ns;
-	TRY(saver_save(dump.saver, dump.frozen->process, store));
-	if (saver_needs_lock(dump.saver))
-		TRY(saver_save_locked(dump.saver, store));
-	TRY(write_pages(&dump));
-	if (options->end == DUMP_LEAVE_RUNNING) {
-		TRY(end(&dump, ret_outcome));
-		ret_statistics->frozen_ns = clock_now_ns() - frozen_ns;
-		return image_store_write(store, options->images_dir_fd);
-	}
-	TRY(image_store_write(store, options->images_dir_fd));
-	TRY(end(&dump, ret_outcome));
-	ret_statistics->frozen_ns = clock_now_ns() - frozen_ns;
-	return NULL;
+	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));
+	return save(&dump, ret_outcome);
 }

@@ -358,16 +358,43 @@ bool file_table_needs_lock(const struct file_table *table)
 	return false;
 }
 
-struct error *file_table_unsent(const struct file_table *table, uint64_t *ret_bytes)
+struct error *file_table_unsent(const struct file_table *table, struct unsent *ret_unsent)
 {
-	*ret_bytes = 0;
-	for (size_t i = 0; i < table->count; i++) {
-		uint64_t bytes = 0;
+	*ret_unsent = (struct unsent){0};
+	for (size_t i = 0; i < table->count; i++)
+		if (needs_lock(table, i) && table->descriptions[i].ops->unsent)
+			TRY(about(table->descriptions[i].ops->unsent(&table->list[i], ret_unsent), &table->list[i]));
+	return NULL;
+}
 
-		if (!needs_lock(table, i) || !table->descriptions[i].ops->unsent)
+struct error *file_table_flows(const struct file_table *table, struct flow **ret_flows, size_t *ret_count)
+{
+	auto_free struct flow *flows = xalloc((table->count + 1) * sizeof(*flows));
+	size_t count = 0;
+
+	for (size_t i = 0; i < table->count; i++)
+		if (needs_lock(table, i))
+			TRY(about(table->descriptions[i].ops->flow(&table->list[i], &flows[count++]), &table->list[i]));
+	*ret_flows = take(flows);
+	*ret_count = count;
+	return NULL;
+}
+
+struct error *file_table_hold(const struct file_table *table, struct held_file **ret_held, size_t *ret_count)
+{
+	struct held_file *held = xalloc((table->count + 1) * sizeof(*held));
+
+	*ret_held = held;
+	*ret_count = 0;
+	for (size_t i = 0; i < table->count; i++) {
+		const struct file_ops *ops = table->descriptions[i].ops;
+
+		if (!needs_lock(table, i) || !ops->hold)
 			continue;
-		TRY(about(table->descriptions[i].ops->unsent(&table->list[i], &bytes), &table->list[i]));
-		*ret_bytes += bytes;
+		struct held_file *one = &held[*ret_count];
+		one->ops = ops;
+		TRY(about(ops->hold(&table->list[i], &one->fd, &one->before), &table->list[i]));
+		*ret_count += one->fd >= 0;
 	}
 	return NULL;
 }

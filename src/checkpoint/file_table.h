@@ -28,8 +28,21 @@ void file_table_check(const struct file_table *table, struct problems *problems)
 /* True where the network must be locked before file_table_save_locked(). */
 bool file_table_needs_lock(const struct file_table *table);
 
-/* Bytes that peers have not acknowledged, of all connections. */
-MUST_USE struct error *file_table_unsent(const struct file_table *table, uint64_t *ret_bytes);
+/* What the network lock has to stop. The caller frees the array with free(3). */
+MUST_USE struct error *file_table_flows(const struct file_table *table, struct flow **ret_flows, size_t *ret_count);
+
+/* A connection that doesn't work while it is saved: file_ops.hold. */
+struct held_file {
+	const struct file_ops *ops;
+	int fd; /* owned */
+	uint32_t before;
+};
+
+/* Before file_table_save_locked(). The caller closes the descriptors and frees the array; on failure, too. */
+MUST_USE struct error *file_table_hold(const struct file_table *table, struct held_file **ret_held, size_t *ret_count);
+
+/* What is on its way, of all connections. */
+MUST_USE struct error *file_table_unsent(const struct file_table *table, struct unsent *ret_unsent);
 
 /* Puts the descriptors (fdinfo-ID.img) and all files that don't need the lock into the store. */
 MUST_USE struct error *file_table_save(const struct file_table *table, uint32_t files_id, struct image_store *store);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "checkpoint/build.h"
+#include "checkpoint/incoming.h"
 #include "checkpoint/restore.h"
 #include "image/pages.h"
 #include "memory/pages.h"
@@ -58,17 +59,20 @@ static struct error *fill(struct build *build, int images_dir_fd)
 struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 {
 	auto_image_store struct image_store *store = NULL;
+	auto_incoming struct incoming *incoming = NULL;
 	auto_build struct build *build = NULL;
 	const struct build_options build_options = {.carry = &options->carry};
 
 	TRY(image_store_read(options->images_dir_fd, &store));
 	TRY(build_preflight(store, &build_options));
+	TRY(incoming_lock(store, &incoming));
 	TRY(build_new(store, &build_options, &build));
 	TRY(fill(build, options->images_dir_fd), "memory");
 	TRY(build_complete(build));
 	*ret_pid = build_pid(build);
 	if (options->watcher)
 		TRY(options->watcher->before_go(options->watcher, *ret_pid));
-	TRY(build_release(build, options->leave_stopped));
-	return build_resume(build);
+	TRY(incoming_unlock(incoming));
+	TRY(build_resume(build));
+	return build_release(build, options->leave_stopped);
 }

@@ -169,21 +169,6 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	return file_table_save(saver->files, ids.files_id, store);
 }
 
-bool saver_needs_lock(const struct saver *saver)
-{
-	return file_table_needs_lock(saver->files);
-}
-
-struct error *saver_unsent(const struct saver *saver, uint64_t *ret_bytes)
-{
-	return file_table_unsent(saver->files, ret_bytes);
-}
-
-struct error *saver_save_locked(struct saver *saver, struct image_store *store)
-{
-	return file_table_save_locked(saver->files, store);
-}
-
 const struct areas *saver_areas(const struct saver *saver)
 {
 	return &saver->areas;

@@ -28,13 +28,8 @@ DEFINE_OWNED(struct saver *, saver_free)
 void saver_check(struct saver *saver, struct problems *problems);
 
 /* The process is parked and the FPU state has been read: puts everything into the store but pages, and but the
- * connections that can only be read behind the network lock. */
+ * connections, which are for connections.h. */
 MUST_USE struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store);
-
-/* Behind saver_save(): are there such connections, and what have their peers not acknowledged? */
-bool saver_needs_lock(const struct saver *saver);
-MUST_USE struct error *saver_unsent(const struct saver *saver, uint64_t *ret_bytes);
-MUST_USE struct error *saver_save_locked(struct saver *saver, struct image_store *store);
 
 /* The areas as of the last save, or of the time when the saver was made. Borrowed until the next save. */
 const struct areas *saver_areas(const struct saver *saver);

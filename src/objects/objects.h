@@ -18,6 +18,7 @@
 #include "fdinfo.pb-c.h"
 #include "image/store.h"
 #include "task/batch.h"
+#include "util/flow.h"
 
 /* What the user allowed. Borrowed by everything below. */
 struct carry_options {
@@ -145,6 +146,12 @@ struct placed_file {
 	int fd; /* its lowest number there */
 };
 
+/* What is on its way between a program and its peers. */
+struct unsent {
+	uint64_t bytes;       /* that the peers have not acknowledged: they are sent again, later */
+	uint64_t connections; /* that the program has not accepted: they would be lost */
+};
+
 struct file_ops {
 	const char *name; /* as in errors and in godwit-objects(7) */
 	FdTypes type;
@@ -160,10 +167,24 @@ struct file_ops {
 	/* True for a connection whose state may be read only behind the network lock. May be NULL: never. */
 	bool (*needs_lock)(const struct open_file *file);
 
-	/* Bytes that the peer has not acknowledged yet, of a file that needs_lock(); the freeze waits for 0. */
-	struct error *(*unsent)(const struct open_file *file, uint64_t *ret_bytes);
+	/* Which packets the lock has to stop, of a file that needs_lock(). */
+	struct error *(*flow)(const struct open_file *file, struct flow *ret_flow);
 
-	/* Puts file into the images. Reads only: the program must not notice a save that fails half way. */
+	/* The same for an entry of an image; false: it isn't one that needs the lock. May be NULL: it never is. */
+	bool (*entry_flow)(const FileEntry *entry, struct flow *ret_flow);
+
+	/* What is on its way, of a file that needs_lock(): is added to ret_unsent. The freeze waits for 0. */
+	struct error *(*unsent)(const struct open_file *file, struct unsent *ret_unsent);
+
+	/*
+	 * For a file that needs_lock() and that save() leaves in a state in which it doesn't work: a copy of it for the
+	 * caller (-1: there is no need), and what go_on() needs to know of how it was before. May be NULL.
+	 */
+	struct error *(*hold)(const struct open_file *file, int *ret_fd, uint32_t *ret_before);
+	/* Undoes that. Also called in the keeper: uses nothing but what it is passed. */
+	struct error *(*go_on)(int fd, uint32_t before);
+
+	/* Puts file into the images. Reads only, but for hold(): the program must not notice a save that fails half way. */
 	struct error *(*save)(const struct open_file *file, struct image_store *store);
 
 	/*

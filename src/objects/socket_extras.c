@@ -58,6 +58,10 @@ struct option_row {
 	{                                                             \
 		IPPROTO_UDP, option, #option, SOCKET_UDP, __VA_ARGS__ \
 	}
+#define IP_DATAGRAM(option, ...)                                                      \
+	{                                                                             \
+		IPPROTO_IP, option, #option, 0, SOCKET_UNIX | SOCKET_TCP, __VA_ARGS__ \
+	}
 #define IPV4(option, ...)                                                \
 	{                                                                \
 		IPPROTO_IP, option, #option, 0, SOCKET_UNIX, __VA_ARGS__ \
@@ -119,9 +123,9 @@ static const struct option_row rows[] = {
 	UDP(UDP_SEGMENT, 0, USUALLY(0)),
 	UDP(UDP_GRO, 0, USUALLY(0)),
 
-	IPV4(IP_MULTICAST_TTL, USUALLY(1)),
-	IPV4(IP_MULTICAST_LOOP, USUALLY(1)),
-	IPV4(IP_MULTICAST_ALL, USUALLY(1)),
+	IP_DATAGRAM(IP_MULTICAST_TTL, USUALLY(1)),
+	IP_DATAGRAM(IP_MULTICAST_LOOP, USUALLY(1)),
+	IP_DATAGRAM(IP_MULTICAST_ALL, USUALLY(1)),
 	IPV4(IP_MTU_DISCOVER, ALWAYS),
 	IPV4(IP_RECVERR, USUALLY(0)),
 	IPV4(IP_RECVERR_RFC4884, USUALLY(0)),
@@ -141,10 +145,10 @@ static const struct option_row rows[] = {
 	IPV4(IP_TRANSPARENT, USUALLY(0), .when = LATE),
 
 	IPV6(IPV6_UNICAST_HOPS, 0, ALWAYS),
-	IPV6(IPV6_MULTICAST_HOPS, 0, USUALLY(1)),
-	IPV6(IPV6_MULTICAST_LOOP, 0, USUALLY(1)),
-	IPV6(IPV6_MULTICAST_IF, 0, USUALLY(0)),
-	IPV6(IPV6_MULTICAST_ALL, 0, USUALLY(1)),
+	IPV6(IPV6_MULTICAST_HOPS, SOCKET_TCP, USUALLY(1)),
+	IPV6(IPV6_MULTICAST_LOOP, SOCKET_TCP, USUALLY(1)),
+	IPV6(IPV6_MULTICAST_IF, SOCKET_TCP, USUALLY(0)),
+	IPV6(IPV6_MULTICAST_ALL, SOCKET_TCP, USUALLY(1)),
 	IPV6(IPV6_UNICAST_IF, 0, USUALLY(0)),
 	IPV6(IPV6_TCLASS, 0, USUALLY(0)),
 	IPV6(IPV6_MTU_DISCOVER, 0, USUALLY(IPV6_PMTUDISC_WANT)),

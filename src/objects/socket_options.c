@@ -269,12 +269,19 @@ static struct error *restore_filter(int fd, const SkOptsEntry *entry)
 	return NULL;
 }
 
-struct error *socket_options_finish(int fd, const SkOptsEntry *entry)
+struct error *socket_options_settle(int fd, const SkOptsEntry *entry)
 {
+	TRY(socket_set(fd, SOL_SOCKET, SO_SNDBUFFORCE, (int)(entry->so_sndbuf / 2), "SO_SNDBUFFORCE"));
 	if (entry->has_reuseaddr)
 		TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, entry->reuseaddr, "SO_REUSEADDR"));
 	/* Setting a size locks it. An image that doesn't say who chose it leaves it so. */
 	if (entry->has_so_buf_lock)
 		TRY(socket_set(fd, SOL_SOCKET, BUF_LOCK, (int)(entry->so_buf_lock & 3), "SO_BUF_LOCK"));
+	return NULL;
+}
+
+struct error *socket_options_finish(int fd, const SkOptsEntry *entry)
+{
+	TRY(socket_options_settle(fd, entry));
 	return restore_filter(fd, entry);
 }

@@ -64,6 +64,9 @@ MUST_USE struct error *socket_extras_finish(int fd, const GodwitSocketEntry *ext
 /* When the queues are filled: sizes that the program has set stay, others go on adapting; reuseaddr; filters. */
 MUST_USE struct error *socket_options_finish(int fd, const SkOptsEntry *entry);
 
+/* Size of the send buffer, who chose the sizes, reuseaddr: what filling queues and repair mode have changed. */
+MUST_USE struct error *socket_options_settle(int fd, const SkOptsEntry *entry);
+
 /* setsockopt(2) with an int. what names the option in the error. */
 MUST_USE struct error *socket_set(int fd, int level, int name, int value, const char *what);
 

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "checkpoint/connections.h"
+#include "checkpoint/file_table.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+
+enum { LOOK_AGAIN_US = 100 };
+
+struct connections {
+	struct saver *saver;   /* borrowed */
+	struct keeper *keeper; /* borrowed */
+	struct net_lock *lock; /* owned; NULL: there are no connections */
+	struct flow *flows;    /* owned */
+	size_t flow_count;
+	struct held_file *held; /* owned */
+	size_t held_count;
+	uint32_t *undo_ids; /* owned: of the keeper */
+	size_t undo_count;
+	bool is_decided; /* whether they go on here */
+};
+
+struct error *connections_new(struct saver *saver, struct keeper *keeper, struct connections **ret_connections)
+{
+	auto_connections struct connections *connections = xalloc(sizeof(*connections));
+
+	connections->saver = saver;
+	connections->keeper = keeper;
+	if (file_table_needs_lock(saver_files(saver)))
+		TRY(net_lock_open(&connections->lock));
+	*ret_connections = take(connections);
+	return NULL;
+}
+
+/* ---- Held ones ---- */
+
+/* What the keeper needs: the same for each of its descriptors. */
+struct undo {
+	struct error *(*go_on)(int fd, uint32_t before);
+	uint32_t before[KEEPER_FDS_MAX];
+};
+_Static_assert(sizeof(struct undo) <= KEEPER_BYTES_MAX, "fits into a message to the keeper");
+
+/* In the keeper: nobody is left to be told of an error. */
+static void undo_holding(const void *bytes, const int *fds, size_t fd_count)
+{
+	struct undo undo;
+
+	memcpy(&undo, bytes, sizeof(undo));
+	for (size_t i = 0; i < fd_count; i++)
+		error_free(undo.go_on(fds[i], undo.before[i]));
+}
+
+/* As many as go into one message: those from first on that are of one kind. Returns how many. */
+static size_t fill_undo(const struct connections *connections, size_t first, struct undo *undo, int *fds)
+{
+	size_t count = 0;
+
+	undo->go_on = connections->held[first].ops->go_on;
+	while (count < KEEPER_FDS_MAX && first + count < connections->held_count &&
+	       connections->held[first + count].ops->go_on == undo->go_on) {
+		undo->before[count] = connections->held[first + count].before;
+		fds[count] = connections->held[first + count].fd;
+		count++;
+	}
+	return count;
+}
+
+static struct error *tell_keeper(struct connections *connections)
+{
+	connections->undo_ids = xalloc((connections->held_count + 1) * sizeof(*connections->undo_ids));
+	for (size_t i = 0; i < connections->held_count;) {
+		struct undo undo = {0};
+		int fds[KEEPER_FDS_MAX];
+		size_t count = fill_undo(connections, i, &undo, fds);
+		const struct keeper_undo message = {
+			.undo = undo_holding,
+			.bytes = &undo,
+			.size_bytes = sizeof(undo),
+			.fds = fds,
+			.fd_count = count,
+		};
+
+		TRY(keeper_add(connections->keeper, &message, &connections->undo_ids[connections->undo_count]));
+		connections->undo_count++;
+		i += count;
+	}
+	return NULL;
+}
+
+static struct error *dismiss_keeper(struct connections *connections)
+{
+	while (connections->undo_count > 0)
+		TRY(keeper_drop(connections->keeper, connections->undo_ids[--connections->undo_count]));
+	return NULL;
+}
+
+/* ---- The steps ---- */
+
+struct error *connections_drain(struct connections *connections, uint64_t wait_ns, struct unsent *ret_left)
+{
+	uint64_t end_ns = clock_now_ns() + wait_ns;
+
+	*ret_left = (struct unsent){0};
+	for (;;) {
+		TRY(file_table_unsent(saver_files(connections->saver), ret_left));
+		if ((ret_left->bytes == 0 && ret_left->connections == 0) || clock_now_ns() >= end_ns)
+			return NULL;
+		usleep(LOOK_AGAIN_US);
+	}
+}
+
+/* A program that has opened its first connection since the check has no lock yet. */
+static struct error *lock(struct connections *connections)
+{
+	TRY(file_table_flows(saver_files(connections->saver), &connections->flows, &connections->flow_count));
+	if (connections->flow_count == 0)
+		return NULL;
+	if (!connections->lock)
+		TRY(net_lock_open(&connections->lock));
+	return net_lock_engage(connections->lock, connections->flows, connections->flow_count);
+}
+
+struct error *connections_save(struct connections *connections, struct image_store *store)
+{
+	const struct file_table *files = saver_files(connections->saver);
+
+	TRY(lock(connections));
+	TRY(file_table_hold(files, &connections->held, &connections->held_count));
+	TRY(tell_keeper(connections));
+	return file_table_save_locked(files, store);
+}
+
+static struct error *release(struct connections *connections)
+{
+	if (!connections->lock)
+		return NULL;
+	return net_lock_release(connections->lock);
+}
+
+/* Unlocked first: what a socket has to say when it leaves repair mode would be dropped. */
+struct error *connections_go_on(struct connections *connections)
+{
+	struct error *error = release(connections);
+
+	connections->is_decided = true;
+	for (size_t i = 0; i < connections->held_count; i++)
+		error = error_join(
+			error, connections->held[i].ops->go_on(connections->held[i].fd, connections->held[i].before));
+	return error_join(error, dismiss_keeper(connections));
+}
+
+struct error *connections_keep_locked(struct connections *connections, const struct lock_holder *holder)
+{
+	if (connections->flow_count > 0)
+		TRY(kept_lock_put(holder, connections->flows, connections->flow_count));
+	connections->is_decided = true;
+	return dismiss_keeper(connections);
+}
+
+struct error *connections_dropped(const struct connections *connections, uint64_t *ret_packets)
+{
+	*ret_packets = 0;
+	return connections->lock ? net_lock_dropped(connections->lock, ret_packets) : NULL;
+}
+
+void connections_free(struct connections *connections)
+{
+	if (!connections)
+		return;
+	/* On the way out of something that failed for a reason of its own, which is the one to tell. */
+	if (!connections->is_decided)
+		error_free(connections_go_on(connections));
+	for (size_t i = 0; i < connections->held_count; i++)
+		close(connections->held[i].fd);
+	free(connections->held);
+	free(connections->undo_ids);
+	free(connections->flows);
+	net_lock_free(connections->lock);
+	free(connections);
+}

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * TCP and UDP sockets over IPv4 and IPv6: tcp(7), udp(7).
+ *
+ * Carried: addresses, options, listening sockets with their backlog, connections with all that is in their queues
+ * (tcp.h), half closed ones. UDP sockets keep their addresses; datagrams that wait in them are lost, as datagrams may be.
+ *
+ * Traps: a connection that waits to be accepted belongs to no descriptor and can't be carried: the freeze waits until
+ * there is none. A port that a connection has can be bound for a listener only in repair mode, or with SO_REUSEADDR.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "objects/socket_options.h"
+#include "objects/tcp.h"
+#include "util/alloc.h"
+
+enum { CLOSE = 7, LISTEN = 10, BACKLOG_MAX = 1 << 20 };
+
+static bool inetsk_recognizes(const struct open_file *file)
+{
+	struct socket_kind kind;
+
+	if (!socket_kind_of(file, &kind) || (kind.family != AF_INET && kind.family != AF_INET6))
+		return false;
+	return (kind.type == SOCK_STREAM && kind.protocol == IPPROTO_TCP) ||
+	       (kind.type == SOCK_DGRAM && (kind.protocol == IPPROTO_UDP || kind.protocol == IPPROTO_UDPLITE));
+}
+
+/* A socket while it is looked at: through a copy of its descriptor. */
+struct look {
+	int fd; /* owned */
+	struct socket_kind kind;
+	struct tcp_socket_state tcp; /* of UDP: CLOSE, or 1 where it is connected */
+	union socket_address own, peer;
+};
+
+static void look_end(struct look *look)
+{
+	if (look->fd >= 0)
+		close(look->fd);
+}
+#define auto_look __attribute__((cleanup(look_end)))
+
+static bool is_tcp(const struct look *look)
+{
+	return look->kind.protocol == IPPROTO_TCP;
+}
+
+static struct error *look_at(const struct open_file *file, struct look *look)
+{
+	look->fd = -1;
+	TRY(open_file_copy(file, &look->fd));
+	int r = socket_get(look->fd, SOL_SOCKET, SO_DOMAIN, &look->kind.family);
+	if (r == 0)
+		r = socket_get(look->fd, SOL_SOCKET, SO_TYPE, &look->kind.type);
+	if (r == 0)
+		r = socket_get(look->fd, SOL_SOCKET, SO_PROTOCOL, &look->kind.protocol);
+	if (r < 0)
+		return error_new(-r, "getsockopt(SO_DOMAIN, SO_TYPE, SO_PROTOCOL)");
+	TRY(socket_addresses(look->fd, &look->own, &look->peer));
+	look->tcp = (struct tcp_socket_state){.state = socket_port(&look->peer) ? 1 : CLOSE};
+	return is_tcp(look) ? tcp_state(look->fd, &look->tcp) : NULL;
+}
+
+static bool is_connection(const struct look *look)
+{
+	return is_tcp(look) && tcp_is_connection(look->tcp.state);
+}
+
+/* ---- Before the freeze ---- */
+
+static char *address_text(const union socket_address *address)
+{
+	char text[INET6_ADDRSTRLEN] = "?";
+	bool is_v4 = address->any.sa_family == AF_INET;
+	const void *bytes = is_v4 ? (const void *)&address->v4.sin_addr : &address->v6.sin6_addr;
+
+	inet_ntop(address->any.sa_family, bytes, text, sizeof(text));
+	return xformat(is_v4 ? "%s:%u" : "[%s]:%u", text, ntohs(socket_port(address)));
+}
+
+/* A protocol above TCP, as kernel TLS: TCP_ULP. */
+static struct error *check_upper_layer(const struct look *look)
+{
+	char name[16] = "";
+	socklen_t size = sizeof(name);
+
+	if (getsockopt(look->fd, IPPROTO_TCP, TCP_ULP, name, &size) < 0 || size == 0 || !name[0])
+		return NULL;
+	return error_new(ENOTSUP, "TCP connection with the kernel's %.15s in it (TCP_ULP)", name);
+}
+
+static struct error *check_connection(const struct open_file *file, const struct look *look)
+{
+	auto_free char *own = address_text(&look->own);
+	auto_free char *peer = address_text(&look->peer);
+
+	if (!file->options->tcp_established)
+		return error_hint(error_new(ENOTSUP, "TCP connection from %s to %s", own, peer),
+		                  "--tcp-established carries connections");
+	return error_wrap(check_upper_layer(look), "from %s to %s", own, peer);
+}
+
+/* Nothing can be read from a new socket that was never connected. */
+static struct error *check_closed(const struct look *look)
+{
+	int bytes = 0;
+
+	if (ioctl(look->fd, SIOCINQ, &bytes) < 0 || bytes == 0)
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "TCP connection that has ended, with %d bytes that were not read", bytes),
+	                  "try again when the program has read them");
+}
+
+static struct error *inetsk_check(const struct open_file *file)
+{
+	auto_look struct look look;
+
+	TRY(look_at(file, &look));
+	if (!is_tcp(&look) || look.tcp.state == LISTEN)
+		return NULL;
+	if (look.tcp.state == CLOSE)
+		return check_closed(&look);
+	if (is_connection(&look))
+		return check_connection(file, &look);
+	auto_free char *peer = address_text(&look.peer);
+	return error_hint(error_new(ENOTSUP, "TCP connection to %s that is only being made or unmade", peer),
+	                  "try again in a moment");
+}
+
+/* ---- The lock ---- */
+
+static bool inetsk_needs_lock(const struct open_file *file)
+{
+	auto_look struct look look;
+	auto_error struct error *error = look_at(file, &look);
+
+	return !error && is_tcp(&look) && (look.tcp.state == LISTEN || is_connection(&look));
+}
+
+static struct error *inetsk_unsent(const struct open_file *file, struct unsent *ret_unsent)
+{
+	auto_look struct look look;
+	int bytes = 0;
+
+	TRY(look_at(file, &look));
+	if (look.tcp.state == LISTEN)
+		ret_unsent->connections += look.tcp.waiting;
+	if (is_connection(&look) && ioctl(look.fd, SIOCOUTQ, &bytes) < 0)
+		return error_new(errno, "ioctl(SIOCOUTQ)");
+	ret_unsent->bytes += (uint64_t)bytes;
+	return NULL;
+}
+
+static void put_address(const union socket_address *address, uint8_t ret_bytes[16], sa_family_t *ret_family)
+{
+	uint32_t words[4] = {0};
+	bool is_v4 = address->any.sa_family == AF_INET;
+
+	socket_address_words(address, words);
+	*ret_family = address->any.sa_family;
+	memset(ret_bytes, 0, 16);
+	if (!is_v4 && IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr)) {
+		*ret_family = AF_INET;
+		memcpy(ret_bytes, &words[3], sizeof(words[3]));
+		return;
+	}
+	memcpy(ret_bytes, words, is_v4 ? sizeof(words[0]) : sizeof(words));
+}
+
+static void flow_of(const union socket_address *own, const union socket_address *peer, bool is_listener,
+                    struct flow *ret_flow)
+{
+	sa_family_t family;
+
+	*ret_flow = (struct flow){.is_listener = is_listener, .local_port = socket_port(own)};
+	put_address(own, ret_flow->local_address, &ret_flow->family);
+	if (is_listener)
+		return;
+	ret_flow->remote_port = socket_port(peer);
+	put_address(peer, ret_flow->remote_address, &family);
+}
+
+static struct error *inetsk_flow(const struct open_file *file, struct flow *ret_flow)
+{
+	auto_look struct look look;
+
+	TRY(look_at(file, &look));
+	flow_of(&look.own, &look.peer, look.tcp.state == LISTEN, ret_flow);
+	return NULL;
+}
+
+/* ---- Saving ---- */
+
+static bool get_bool(int fd, int level, int name)
+{
+	int value;
+
+	return socket_get(fd, level, name, &value) == 0 && value != 0;
+}
+
+static void save_ip_options(const struct look *look, IpOptsEntry *entry)
+{
+	int value;
+
+	ip_opts_entry__init(entry);
+	entry->has_freebind = true;
+	entry->freebind = get_bool(look->fd, IPPROTO_IP, IP_FREEBIND);
+	entry->has_pktinfo = true;
+	entry->pktinfo = get_bool(look->fd, IPPROTO_IP, IP_PKTINFO);
+	entry->has_tos = socket_get(look->fd, IPPROTO_IP, IP_TOS, &value) == 0;
+	entry->tos = (uint32_t)value;
+	entry->has_ttl = socket_get(look->fd, IPPROTO_IP, IP_TTL, &value) == 0;
+	entry->ttl = (uint32_t)value;
+}
+
+static void save_tcp_options(const struct look *look, TcpOptsEntry *entry)
+{
+	int value;
+
+	tcp_opts_entry__init(entry);
+	entry->has_cork = true;
+	entry->cork = get_bool(look->fd, IPPROTO_TCP, TCP_CORK);
+	entry->has_nodelay = true;
+	entry->nodelay = get_bool(look->fd, IPPROTO_TCP, TCP_NODELAY);
+	entry->has_keepcnt = socket_get(look->fd, IPPROTO_TCP, TCP_KEEPCNT, &value) == 0;
+	entry->keepcnt = (uint32_t)value;
+	entry->has_keepidle = socket_get(look->fd, IPPROTO_TCP, TCP_KEEPIDLE, &value) == 0;
+	entry->keepidle = (uint32_t)value;
+	entry->has_keepintvl = socket_get(look->fd, IPPROTO_TCP, TCP_KEEPINTVL, &value) == 0;
+	entry->keepintvl = (uint32_t)value;
+}
+
+static enum socket_traits traits_of(uint32_t family, uint32_t protocol, bool is_connected)
+{
+	return (family == AF_INET6 ? SOCKET_IPV6 : SOCKET_IPV4) |
+	       (protocol == IPPROTO_TCP ? SOCKET_TCP | (is_connected ? SOCKET_CONNECTED : 0) : SOCKET_UDP);
+}
+
+/* Where what an entry points to lives while it is put into the image. */
+struct entry_parts {
+	uint32_t own_words[4], peer_words[4];
+	IpOptsEntry ip;
+	TcpOptsEntry tcp;
+	char interface[IF_NAMESIZE];
+};
+
+static void fill_addresses(const struct look *look, InetSkEntry *socket, struct entry_parts *parts)
+{
+	const struct sockaddr_in6 *own = &look->own.v6;
+
+	socket->src_port = ntohs(socket_port(&look->own));
+	socket->dst_port = ntohs(socket_port(&look->peer));
+	socket->n_src_addr = socket_address_words(&look->own, parts->own_words);
+	socket->src_addr = parts->own_words;
+	socket->n_dst_addr = socket_address_words(&look->peer, parts->peer_words);
+	socket->dst_addr = parts->peer_words;
+	if (own->sin6_family == AF_INET6 && own->sin6_scope_id && if_indextoname(own->sin6_scope_id, parts->interface))
+		socket->ifname = parts->interface;
+}
+
+static void fill(const struct open_file *file, const struct look *look, InetSkEntry *socket, struct entry_parts *parts)
+{
+	socket->id = file->id;
+	socket->ino = (uint32_t)file->stat.st_ino;
+	socket->family = (uint32_t)look->kind.family;
+	socket->type = (uint32_t)look->kind.type;
+	socket->proto = (uint32_t)look->kind.protocol;
+	socket->state = look->tcp.state;
+	socket->flags = file->status_flags;
+	socket->backlog = look->tcp.state == LISTEN ? look->tcp.backlog : 0;
+	socket->fown = file->owner;
+	fill_addresses(look, socket, parts);
+	save_ip_options(look, &parts->ip);
+	socket->ip_opts = &parts->ip;
+	socket->has_v6only = look->kind.family == AF_INET6;
+	socket->v6only = get_bool(look->fd, IPPROTO_IPV6, IPV6_V6ONLY);
+	if (!is_tcp(look))
+		return;
+	save_tcp_options(look, &parts->tcp);
+	socket->tcp_opts = &parts->tcp;
+}
+
+static struct error *inetsk_save(const struct open_file *file, struct image_store *store)
+{
+	InetSkEntry socket = INET_SK_ENTRY__INIT;
+	FileEntry entry = FILE_ENTRY__INIT;
+	struct entry_parts parts;
+	auto_look struct look look;
+	auto_socket_options struct socket_options options = {0};
+
+	TRY(look_at(file, &look));
+	enum socket_traits traits = traits_of((uint32_t)look.kind.family, (uint32_t)look.kind.protocol,
+	                                      is_connection(&look) || look.tcp.was_connected);
+	/* Before repair mode, which changes some (SO_REUSEADDR). */
+	TRY(socket_options_save(look.fd, traits, &options));
+	TRY(socket_extras_save(look.fd, file, traits, store));
+	fill(file, &look, &socket, &parts);
+	socket.opts = &options.entry;
+	if (is_connection(&look))
+		TRY(tcp_save(look.fd, look.tcp.state, socket.ino, store));
+	entry.type = FD_TYPES__INETSK;
+	entry.id = file->id;
+	entry.isk = &socket;
+	image_put(store, IMAGE_FILES, 0, &entry.base);
+	return NULL;
+}
+
+/* Repair mode overwrites SO_REUSEADDR: tcp_setsockopt() of Linux. */
+static struct error *inetsk_hold(const struct open_file *file, int *ret_fd, uint32_t *ret_before)
+{
+	auto_look struct look look;
+	int reuse;
+
+	TRY(look_at(file, &look));
+	*ret_fd = -1;
+	if (!is_connection(&look))
+		return NULL;
+	int r = socket_get(look.fd, SOL_SOCKET, SO_REUSEADDR, &reuse);
+	if (r < 0)
+		return error_new(-r, "getsockopt(SO_REUSEADDR)");
+	*ret_before = reuse != 0;
+	*ret_fd = take(look.fd);
+	return NULL;
+}
+
+static struct error *inetsk_go_on(int fd, uint32_t before)
+{
+	TRY(tcp_go_on(fd));
+	return socket_set(fd, SOL_SOCKET, SO_REUSEADDR, (int)before, "SO_REUSEADDR");
+}
+
+/* ---- Restoring ---- */
+
+struct restored {
+	const InetSkEntry *entry;
+	union socket_address own, peer;
+	enum socket_traits traits;
+	bool is_connection;
+};
+
+static struct error *read_entry(const FileEntry *file, struct restored *restored)
+{
+	const InetSkEntry *entry = file->isk;
+
+	if (!entry)
+		return error_new(EBADMSG, "file entry of type inetsk without a socket");
+	bool is_tcp_entry = entry->proto == IPPROTO_TCP && entry->type == SOCK_STREAM;
+	bool is_udp_entry =
+		(entry->proto == IPPROTO_UDP || entry->proto == IPPROTO_UDPLITE) && entry->type == SOCK_DGRAM;
+	if ((entry->family != AF_INET && entry->family != AF_INET6) || !(is_tcp_entry || is_udp_entry) ||
+	    entry->src_port > UINT16_MAX || entry->dst_port > UINT16_MAX || entry->backlog > BACKLOG_MAX)
+		return error_new(EBADMSG, "socket of family %u, type %u, protocol %u", entry->family, entry->type,
+		                 entry->proto);
+	restored->entry = entry;
+	restored->is_connection = is_tcp_entry && tcp_is_connection(entry->state);
+	restored->traits = traits_of(entry->family, entry->proto, restored->is_connection);
+	if (is_tcp_entry && !restored->is_connection && entry->state != CLOSE && entry->state != LISTEN)
+		return error_new(ENOTSUP, "TCP socket in state %u", entry->state);
+	if (!socket_address_of(entry->family, entry->src_addr, entry->n_src_addr, htons((uint16_t)entry->src_port),
+	                       entry->ifname, &restored->own) ||
+	    !socket_address_of(entry->family, entry->dst_addr, entry->n_dst_addr, htons((uint16_t)entry->dst_port),
+	                       entry->ifname, &restored->peer))
+		return error_new(EBADMSG, "socket addresses of %zu and %zu words", entry->n_src_addr,
+		                 entry->n_dst_addr);
+	return NULL;
+}
+
+static bool inetsk_entry_flow(const FileEntry *file, struct flow *ret_flow)
+{
+	struct restored restored;
+	auto_error struct error *error = read_entry(file, &restored);
+
+	if (error || restored.entry->proto != IPPROTO_TCP || restored.entry->state == CLOSE)
+		return false;
+	flow_of(&restored.own, &restored.peer, restored.entry->state == LISTEN, ret_flow);
+	return true;
+}
+
+static struct error *restore_ip_options(int fd, const InetSkEntry *entry)
+{
+	const IpOptsEntry *ip = entry->ip_opts;
+
+	if (entry->has_v6only)
+		TRY(socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, entry->v6only, "IPV6_V6ONLY"));
+	if (!ip)
+		return NULL;
+	if (ip->has_freebind && ip->freebind)
+		TRY(socket_set(fd, IPPROTO_IP, IP_FREEBIND, 1, "IP_FREEBIND"));
+	if (ip->has_pktinfo && ip->pktinfo)
+		TRY(socket_set(fd, IPPROTO_IP, IP_PKTINFO, 1, "IP_PKTINFO"));
+	if (ip->has_tos && ip->tos)
+		TRY(socket_set(fd, IPPROTO_IP, IP_TOS, (int)ip->tos, "IP_TOS"));
+	if (ip->has_ttl && ip->ttl)
+		TRY(socket_set(fd, IPPROTO_IP, IP_TTL, (int)ip->ttl, "IP_TTL"));
+	return NULL;
+}
+
+/* After the connection is there: a cork or delay would matter to what is sent before. */
+static struct error *restore_tcp_options(int fd, const InetSkEntry *entry)
+{
+	const TcpOptsEntry *tcp = entry->tcp_opts;
+
+	if (!tcp)
+		return NULL;
+	if (tcp->has_nodelay && tcp->nodelay)
+		TRY(socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"));
+	if (tcp->has_cork && tcp->cork)
+		TRY(socket_set(fd, IPPROTO_TCP, TCP_CORK, 1, "TCP_CORK"));
+	if (tcp->has_keepcnt)
+		TRY(socket_set(fd, IPPROTO_TCP, TCP_KEEPCNT, (int)tcp->keepcnt, "TCP_KEEPCNT"));
+	if (tcp->has_keepidle)
+		TRY(socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)tcp->keepidle, "TCP_KEEPIDLE"));
+	if (tcp->has_keepintvl)
+		TRY(socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)tcp->keepintvl, "TCP_KEEPINTVL"));
+	return NULL;
+}
+
+static bool is_any(const union socket_address *address)
+{
+	return address->any.sa_family == AF_INET ? address->v4.sin_addr.s_addr == 0
+	                                         : IN6_IS_ADDR_UNSPECIFIED(&address->v6.sin6_addr);
+}
+
+/* In repair mode a TCP port that connections have can be bound, too. */
+static struct error *bind_to(int fd, const struct restored *restored)
+{
+	bool is_tcp_socket = restored->entry->proto == IPPROTO_TCP;
+
+	if (!restored->entry->src_port && is_any(&restored->own))
+		return NULL;
+	/* The address may move here only later; taken back by socket_extras_finish(). */
+	TRY(socket_set(fd, IPPROTO_IP, IP_TRANSPARENT, 1, "IP_TRANSPARENT"));
+	if (is_tcp_socket)
+		TRY(tcp_begin(fd));
+	else
+		TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));
+	if (bind(fd, &restored->own.any, socket_address_bytes(&restored->own)) < 0)
+		return error_hint(error_new(errno, "bind to port %u", restored->entry->src_port),
+		                  "another program may have the port: ss -lntup shows it");
+	return is_tcp_socket ? tcp_go_on(fd) : NULL;
+}
+
+/* A socket that isn't a connection. */
+static struct error *bind_and_listen(int fd, const struct restored *restored)
+{
+	const InetSkEntry *entry = restored->entry;
+
+	TRY(bind_to(fd, restored));
+	TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));
+	if (entry->proto == IPPROTO_TCP && entry->state == LISTEN && listen(fd, (int)entry->backlog) < 0)
+		return error_new(errno, "listen on port %u", entry->src_port);
+	if (entry->proto != IPPROTO_TCP && entry->dst_port &&
+	    connect(fd, &restored->peer.any, socket_address_bytes(&restored->peer)) < 0)
+		return error_new(errno, "connect to port %u", entry->dst_port);
+	return NULL;
+}
+
+static struct error *make_socket(const struct restored *restored, const struct image_store *store,
+                                 const GodwitSocketEntry *extras, int fd)
+{
+	const InetSkEntry *entry = restored->entry;
+
+	TRY(socket_options_restore(fd, entry->opts));
+	TRY(socket_extras_restore(fd, extras, restored->traits));
+	TRY(restore_ip_options(fd, entry));
+	if (restored->is_connection)
+		TRY(tcp_restore(fd, entry->state, entry->ino, &restored->own, &restored->peer, store));
+	else
+		TRY(bind_and_listen(fd, restored));
+	TRY(restore_tcp_options(fd, entry));
+	TRY(socket_options_finish(fd, entry->opts));
+	return socket_extras_finish(fd, extras, restored->traits);
+}
+
+static struct error *inetsk_restore(const FileEntry *file, struct restore_files *restore, struct batch *batch,
+                                    struct made_file *ret_made)
+{
+	auto_socket_extras GodwitSocketEntry *extras = NULL;
+	struct restored restored;
+
+	(void)batch;
+	TRY(read_entry(file, &restored));
+	const InetSkEntry *entry = restored.entry;
+	if (restored.is_connection && !restore_options(restore)->tcp_established)
+		return error_hint(error_new(ENOTSUP, "TCP connection of port %u", entry->src_port),
+		                  "--tcp-established brings connections back");
+	TRY(socket_extras_find(restore, entry->id, &extras));
+	auto_fd int fd = socket((int)entry->family, (int)entry->type | SOCK_CLOEXEC, (int)entry->proto);
+	if (fd < 0)
+		return error_new(errno, "socket(%u, %u, %u)", entry->family, entry->type, entry->proto);
+	TRY(make_socket(&restored, restore_store(restore), extras, fd), "socket of port %u", entry->src_port);
+	*ret_made = (struct made_file){
+		.local_fd = take(fd),
+		.status_flags = entry->flags & ~(uint32_t)O_ACCMODE,
+		.owner = entry->fown,
+	};
+	return NULL;
+}
+
+static struct error *inetsk_resume(const FileEntry *file, const struct image_store *store, int fd)
+{
+	const InetSkEntry *entry = file->isk;
+
+	if (entry->proto != IPPROTO_TCP || !tcp_is_connection(entry->state))
+		return NULL;
+	TRY(tcp_resume(fd, entry->state, entry->ino, store));
+	return socket_options_settle(fd, entry->opts);
+}
+
+const struct file_ops inetsk_ops = {
+	.name = "inetsk",
+	.type = FD_TYPES__INETSK,
+	.recognizes = inetsk_recognizes,
+	.check = inetsk_check,
+	.needs_lock = inetsk_needs_lock,
+	.unsent = inetsk_unsent,
+	.flow = inetsk_flow,
+	.entry_flow = inetsk_entry_flow,
+	.hold = inetsk_hold,
+	.save = inetsk_save,
+	.go_on = inetsk_go_on,
+	.restore = inetsk_restore,
+	.resume = inetsk_resume,
+};

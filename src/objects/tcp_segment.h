@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* A TCP segment that says that the peer has closed its half, sent to ourselves: no call can put a socket there. */
+#pragma once
+
+#include <stdint.h>
+
+#include "util/error.h"
+
+/*
+ * Sends a FIN from the peer of a connection to it, with this sequence number, acknowledging what is before
+ * acknowledged; window is as in the segment, not scaled. It goes by a raw socket through the loopback device, since the
+ * destination is local; so no packet leaves the host.
+ */
+MUST_USE struct error *tcp_segment_send_end(int fd, uint32_t sequence, uint32_t acknowledged, uint32_t window);
