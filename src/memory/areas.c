@@ -99,6 +99,43 @@ bool area_is_like(const struct area *area, const struct area *other)
 	return entry->pgoff - entry->start == other_entry->pgoff - other_entry->start;
 }
 
+/* What mprotect(2) and madvise(2) can't change. */
+static bool is_same_kind(const VmaEntry *entry, const VmaEntry *other)
+{
+	const uint32_t flags = MAP_GROWSDOWN | MAP_HUGETLB | MAP_NORESERVE;
+
+	return (entry->flags & flags) == (other->flags & flags) && entry->status == other->status;
+}
+
+struct ranges areas_gone(const struct areas *before, const struct areas *now)
+{
+	struct ranges all = {0};
+	struct ranges kept = {0};
+
+	for (size_t i = 0; i < before->count; i++) {
+		const struct area *area = &before->list[i];
+
+		if (!(area->entry.status & (AREA_VDSO | AREA_VVAR | AREA_VSYSCALL)))
+			ranges_append(&all, area->entry.start, area->entry.end);
+		for (size_t j = find_index(now, area->entry.start); j < now->count; j++) {
+			const struct area *other = &now->list[j];
+
+			if (other->entry.start >= area->entry.end)
+				break;
+			if (!area_is_like(area, other) || !is_same_kind(&area->entry, &other->entry))
+				continue;
+			uint64_t start =
+				area->entry.start > other->entry.start ? area->entry.start : other->entry.start;
+			uint64_t end = area->entry.end < other->entry.end ? area->entry.end : other->entry.end;
+			ranges_append(&kept, start, end);
+		}
+	}
+	struct ranges gone = ranges_without(&all, &kept);
+	ranges_free(&all);
+	ranges_free(&kept);
+	return gone;
+}
+
 /* ---- Refusing ---- */
 
 /* NULL, or one error with all that can't be carried. */

@@ -24,6 +24,7 @@
 
 #include "util/attributes.h"
 #include "util/procfs.h"
+#include "util/ranges.h"
 #include "vma.pb-c.h"
 
 struct error;
@@ -96,6 +97,12 @@ enum area_content {
 	AREA_CONTENT_VDSO,         /* all pages: code of another kernel can only be read from there */
 };
 enum area_content area_content(const struct area *area);
+
+/*
+ * What was mapped and is not any more, or is mapped otherwise: everything of before that no area of now, which is like
+ * it, covers. The caller frees it.
+ */
+struct ranges areas_gone(const struct areas *before, const struct areas *now);
 
 /* Do two areas map the same file, or the same shared memory, or nothing, in the same way? */
 bool area_is_like(const struct area *area, const struct area *other);

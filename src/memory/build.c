@@ -24,6 +24,8 @@ enum {
 struct memory {
 	struct process *task;     /* borrowed */
 	struct procfs_range vdso; /* where it is by now */
+	bool is_vdso_moved;
+	struct ranges mapped; /* what is there by now */
 };
 
 struct memory *memory_new(struct process *task)
@@ -36,6 +38,8 @@ struct memory *memory_new(struct process *task)
 
 void memory_free(struct memory *memory)
 {
+	if (memory)
+		ranges_free(&memory->mapped);
 	free(memory);
 }
 
@@ -90,24 +94,56 @@ static struct error *check_area(const MmEntry *mm, size_t index)
 	return vma->pgoff ? error_new(ENOTSUP, "a part of shared anonymous memory") : NULL;
 }
 
-static struct error *map_area(struct memory *memory, const VmaEntry *vma, struct file_source *source)
+static uint64_t first_protection(const VmaEntry *vma)
+{
+	return vma->prot | (needs_write_first(vma) ? PROT_WRITE : 0);
+}
+
+/* The part of an area that isn't there yet. */
+static struct error *map_part(struct memory *memory, const VmaEntry *vma, const struct range *part,
+                              struct file_source *source)
 {
 	auto_batch struct batch *batch = process_batch(memory->task, 0);
-	uint64_t protection = vma->prot | (needs_write_first(vma) ? PROT_WRITE : 0);
+	uint64_t offset = has_file(vma) ? vma->pgoff + (part->start - vma->start) : 0;
 	int fd = -1;
 
 	if (has_file(vma))
 		TRY(source->open(source, vma, &fd));
-	batch_call(batch, mmap, val(vma->start), val(vma->end - vma->start), val(protection), val(map_flags(vma)),
-	           val((uint64_t)fd), val(has_file(vma) ? vma->pgoff : 0));
+	batch_call(batch, mmap, val(part->start), val(part->end - part->start), val(first_protection(vma)),
+	           val(map_flags(vma)), val((uint64_t)fd), val(offset));
 	if (fd >= 0)
 		batch_call(batch, close, val((uint64_t)fd));
 	return process_run(memory->task, batch);
 }
 
+static struct error *protect_part(struct memory *memory, const VmaEntry *vma, const struct range *part)
+{
+	auto_batch struct batch *batch = process_batch(memory->task, 0);
+
+	batch_call(batch, mprotect, val(part->start), val(part->end - part->start), val(first_protection(vma)));
+	return process_run(memory->task, batch);
+}
+
+static struct error *map_area(struct memory *memory, const VmaEntry *vma, struct file_source *source)
+{
+	auto_ranges struct ranges wanted = {0};
+
+	ranges_append(&wanted, vma->start, vma->end);
+	auto_ranges struct ranges missing = ranges_without(&wanted, &memory->mapped);
+	auto_ranges struct ranges there = ranges_without(&wanted, &missing);
+	for (size_t i = 0; i < missing.count; i++)
+		TRY(map_part(memory, vma, &missing.list[i], source));
+	for (size_t i = 0; i < there.count; i++)
+		TRY(protect_part(memory, vma, &there.list[i]));
+	ranges_unite(&memory->mapped, &missing);
+	return NULL;
+}
+
 struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_source *source)
 {
-	TRY(vdso_move(memory->task, mm, &memory->vdso));
+	if (!memory->is_vdso_moved)
+		TRY(vdso_move(memory->task, mm, &memory->vdso));
+	memory->is_vdso_moved = true;
 	for (size_t i = 0; i < mm->n_vmas; i++) {
 		const VmaEntry *vma = mm->vmas[i];
 
@@ -119,6 +155,28 @@ struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_s
 		TRY(error, "area %#" PRIx64 "-%#" PRIx64, vma->start, vma->end);
 	}
 	return NULL;
+}
+
+struct error *memory_unmap(struct memory *memory, const struct ranges *gone)
+{
+	for (size_t i = 0; i < gone->count; i++) {
+		auto_batch struct batch *batch = process_batch(memory->task, 0);
+
+		batch_call(batch, munmap, val(gone->list[i].start), val(gone->list[i].end - gone->list[i].start));
+		TRY(process_run(memory->task, batch));
+	}
+	struct ranges left = ranges_without(&memory->mapped, gone);
+	ranges_free(&memory->mapped);
+	memory->mapped = left;
+	return NULL;
+}
+
+struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_count)
+{
+	auto_batch struct batch *batch = process_batch(memory->task, 0);
+
+	batch_call(batch, madvise, val(address), val(page_count * PAGE_BYTES), val(MADV_DONTNEED));
+	return process_run(memory->task, batch);
 }
 
 /* ---- Filling ---- */

@@ -12,6 +12,7 @@
 
 #include "mm.pb-c.h"
 #include "task/process.h"
+#include "util/ranges.h"
 
 struct memory;
 
@@ -29,8 +30,17 @@ struct file_source {
 /*
  * Maps the areas of mm, and moves the vDSO to where they have it. An error where this kernel's vDSO can't be in the place
  * of theirs.
+ *
+ * May be called again with a later state of them: what memory_unmap() has left stays as it is, with its pages, and gets
+ * the protection that it has by now; the rest is mapped.
  */
 MUST_USE struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_source *source);
+
+/* Unmaps ranges, whose areas are not there any more, or are others. */
+MUST_USE struct error *memory_unmap(struct memory *memory, const struct ranges *gone);
+
+/* Pages that are as if nobody had ever touched them: MADV_DONTNEED. */
+MUST_USE struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_count);
 
 /* Writes pages. Those of the vDSO are compared instead: a program that runs with another one would crash. */
 MUST_USE struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count);

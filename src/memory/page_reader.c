@@ -17,12 +17,12 @@
 enum { BUFFER_PAGES = PAGE_SINK_BYTES / PAGE_BYTES };
 _Static_assert(BUFFER_PAGES <= 64, "a bit for each page");
 
-void page_reader_init(struct page_reader *reader, const struct process *process, struct page_sink *sink,
+void page_reader_init(struct page_reader *reader, pid_t pid, int mem_fd, struct page_sink *sink,
                       struct page_judge *judge)
 {
 	*reader = (struct page_reader){
-		.pid = process->pid,
-		.mem_fd = process->mem_fd,
+		.pid = pid,
+		.mem_fd = mem_fd,
 		.sink = sink,
 		.judge = judge,
 		.buffer = xalloc(PAGE_SINK_BYTES),

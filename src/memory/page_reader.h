@@ -49,8 +49,8 @@ struct page_reader {
 	bool may_skip_zeros;  /* a page that isn't there reads as zeros */
 };
 
-/* sink and judge are borrowed. */
-void page_reader_init(struct page_reader *reader, const struct process *process, struct page_sink *sink,
+/* mem_fd (/proc/PID/mem), sink and judge are borrowed. */
+void page_reader_init(struct page_reader *reader, pid_t pid, int mem_fd, struct page_sink *sink,
                       struct page_judge *judge);
 void page_reader_free(struct page_reader *reader); /* what it points to */
 #define auto_page_reader __attribute__((cleanup(page_reader_free)))

@@ -9,7 +9,7 @@
 #include "memory/page_query.h"
 #include "memory/page_reader.h"
 #include "memory/pages.h"
-#include "memory/shared.h"
+#include "memory/shared_send.h"
 #include "util/alloc.h"
 #include "util/own.h"
 
@@ -33,8 +33,7 @@ struct sending {
 	struct page_scan scan;
 	struct page_regions regions;
 	struct page_reader reader;
-	struct shared_parts parts;
-	size_t next_part;
+	struct shared_sender shared;
 };
 
 static struct error *send_present(struct sending *sending, const struct area *area)
@@ -57,39 +56,13 @@ static struct error *send_present(struct sending *sending, const struct area *ar
 	return NULL;
 }
 
-static struct error *send_shared_part(struct sending *sending, const struct shared_part *part)
-{
-	auto_fd int fd = -1;
-
-	TRY(area_open_file(sending->process->pid, part->area, &fd));
-	TRY(page_reader_begin(&sending->reader, part->area, fd));
-	for (uint64_t at = part->start; at < part->end;) {
-		uint64_t end = part->end;
-
-		if (!shared_next_data(fd, part->area, &at, &end))
-			break;
-		TRY(page_reader_add(&sending->reader, at, (end - at) / PAGE_BYTES));
-		at = end;
-	}
-	return page_reader_flush(&sending->reader);
-}
-
-static struct error *send_shared(struct sending *sending, const struct area *area)
-{
-	const struct shared_parts *parts = &sending->parts;
-
-	for (; sending->next_part < parts->count && parts->list[sending->next_part].area == area; sending->next_part++)
-		TRY(send_shared_part(sending, &parts->list[sending->next_part]));
-	return NULL;
-}
-
 static struct error *send_area(struct sending *sending, const struct area *area)
 {
 	switch (area_content(area)) {
 	case AREA_CONTENT_NONE:
 		return NULL;
 	case AREA_CONTENT_SHARED:
-		return send_shared(sending, area);
+		return shared_sender_send(&sending->shared, area, &sending->reader);
 	case AREA_CONTENT_VDSO:
 		TRY(page_reader_begin(&sending->reader, area, -1));
 		return page_reader_add(&sending->reader, area->entry.start,
@@ -106,7 +79,7 @@ static void sending_free(struct sending *sending)
 {
 	page_scan_close(&sending->scan);
 	page_reader_free(&sending->reader);
-	shared_parts_free(&sending->parts);
+	shared_sender_free(&sending->shared);
 	free(sending);
 }
 DEFINE_OWNED(struct sending *, sending_free)
@@ -118,8 +91,8 @@ struct error *pages_send(const struct process *process, const struct areas *area
 
 	sending->process = process;
 	sending->scan.fd = -1;
-	page_reader_init(&sending->reader, process, sink, &judge.judge);
-	sending->parts = shared_parts_of(areas);
+	page_reader_init(&sending->reader, process->pid, process->mem_fd, sink, &judge.judge);
+	sending->shared = shared_sender_for(process->pid, areas);
 	TRY(page_scan_open(process->pid, &sending->scan));
 	for (size_t i = 0; i < areas->count; i++) {
 		const struct area *area = &areas->list[i];
