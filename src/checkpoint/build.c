@@ -21,6 +21,8 @@
 enum {
 	STUB_FIRST_ADDRESS = 0x3a, /* in units of STUB_STEP: where programs and their libraries seldom are */
 	STUB_LAST_ADDRESS = 0x50,
+	SPARE_NUMBERS = 64, /* that the program may open more while it is built, without anything having to move */
+	SPARE_THREADS = 64,
 	RSEQ_UNREGISTER = 1, /* RSEQ_FLAG_UNREGISTER of rseq(2) */
 };
 static const uint64_t STUB_STEP = UINT64_C(1) << 40;
@@ -58,11 +60,17 @@ static bool is_free(const struct model *model, const struct areas *areas, uint64
 	return true;
 }
 
+/* The program may start threads while it is built. */
+static size_t stub_room(const struct build *build)
+{
+	return build->model->thread_count * 2 + SPARE_THREADS;
+}
+
 /* A place for the stub's pages that neither the bare task nor the program uses. */
 static struct error *find_stub_address(const struct build *build, uint64_t *ret_address)
 {
 	auto_areas struct areas areas = {0};
-	size_t size_bytes = process_stub_bytes(build->model->thread_count);
+	size_t size_bytes = process_stub_bytes(stub_room(build));
 
 	TRY(areas_read(build->process->pid, &areas));
 	for (uint64_t step = STUB_FIRST_ADDRESS; step < STUB_LAST_ADDRESS; step++) {
@@ -140,7 +148,7 @@ static struct error *make_task(struct build *build)
 	}
 	TRY(process_stop(build->process));
 	TRY(find_stub_address(build, &stub_address));
-	TRY(process_enter(build->process, stub_address, build->model->thread_count));
+	TRY(process_enter(build->process, stub_address, stub_room(build)));
 	return clear_memory(build);
 }
 
@@ -149,32 +157,33 @@ static struct error *make_task(struct build *build)
 struct mapped_file_source {
 	struct file_source source;
 	struct build *build;
+	struct restore_files *files; /* borrowed */
 };
 
 static struct error *open_mapped_file(struct file_source *source, const VmaEntry *vma, int *ret_fd_in_task)
 {
-	struct build *build = ((struct mapped_file_source *)source)->build;
+	const struct mapped_file_source *mapped = (struct mapped_file_source *)source;
 	bool is_written_through = (vma->flags & MAP_SHARED) && (vma->prot & PROT_WRITE);
 	int opened;
 
 	if (vma->shmid > UINT32_MAX)
 		return error_new(EBADMSG, "file %#" PRIx64 " of area %#" PRIx64, vma->shmid, vma->start);
-	TRY(reg_file_open_id((uint32_t)vma->shmid, is_written_through ? O_RDWR : O_RDONLY, build->files, &opened));
+	TRY(reg_file_open_id((uint32_t)vma->shmid, is_written_through ? O_RDWR : O_RDONLY, mapped->files, &opened));
 	auto_fd int fd = opened;
-	return build_fetch_fd_now(build, fd, ret_fd_in_task);
+	return build_fetch_fd_now(mapped->build, fd, ret_fd_in_task);
 }
 
-static struct error *map_areas(struct build *build)
+static struct error *map_areas(struct build *build, const MmEntry *mm, struct restore_files *files)
 {
-	struct mapped_file_source source = {.source.open = open_mapped_file, .build = build};
+	struct mapped_file_source source = {.source.open = open_mapped_file, .build = build, .files = files};
 
-	return memory_map(build->memory, build->model->mm, &source.source);
+	return memory_map(build->memory, mm, &source.source);
 }
 
 /* ---- The steps ---- */
 
 /* Above all numbers that the program uses. */
-static struct error *find_spare_base(struct build *build)
+static struct error *find_spare_base(const struct build *build, int *ret_base)
 {
 	uint64_t id = build->model->ids->files_id;
 	uint32_t highest = 0;
@@ -190,14 +199,14 @@ static struct error *find_spare_base(struct build *build)
 	}
 	if (highest > INT32_MAX / 2)
 		return error_new(EBADMSG, "fd %u", highest);
-	build->spare_base = (int)highest + 1;
+	*ret_base = (int)highest + 1 + SPARE_NUMBERS;
 	return NULL;
 }
 
 static struct error *prepare(struct build *build, const struct image_store *store)
 {
 	TRY(model_read(store, &build->model));
-	TRY(find_spare_base(build));
+	TRY(find_spare_base(build, &build->spare_base));
 	build->files = restore_files_new(store, build->options.carry);
 	return NULL;
 }
@@ -231,9 +240,52 @@ struct error *build_new(const struct image_store *store, const struct build_opti
 	TRY(prepare(build, store));
 	TRY(make_task(build), "make task %d", build->model->pid);
 	build->memory = memory_new(build->process);
-	TRY(map_areas(build));
+	TRY(map_areas(build, build->model->mm, build->files));
 	*ret_build = take(build);
 	return NULL;
+}
+
+struct error *build_remap(struct build *build, const struct image_store *store, const struct ranges *gone)
+{
+	auto_restore_files struct restore_files *files = restore_files_new(store, build->options.carry);
+	ProtobufCMessage *message;
+
+	TRY(image_get(store, IMAGE_MM, (uint64_t)build->model->pid, 0, &message));
+	struct error *error = memory_unmap(build->memory, gone);
+	if (!error)
+		error = map_areas(build, (const MmEntry *)message, files);
+	mm_entry__free_unpacked((MmEntry *)message, NULL);
+	return error;
+}
+
+/* Our pidfd steps aside for descriptors that the program has opened meanwhile. */
+static struct error *move_spare_base(struct build *build, int base)
+{
+	auto_batch struct batch *batch = process_batch(build->process, 0);
+
+	if (base <= build->spare_base)
+		return NULL;
+	batch_call(batch, dup3, val((uint64_t)build->spare_base), val((uint64_t)base), val(O_CLOEXEC));
+	batch_call(batch, close, val((uint64_t)build->spare_base));
+	TRY(process_run(build->process, batch));
+	build->spare_base = base;
+	return NULL;
+}
+
+struct error *build_renew(struct build *build, const struct image_store *store)
+{
+	int base;
+	pid_t pid = build->model->pid;
+
+	forget_model(build);
+	TRY(model_read(store, &build->model));
+	if (build->model->pid != pid)
+		return error_new(EBADMSG, "images of PID %d, not %d", build->model->pid, pid);
+	if (build->model->thread_count > process_room(build->process))
+		return error_hint(error_new(EAGAIN, "the program has started too many threads meanwhile"), "try again");
+	build->files = restore_files_new(store, build->options.carry);
+	TRY(find_spare_base(build, &base));
+	return move_spare_base(build, base - SPARE_NUMBERS);
 }
 
 struct memory *build_memory(struct build *build)

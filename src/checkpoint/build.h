@@ -33,6 +33,15 @@ DEFINE_OWNED(struct build *, build_free)
 /* What can be known before anything is made: missing and different files, a taken PID. */
 MUST_USE struct error *build_preflight(const struct image_store *store, const struct build_options *options);
 
+/*
+ * The areas have changed: gone is unmapped, and the store (borrowed for the call) holds mm-PID.img and the files that are
+ * mapped, as of now.
+ */
+MUST_USE struct error *build_remap(struct build *build, const struct image_store *store, const struct ranges *gone);
+
+/* From here on everything but the areas is taken from this store, borrowed until free. */
+MUST_USE struct error *build_renew(struct build *build, const struct image_store *store);
+
 struct memory *build_memory(struct build *build);
 pid_t build_pid(const struct build *build);
 MUST_USE struct error *build_complete(struct build *build);

@@ -133,6 +133,18 @@ static struct error *read_link_and_stat(const struct file_table *table, int fd, 
 	return NULL;
 }
 
+static bool is_link(const struct file_table *table, int fd, const char *expected)
+{
+	auto_free char *path = xformat("/proc/%d/fd/%d", table->pid, fd);
+	char link[PATH_MAX + 1];
+	ssize_t length = readlink(path, link, sizeof(link) - 1);
+
+	if (length < 0)
+		return false;
+	link[length] = '\0';
+	return strcmp(link, expected) == 0;
+}
+
 /* F_GETOWN_EX and F_GETSIG of fcntl(2); who set it isn't told by the kernel. */
 static struct error *read_owner(const struct open_file *file, FownEntry *owner)
 {
@@ -179,6 +191,9 @@ static struct error *identify(struct file_table *table, const struct file_table 
 	const struct open_file *known_file;
 	const struct description *before = find_known(known, seen, &known_file);
 
+	/* Eventfds, epolls and such have one inode, all of them. */
+	if (before && strncmp(before->link, "anon_inode:", 11) == 0 && !is_link(table, seen->fd, before->link))
+		before = NULL;
 	if (!before)
 		return read_link_and_stat(table, seen->fd, &description->link, &file->stat);
 	description->link = xformat("%s", before->link);
@@ -200,6 +215,8 @@ static struct error *add_description(struct file_table *table, const struct file
 	size_t index = table->count;
 	struct description *description = &table->descriptions[index];
 
+	if ((!known || is_owner_likely(file)) && !(file->status_flags & O_PATH))
+		TRY(read_owner(file, &description->owner));
 	description->fdinfo = take(seen->fdinfo);
 	description->mount = seen->mount;
 	description->inode = seen->inode;
@@ -211,9 +228,6 @@ static struct error *add_description(struct file_table *table, const struct file
 	table->order[position] = index;
 	table->list[index] = *file;
 	table->count++;
-	if (!known || is_owner_likely(file))
-		if (!(file->status_flags & O_PATH))
-			TRY(read_owner(file, &description->owner));
 	if (!description->ops)
 		description->ops = file_ops_for(&table->list[index]);
 	return NULL;
@@ -241,7 +255,10 @@ static struct error *add_number(struct file_table *table, const struct file_tabl
 		number->index = table->order[position];
 	} else {
 		number->index = table->count;
-		TRY(add_description(table, known, seen, &file, position));
+		struct error *error = add_description(table, known, seen, &file, position);
+		if (error)
+			free(next->link);
+		TRY(error);
 	}
 	number->number.fd = seen->fd;
 	number->is_close_on_exec = seen->flags & O_CLOEXEC;
@@ -296,7 +313,7 @@ struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *kno
 		if (!error)
 			error = add_number(table, known, &seen);
 		/* Before the freeze a descriptor may be closed at any time. */
-		if (error && error_errnum(error) != ENOENT)
+		if (error && error_errnum(error) != ENOENT && error_errnum(error) != EBADF)
 			return error_wrap(take(error), "fd %d", fds[i]);
 	}
 	publish(table);
@@ -328,18 +345,30 @@ static struct error *about(struct error *error, const struct open_file *file)
 	return error_wrap(error, "fd %d (%s)", file->fd, file->link);
 }
 
+/* The program runs: it may have closed the descriptor, and have opened something else there, since the table was read. */
+static bool is_still(const struct file_table *table, const struct open_file *file)
+{
+	return is_link(table, file->fd, file->link);
+}
+
+static struct error *check_one(const struct file_table *table, size_t index)
+{
+	const struct open_file *file = &table->list[index];
+	const struct file_ops *ops = table->descriptions[index].ops;
+
+	if (ops)
+		return ops->check ? about(ops->check(file), file) : NULL;
+	return error_hint(error_new(ENOTSUP, "fd %d: %s can't be carried", file->fd, file->link),
+	                  "godwit-objects(7) lists what can be carried");
+}
+
 void file_table_check(const struct file_table *table, struct problems *problems)
 {
 	for (size_t i = 0; i < table->count; i++) {
-		const struct open_file *file = &table->list[i];
-		const struct file_ops *ops = table->descriptions[i].ops;
+		auto_error struct error *error = check_one(table, i);
 
-		if (!ops)
-			problems_add(problems,
-			             error_hint(error_new(0, "fd %d: %s can't be carried", file->fd, file->link),
-			                        "godwit-objects(7) lists what can be carried"));
-		else if (ops->check)
-			problems_add(problems, about(ops->check(file), file));
+		if (error && is_still(table, &table->list[i]))
+			problems_add(problems, take(error));
 	}
 }
 

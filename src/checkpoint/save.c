@@ -27,7 +27,8 @@ struct saver {
 	struct file_table *files; /* owned; of the last look */
 	struct areas areas;       /* of the last look */
 	struct mapped_files mapped;
-	struct thread_states *states; /* owned */
+	struct thread_states *states;  /* owned */
+	struct memory_answers answers; /* of the last save */
 };
 
 struct error *saver_new(pid_t pid, const struct carry_options *options, struct saver **ret_saver)
@@ -69,16 +70,25 @@ void saver_check(struct saver *saver, struct problems *problems)
 
 /* ---- In the freeze ---- */
 
-static struct error *look_again(struct saver *saver, const struct process *process)
+/* What is gone since the last look; process is NULL while it runs. */
+static struct error *look_at_areas(struct saver *saver, const struct process *process, struct ranges *ret_gone)
 {
 	struct procfs_range stub[STUB_RANGES];
 	struct areas areas;
-	struct file_table *files;
 
-	process_stub_ranges(process, stub);
-	TRY(areas_refresh(saver->pid, &saver->areas, stub, STUB_RANGES, &areas));
+	if (process)
+		process_stub_ranges(process, stub);
+	TRY(areas_refresh(saver->pid, &saver->areas, stub, process ? STUB_RANGES : 0, &areas));
+	*ret_gone = areas_gone(&saver->areas, &areas);
 	areas_free(&saver->areas);
 	saver->areas = areas;
+	return NULL;
+}
+
+static struct error *look_at_files(struct saver *saver)
+{
+	struct file_table *files;
+
 	TRY(file_table_read(saver->pid, saver->pidfd, saver->files, saver->options, &files));
 	file_table_free(saver->files);
 	saver->files = files;
@@ -145,27 +155,41 @@ static struct error *put_fs(struct saver *saver, struct image_store *store)
 	return NULL;
 }
 
-struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store)
+static struct error *put_mm(struct saver *saver, struct image_store *store)
 {
-	TaskKobjIdsEntry ids = TASK_KOBJ_IDS_ENTRY__INIT;
-	struct memory_answers answers;
-
-	TRY(look_again(saver, process));
-	fixed_ids(&ids);
-	put_inventory(store, &ids);
-	TRY(put_pstree(process, store));
-	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
-	TRY(thread_states_save(saver->states, process, store, &answers));
-	mapped_files_begin(&saver->mapped);
-	TRY(put_fs(saver, store));
-	TRY(save_mm(&(struct save_mm){
+	return save_mm(&(struct save_mm){
 		.pid = saver->pid,
 		.areas = &saver->areas,
 		.mapped = &saver->mapped,
 		.all = file_table_open_files(saver->files),
-		.answers = answers,
+		.answers = saver->answers,
 		.store = store,
-	}));
+	});
+}
+
+struct error *saver_save_areas(struct saver *saver, const struct process *process, struct image_store *store,
+                               struct ranges *ret_gone)
+{
+	TRY(look_at_areas(saver, process, ret_gone));
+	mapped_files_begin(&saver->mapped);
+	return put_mm(saver, store);
+}
+
+struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store)
+{
+	TaskKobjIdsEntry ids = TASK_KOBJ_IDS_ENTRY__INIT;
+	auto_ranges struct ranges gone = {0};
+
+	TRY(look_at_areas(saver, process, &gone));
+	TRY(look_at_files(saver));
+	fixed_ids(&ids);
+	put_inventory(store, &ids);
+	TRY(put_pstree(process, store));
+	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
+	TRY(thread_states_save(saver->states, process, store, &saver->answers));
+	mapped_files_begin(&saver->mapped);
+	TRY(put_fs(saver, store));
+	TRY(put_mm(saver, store));
 	return file_table_save(saver->files, ids.files_id, store);
 }
 

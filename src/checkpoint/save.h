@@ -31,6 +31,14 @@ void saver_check(struct saver *saver, struct problems *problems);
  * connections, which are for connections.h. */
 MUST_USE struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store);
 
+/*
+ * Only what has changed about the areas since the last call or save: into the store go mm-PID.img and the files that are
+ * mapped. process is NULL while the program runs. *ret_gone is what isn't mapped any more, or otherwise; the caller frees
+ * it. Needs one saver_save() before it.
+ */
+MUST_USE struct error *saver_save_areas(struct saver *saver, const struct process *process, struct image_store *store,
+                                        struct ranges *ret_gone);
+
 /* The areas as of the last save, or of the time when the saver was made. Borrowed until the next save. */
 const struct areas *saver_areas(const struct saver *saver);
 const struct file_table *saver_files(const struct saver *saver);

@@ -7,4 +7,6 @@
 #include "cli/options.h"
 
 extern const struct command dump_command;
+extern const struct command migrate_command;
+extern const struct command receive_command;
 extern const struct command restore_command;

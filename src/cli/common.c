@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/common.h"
 #include "util/alloc.h"
+#include "util/procfs.h"
 
 enum { VERBOSITY_MAX = 4 };
 
@@ -102,6 +104,22 @@ struct error *open_log(const struct common_options *options, FILE **ret_log)
 	                                                   : xformat("%s/%s", dir, options->log_file);
 	*ret_log = fopen(path, "we");
 	return *ret_log ? NULL : error_new(errno, "log file: open(%s)", path);
+}
+
+struct error *check_program(pid_t pid)
+{
+	uint64_t thread_group;
+	auto_free char *status = NULL;
+
+	if (pid == getpid())
+		return error_new(0, "PID %d is godwit itself", pid);
+	int r = procfs_read(pid, "status", &status, NULL);
+	if (r == -ENOENT)
+		return error_new(ESRCH, "PID %d", pid);
+	if (r == 0 && procfs_number(status, "Tgid", 10, &thread_group) == 0 && thread_group != (uint64_t)pid)
+		return error_hint(error_new(0, "%d is a thread of process %" PRIu64, pid, thread_group),
+		                  "that is the PID to name");
+	return NULL;
 }
 
 /* ---- The end ---- */

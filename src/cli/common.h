@@ -12,6 +12,7 @@
 /* First in the options of each command that takes them. Strings are borrowed from argv. */
 struct common_options {
 	const char *images_dir, *work_dir, *log_file;
+	pid_t pid; /* of the program, where a command takes one */
 	unsigned verbosity;
 	bool verbosity_counted; /* by -v without a number */
 	struct carry_options carry;
@@ -47,6 +48,9 @@ MUST_USE struct error *open_images_dir(const struct common_options *options, int
 
 /* Opens the log for appending lines; *ret_log is NULL where none was asked for. The caller closes it. */
 MUST_USE struct error *open_log(const struct common_options *options, FILE **ret_log);
+
+/* Can this PID be meant? */
+MUST_USE struct error *check_program(pid_t pid);
 
 enum { EXIT_USAGE = 2 };
 

@@ -2,17 +2,13 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /* godwit dump: saves a program into a folder. */
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "checkpoint/dump.h"
 #include "cli/commands.h"
 #include "cli/common.h"
-#include "util/procfs.h"
 
 struct dump_command {
 	struct common_options common; /* first: setters of common options are given this */
@@ -50,22 +46,11 @@ static const struct option_spec dump_table[] = {
 
 static struct error *check_options(const struct dump_command *dump)
 {
-	uint64_t thread_group;
-	auto_free char *status = NULL;
-
 	if (!dump->pid)
 		return error_hint(error_new(0, "no program to save"), "--tree PID names it");
 	if (dump->is_left_stopped && dump->is_left_running)
 		return error_new(0, "--leave-stopped and --leave-running exclude each other");
-	if (dump->pid == getpid())
-		return error_new(0, "PID %d is godwit itself", dump->pid);
-	int r = procfs_read(dump->pid, "status", &status, NULL);
-	if (r == -ENOENT)
-		return error_new(ESRCH, "PID %d", dump->pid);
-	if (r == 0 && procfs_number(status, "Tgid", 10, &thread_group) == 0 && thread_group != (uint64_t)dump->pid)
-		return error_hint(error_new(0, "%d is a thread of process %" PRIu64, dump->pid, thread_group),
-		                  "--tree %" PRIu64, thread_group);
-	return NULL;
+	return check_program(dump->pid);
 }
 
 static void log_statistics(FILE *log, const struct dump_command *dump, const struct dump_statistics *statistics)

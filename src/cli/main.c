@@ -14,6 +14,8 @@
 static const struct command *const commands[] = {
 	&dump_command,
 	&restore_command,
+	&migrate_command,
+	&receive_command,
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 

@@ -318,6 +318,11 @@ struct error *process_end(struct process *process)
 {
 	if (syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0) < 0)
 		return error_new(errno, "kill process %d", process->pid);
+	return process_wait_gone(process);
+}
+
+struct error *process_wait_gone(struct process *process)
+{
 	/* The tracer takes note first, of the leader last: only then the parent is told. */
 	for (size_t i = process->thread_count; i-- > 0;) {
 		struct thread *thread = &process->threads[i];

@@ -99,6 +99,9 @@ MUST_USE struct error *process_read_rest(struct process *process);
 MUST_USE struct error *process_enter(struct process *process, uint64_t at_address, size_t thread_room);
 size_t process_stub_bytes(size_t thread_room);
 
+/* How many threads the stub's pages have room for. */
+size_t process_room(const struct process *process);
+
 /* The address ranges that the stub's pages take in the task. */
 enum { STUB_RANGES = 2 };
 void process_stub_ranges(const struct process *process, struct procfs_range ret_ranges[STUB_RANGES]);
@@ -126,6 +129,12 @@ MUST_USE struct error *process_leave_stopped(struct process *process);
 
 /* Ends a held process with SIGKILL and waits until it is gone, but for what its parent has to see of it. */
 MUST_USE struct error *process_end(struct process *process);
+
+/* The same for a parked one by exit_group(2) with that status, which its parent sees. */
+MUST_USE struct error *process_exit(struct process *process, int status);
+
+/* Waits until a process that is ending has gone. */
+MUST_USE struct error *process_wait_gone(struct process *process);
 
 /* ---- Building ---- */
 

@@ -264,6 +264,11 @@ struct error *process_join(struct process *process, pid_t tid)
 	return let_in(stub, thread);
 }
 
+size_t process_room(const struct process *process)
+{
+	return process->stub->room;
+}
+
 void process_stub_ranges(const struct process *process, struct procfs_range ret_ranges[STUB_RANGES])
 {
 	const struct stub_pages *stub = process->stub;
@@ -406,6 +411,15 @@ struct error *process_run(struct process *process, struct batch *batch)
 	TRY(batch_check_size(batch));
 	start(process, batch);
 	return finish(process, batch);
+}
+
+struct error *process_exit(struct process *process, int status)
+{
+	auto_batch struct batch *batch = process_batch(process, 0);
+
+	batch_call(batch, exit_group, val((uint64_t)status));
+	start(process, batch);
+	return process_wait_gone(process);
 }
 
 struct error *process_run_all(struct process *process, struct batch *const *batches)

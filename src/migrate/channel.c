@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "migrate/channel.h"
+#include "migrate/tls.h"
+#include "util/alloc.h"
+
+struct channel {
+	int read_fd, write_fd; /* owned; may be the same */
+	struct tls *tls;       /* owned; NULL: none */
+	pid_t ssh;             /* 0: none */
+	uint64_t written_bytes;
+};
+
+struct channel *channel_over_fds(int read_fd, int write_fd)
+{
+	struct channel *channel = xalloc(sizeof(*channel));
+
+	channel->read_fd = read_fd;
+	channel->write_fd = write_fd;
+	return channel;
+}
+
+void channel_free(struct channel *channel)
+{
+	if (!channel)
+		return;
+	tls_free(channel->tls);
+	close(channel->read_fd);
+	if (channel->write_fd != channel->read_fd)
+		close(channel->write_fd);
+	/* It ends when its input does. */
+	if (channel->ssh)
+		while (waitpid(channel->ssh, NULL, 0) < 0 && errno == EINTR)
+			continue;
+	free(channel);
+}
+
+/* ---- ssh ---- */
+
+enum { WORDS_MAX = 32 };
+
+/* In a child that shares nothing we need: the words of the command, then host and what to run there. */
+__attribute__((noreturn)) static void be_ssh(const struct ssh_target *target, int fd)
+{
+	auto_free char *command = xformat("%s", target->command);
+	auto_free char *remote = xformat("%s receive", target->remote_path);
+	char *words[WORDS_MAX + 3];
+	size_t count = 0;
+	char *rest = NULL;
+
+	for (char *word = strtok_r(command, " ", &rest); word && count < WORDS_MAX; word = strtok_r(NULL, " ", &rest))
+		words[count++] = word;
+	auto_free char *host = xformat("%s", target->host);
+	words[count++] = host;
+	words[count++] = remote;
+	words[count] = NULL;
+	/* Ctrl-C is for us: we end it in order. */
+	setpgid(0, 0);
+	dup2(fd, STDIN_FILENO);
+	dup2(fd, STDOUT_FILENO);
+	execvp(words[0], words);
+	fprintf(stderr, "%s: %s\n", words[0], strerror(errno));
+	_exit(127);
+}
+
+struct error *channel_over_ssh(const struct ssh_target *target, struct channel **ret_channel)
+{
+	int pair[2];
+
+	if (target->host[0] == '-')
+		return error_new(EINVAL, "host \"%s\"", target->host);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_new(errno, "socketpair");
+	auto_fd int own = pair[0];
+	auto_fd int other = pair[1];
+	pid_t child = fork();
+	if (child == 0)
+		be_ssh(target, other);
+	if (child < 0)
+		return error_new(errno, "fork");
+	int fd = take(own);
+	*ret_channel = channel_over_fds(fd, fd);
+	(*ret_channel)->ssh = child;
+	return NULL;
+}
+
+/* ---- TLS ---- */
+
+/* "host:port" in two. The caller frees both. */
+static struct error *split_address(const char *address, char **ret_host, char **ret_port)
+{
+	const char *colon = strrchr(address, ':');
+	bool is_bracketed = address[0] == '[' && colon > address && colon[-1] == ']';
+
+	if (!colon || !colon[1])
+		return error_new(EINVAL, "\"%s\" is no HOST:PORT", address);
+	const char *start = address + is_bracketed;
+	*ret_host = xformat("%.*s", (int)(colon - start - is_bracketed), start);
+	*ret_port = xformat("%s", colon + 1);
+	return NULL;
+}
+
+static struct error *resolve(const char *address, bool is_passive, struct addrinfo **ret_list)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = is_passive ? AI_PASSIVE : 0};
+	auto_free char *host = NULL;
+	auto_free char *port = NULL;
+
+	TRY(split_address(address, &host, &port));
+	int r = getaddrinfo(*host ? host : NULL, port, &hints, ret_list);
+	return r ? error_new(r == EAI_SYSTEM ? errno : EHOSTUNREACH, "%s: %s", address, gai_strerror(r)) : NULL;
+}
+
+/* Small messages must not wait for others; and a host that has gone is noticed although nothing is due from it. */
+static void tune(int fd)
+{
+	const int one = 1;
+	const unsigned patience_ms = CHANNEL_PATIENCE_MS;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof(patience_ms));
+}
+
+static int connect_to_any(const struct addrinfo *list)
+{
+	for (const struct addrinfo *at = list; at; at = at->ai_next) {
+		auto_fd int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) == 0)
+			return take(fd);
+	}
+	return -errno;
+}
+
+struct error *channel_connect_tls(const char *address, const uint8_t key[CHANNEL_KEY_BYTES],
+                                  struct channel **ret_channel)
+{
+	struct addrinfo *list;
+
+	TRY(resolve(address, false, &list));
+	int fd = connect_to_any(list);
+	freeaddrinfo(list);
+	if (fd < 0)
+		return error_hint(error_new(-fd, "connect to %s", address),
+		                  "is \"godwit receive --listen\" running there?");
+	tune(fd);
+	auto_channel struct channel *channel = channel_over_fds(fd, fd);
+	TRY(tls_connect(fd, key, &channel->tls), "%s", address);
+	*ret_channel = take(channel);
+	return NULL;
+}
+
+struct error *channel_listen(const char *address, int *ret_fd)
+{
+	const int one = 1;
+	struct addrinfo *list;
+
+	TRY(resolve(address, true, &list));
+	auto_fd int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool is_listening = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
+	                    bind(fd, list->ai_addr, list->ai_addrlen) == 0 && listen(fd, 4) == 0;
+	int saved_errno = errno;
+	freeaddrinfo(list);
+	if (!is_listening)
+		return error_new(saved_errno, "listen on %s", address);
+	*ret_fd = take(fd);
+	return NULL;
+}
+
+struct error *channel_accept_tls(int fd, const uint8_t key[CHANNEL_KEY_BYTES], struct channel **ret_channel)
+{
+	auto_channel struct channel *channel = channel_over_fds(fd, fd);
+
+	tune(fd);
+	TRY(tls_accept(fd, key, &channel->tls));
+	*ret_channel = take(channel);
+	return NULL;
+}
+
+/* ---- Bytes ---- */
+
+static struct error *wait_for_input(struct channel *channel, int timeout_ms)
+{
+	struct pollfd input = {.fd = channel->read_fd, .events = POLLIN};
+
+	if (channel->tls && tls_pending(channel->tls))
+		return NULL;
+	for (;;) {
+		int n = poll(&input, 1, timeout_ms);
+
+		if (n > 0)
+			return NULL;
+		if (n == 0)
+			return error_new(ETIMEDOUT, "no answer from the other host within %d ms", timeout_ms);
+		if (errno != EINTR)
+			return error_new(errno, "poll");
+	}
+}
+
+struct error *channel_read(struct channel *channel, void *bytes, size_t size_bytes, int timeout_ms)
+{
+	for (size_t done = 0; done < size_bytes;) {
+		char *at = (char *)bytes + done;
+		ssize_t n;
+
+		TRY(wait_for_input(channel, timeout_ms));
+		if (channel->tls)
+			n = tls_read(channel->tls, at, size_bytes - done);
+		else
+			n = read(channel->read_fd, at, size_bytes - done);
+		if (n == 0)
+			return error_new(ECONNRESET, "the other side has ended the connection");
+		if (n < 0 && errno != EINTR)
+			return error_new(errno, "read from the other host");
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return NULL;
+}
+
+/* writev(2) may take a part. */
+static void skip(struct iovec **iov, size_t *count, size_t size_bytes)
+{
+	while (*count > 0 && size_bytes >= (*iov)->iov_len) {
+		size_bytes -= (*iov)->iov_len;
+		(*iov)++;
+		(*count)--;
+	}
+	if (*count > 0) {
+		(*iov)->iov_base = (char *)(*iov)->iov_base + size_bytes;
+		(*iov)->iov_len -= size_bytes;
+	}
+}
+
+/* On what is no socket it does nothing: a pipe to ssh is drained by ssh, whose own patience counts. */
+void channel_set_patience(struct channel *channel, unsigned patience_ms)
+{
+	const struct timeval patience = {.tv_sec = patience_ms / 1000, .tv_usec = patience_ms % 1000 * 1000};
+
+	setsockopt(channel->write_fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+}
+
+struct error *channel_write(struct channel *channel, struct iovec *iov, size_t count)
+{
+	skip(&iov, &count, 0);
+	while (count > 0) {
+		ssize_t n = channel->tls ? tls_write(channel->tls, iov->iov_base, iov->iov_len)
+		                         : writev(channel->write_fd, iov, (int)count);
+
+		if (n < 0 && errno != EINTR)
+			return error_new(errno, "write to the other host");
+		channel->written_bytes += n > 0 ? (uint64_t)n : 0;
+		skip(&iov, &count, n > 0 ? (size_t)n : 0);
+	}
+	return NULL;
+}
+
+uint64_t channel_written(const struct channel *channel)
+{
+	return channel->written_bytes;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * The one connection of a migration: bytes in order, both ways, with time limits.
+ *
+ * Over a child ssh(1) that runs "godwit receive" on the other host, as rsync does it; over TLS 1.3 with a key that both
+ * sides have (RFC 8446, section 2.2); or over two descriptors that are there already. One thread at a time uses it.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "util/error.h"
+
+struct channel;
+
+/* Without a reply from the other side for that long, it counts as cut off. */
+enum { CHANNEL_PATIENCE_MS = 15000 };
+
+/* Both descriptors are handed over; they may be the same. */
+struct channel *channel_over_fds(int read_fd, int write_fd);
+
+/* How to reach a host by ssh(1). All borrowed. */
+struct ssh_target {
+	const char *command;     /* "ssh", or what stands for it, with its arguments; split at spaces */
+	const char *host;        /* [user@]host */
+	const char *remote_path; /* how godwit is called there, split at spaces by the remote shell */
+};
+MUST_USE struct error *channel_over_ssh(const struct ssh_target *target, struct channel **ret_channel);
+
+enum { CHANNEL_KEY_BYTES = 32 };
+
+/* Reads a key: 64 hex digits in a file that nobody else may read. */
+MUST_USE struct error *channel_read_key(const char *path, uint8_t ret_key[CHANNEL_KEY_BYTES]);
+
+/* address is "host:port" or "[v6]:port". */
+MUST_USE struct error *channel_connect_tls(const char *address, const uint8_t key[CHANNEL_KEY_BYTES],
+                                           struct channel **ret_channel);
+
+/* A listening socket; the caller closes it. */
+MUST_USE struct error *channel_listen(const char *address, int *ret_fd);
+/* Takes over fd, which accept(2) has returned. */
+MUST_USE struct error *channel_accept_tls(int fd, const uint8_t key[CHANNEL_KEY_BYTES], struct channel **ret_channel);
+
+void channel_free(struct channel *channel);
+DEFINE_OWNED(struct channel *, channel_free)
+#define auto_channel AUTO(channel_free)
+
+/* Exactly that many bytes, or an error: ECONNRESET where the other side has ended, ETIMEDOUT after timeout_ms (-1: as
+ * long as it takes). */
+MUST_USE struct error *channel_read(struct channel *channel, void *bytes, size_t size_bytes, int timeout_ms);
+
+/* How long a write may take, from now on. */
+void channel_set_patience(struct channel *channel, unsigned patience_ms);
+
+/* All of it, or an error. iov is used up. */
+MUST_USE struct error *channel_write(struct channel *channel, struct iovec *iov, size_t count);
+
+/* Bytes written so far. */
+uint64_t channel_written(const struct channel *channel);

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "checkpoint/build.h"
+#include "checkpoint/incoming.h"
+#include "image/pages.h"
+#include "migrate/destination.h"
+#include "migrate/frames.h"
+#include "migrate/identity.h"
+#include "migrate/journal.h"
+#include "migrate/moving.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+enum { SETTLE_WAIT_MS = 20000, RELEASE_MAX = 64 };
+
+struct destination {
+	const struct receive_options *options;
+	struct channel *channel; /* borrowed */
+	struct frame frame;      /* owned */
+	GodwitHello *hello;      /* owned */
+	struct carry_options carry;
+	struct interface_address *places; /* owned: where addresses will be */
+	struct image_store *draft;        /* owned: what it began with */
+	struct image_store *images;       /* owned: those that come in now */
+	struct ranges gone;               /* owned: comes before REMAP */
+	struct incoming *incoming;        /* owned */
+	struct build *build;              /* owned */
+	struct image_store *final;        /* owned: the build borrows it */
+	struct journal *journal;          /* owned */
+	struct journal_record record;
+};
+
+static void destination_free(struct destination *destination)
+{
+	build_free(destination->build);
+	incoming_free(destination->incoming);
+	image_store_free(destination->draft);
+	image_store_free(destination->images);
+	image_store_free(destination->final);
+	ranges_free(&destination->gone);
+	frame_free(&destination->frame);
+	free(destination->places);
+	if (destination->hello)
+		godwit_hello__free_unpacked(destination->hello, NULL);
+	if (destination->journal && destination->record.state == JOURNAL_READY)
+		journal_remove(destination->journal);
+	journal_free(destination->journal);
+}
+
+/* ---- Hello ---- */
+
+/* CLOCK_MONOTONIC and CLOCK_BOOTTIME go on from what the source's clocks show, in a time namespace for the processes
+ * that we make from now on: time_namespaces(7). Nobody may have been made before. */
+static struct error *continue_clocks(const GodwitHello *hello)
+{
+	struct timespec monotonic;
+	struct timespec boottime;
+
+	clock_gettime(CLOCK_MONOTONIC, &monotonic);
+	clock_gettime(CLOCK_BOOTTIME, &boottime);
+	int64_t offsets_ns[] = {
+		hello->monotonic_ns - ((int64_t)monotonic.tv_sec * 1000000000 + monotonic.tv_nsec),
+		hello->boottime_ns - ((int64_t)boottime.tv_sec * 1000000000 + boottime.tv_nsec),
+	};
+	if (unshare(CLONE_NEWTIME) < 0)
+		return error_hint(error_new(errno, "unshare(CLONE_NEWTIME)"),
+		                  "the program's clock would run backwards without a time namespace (Linux 5.6)");
+	auto_fd int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+	/* Whole seconds upwards: the clock may jump ahead a little, never back. */
+	auto_free char *text = xformat("monotonic %" PRId64 " 0\nboottime %" PRId64 " 0\n",
+	                               offsets_ns[0] / 1000000000 + 1, offsets_ns[1] / 1000000000 + 1);
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return error_new(errno, "timens_offsets: %s", text);
+	return NULL;
+}
+
+static struct error *take_hello(struct destination *destination)
+{
+	auto_free char *boot_id = identity_boot_id();
+	const GodwitHello *hello = godwit_hello__unpack(NULL, destination->frame.size_bytes, destination->frame.bytes);
+
+	destination->hello = (GodwitHello *)(uintptr_t)hello;
+	if (!hello)
+		return error_new(EPROTO, "a greeting that makes no sense");
+	if (hello->version != MIGRATE_VERSION)
+		return error_hint(error_new(EPROTONOSUPPORT, "this is godwit %s, the other side has %s",
+		                            identity_release(), hello->release),
+		                  "install the same release on both hosts");
+	destination->carry = (struct carry_options){
+		.shell_job = hello->shell_job,
+		.tcp_established = hello->tcp_established,
+		.ghost_limit_bytes = hello->ghost_limit_bytes,
+	};
+	destination->places = xalloc((hello->n_addresses + 1) * sizeof(*destination->places));
+	for (size_t i = 0; i < hello->n_addresses; i++)
+		TRY(arriving_place(hello->addresses[i], &destination->places[i]));
+	TRY(journal_create(destination->options->state_dir, hello->migration, false, &destination->journal));
+	snprintf(destination->record.migration, sizeof(destination->record.migration), "%s", hello->migration);
+	destination->record.state = JOURNAL_READY;
+	return strcmp(boot_id, hello->boot_id) == 0 ? NULL : continue_clocks(hello);
+}
+
+/* ---- Building ---- */
+
+static struct error *begin(struct destination *destination)
+{
+	const struct build_options options = {.carry = &destination->carry};
+
+	if (destination->build)
+		return error_new(EPROTO, "BEGIN twice");
+	destination->draft = take(destination->images);
+	destination->images = image_store_new();
+	TRY(build_preflight(destination->draft, &options));
+	return build_new(destination->draft, &options, &destination->build);
+}
+
+static struct error *remap(struct destination *destination)
+{
+	TRY(build_remap(destination->build, destination->images, &destination->gone));
+	ranges_free(&destination->gone);
+	image_store_free(take(destination->images));
+	destination->images = image_store_new();
+	return NULL;
+}
+
+static struct error *fill(struct destination *destination)
+{
+	uint64_t address;
+	const void *bytes;
+	size_t page_count;
+
+	TRY(frame_take_pages(&destination->frame, &address, &bytes, &page_count));
+	return memory_fill(build_memory(destination->build), address, bytes, page_count);
+}
+
+static struct error *drop(struct destination *destination)
+{
+	auto_ranges struct ranges ranges = {0};
+
+	TRY(frame_take_ranges(&destination->frame, &ranges));
+	for (size_t i = 0; i < ranges.count; i++)
+		TRY(memory_drop(build_memory(destination->build), ranges.list[i].start,
+		                (ranges.list[i].end - ranges.list[i].start) / PAGE_BYTES));
+	return NULL;
+}
+
+static struct error *complete(struct destination *destination)
+{
+	destination->final = take(destination->images);
+	destination->images = image_store_new();
+	TRY(build_renew(destination->build, destination->final));
+	TRY(incoming_lock(destination->final, &destination->incoming));
+	TRY(build_complete(destination->build));
+	destination->record.pid = build_pid(destination->build);
+	int r = procfs_start_time(destination->record.pid, &destination->record.start_time);
+	if (r < 0)
+		return error_new(-r, "start time of process %d", destination->record.pid);
+	return journal_write(destination->journal, &destination->record);
+}
+
+/* ---- GO ---- */
+
+static struct error *announce(const struct destination *destination)
+{
+	struct error *error = NULL;
+
+	for (size_t i = 0; i < destination->hello->n_addresses; i++) {
+		error = error_join(error, address_add(&destination->places[i]));
+		error = error_join(error, address_announce(&destination->places[i]));
+	}
+	return error;
+}
+
+/*
+ * The only copy of the program: from here on everything is tried, and what fails is told, but nothing ends it. The record
+ * is durable before the first task runs.
+ */
+static struct error *go(struct destination *destination, struct received *ret_received)
+{
+	destination->record.state = JOURNAL_GOING;
+	struct error *error = journal_write(destination->journal, &destination->record);
+	if (error) {
+		destination->record.state = JOURNAL_READY;
+		return error;
+	}
+	error = announce(destination);
+	error = error_join(error, incoming_unlock(destination->incoming));
+	error = error_join(error, build_resume(destination->build));
+	error = error_join(error, build_release(destination->build, false));
+	ret_received->pid = destination->record.pid;
+	destination->record.state = JOURNAL_RUNS;
+	error = error_join(error, journal_write(destination->journal, &destination->record));
+	if (error)
+		ret_received->warning = error_line(error);
+	error_free(error);
+	return NULL;
+}
+
+/* ---- Frames ---- */
+
+static bool needs_build(enum frame_type type)
+{
+	return type == FRAME_REMAP || type == FRAME_PAGES || type == FRAME_DROP || type == FRAME_ROUND ||
+	       type == FRAME_COMPLETE;
+}
+
+/* What the source waits for an answer to. */
+static bool is_answered(enum frame_type type)
+{
+	return type == FRAME_HELLO || type == FRAME_BEGIN || type == FRAME_ROUND || type == FRAME_COMPLETE ||
+	       type == FRAME_GO;
+}
+
+static struct error *handle(struct destination *destination, struct received *ret_received)
+{
+	struct frame *frame = &destination->frame;
+
+	if (needs_build(frame->type) && !destination->build)
+		return error_new(EPROTO, "frame of type %d before BEGIN", (int)frame->type);
+	switch (frame->type) {
+	case FRAME_HELLO:
+		return destination->hello ? error_new(EPROTO, "HELLO twice") : take_hello(destination);
+	case FRAME_IMAGE:
+		return frame_take_image(frame, destination->images);
+	case FRAME_BEGIN:
+		return begin(destination);
+	case FRAME_GONE:
+		return frame_take_ranges(frame, &destination->gone);
+	case FRAME_REMAP:
+		return remap(destination);
+	case FRAME_PAGES:
+		return fill(destination);
+	case FRAME_DROP:
+		return drop(destination);
+	case FRAME_ROUND:
+		return NULL;
+	case FRAME_COMPLETE:
+		return complete(destination);
+	case FRAME_GO:
+		return destination->final ? go(destination, ret_received) : error_new(EPROTO, "GO before COMPLETE");
+	case FRAME_ANSWER:
+	case FRAME_DONE:
+	case FRAME_SETTLE:
+		break;
+	}
+	return error_new(EPROTO, "frame of type %d here", (int)frame->type);
+}
+
+/* The source will ask again if it doesn't hear us: the record stays until it says that it has. */
+static struct error *finish(struct destination *destination, const struct received *received)
+{
+	struct error *error = frame_send_answer(destination->channel, NULL, received->warning ? received->warning : "");
+
+	if (!error)
+		error = frame_receive(destination->channel, CHANNEL_PATIENCE_MS, &destination->frame);
+	if (!error && destination->frame.type == FRAME_DONE)
+		journal_remove(destination->journal);
+	error_free(error);
+	return NULL;
+}
+
+static struct error *serve(struct destination *destination, struct received *ret_received)
+{
+	for (;;) {
+		struct error *error = handle(destination, ret_received);
+
+		if (ret_received->pid)
+			return finish(destination, ret_received);
+		if (error) {
+			/* The source wants to know why; that it can't be told isn't the reason. */
+			error_free(frame_send_answer(destination->channel, error, NULL));
+			return error;
+		}
+		if (is_answered(destination->frame.type))
+			TRY(frame_send_answer(destination->channel, NULL, ""));
+		TRY(frame_receive(destination->channel, CHANNEL_PATIENCE_MS, &destination->frame));
+	}
+}
+
+/* ---- Questions ---- */
+
+/* The very task that was built: it may have died with its maker, just before it was let go. */
+static bool is_there(const struct journal_record *record)
+{
+	uint64_t start_time;
+
+	return procfs_start_time(record->pid, &start_time) == 0 && start_time == record->start_time;
+}
+
+static struct error *decide(const struct receive_options *options, const char *migration, bool *ret_is_going)
+{
+	auto_journal struct journal *journal = NULL;
+	struct journal_record record;
+
+	TRY(journal_open(options->state_dir, migration, false, SETTLE_WAIT_MS, &journal, &record));
+	*ret_is_going = record.state == JOURNAL_RUNS || (record.state == JOURNAL_GOING && is_there(&record));
+	if (*ret_is_going)
+		return NULL;
+	/* Whoever would still want it to go has gone: the lock was theirs. */
+	record.state = JOURNAL_NEVER;
+	return journal_write(journal, &record);
+}
+
+static struct error *settle(struct destination *destination)
+{
+	GodwitSettle *settle = godwit_settle__unpack(NULL, destination->frame.size_bytes, destination->frame.bytes);
+	bool is_going = false;
+
+	if (!settle)
+		return error_new(EPROTO, "a question that makes no sense");
+	struct error *error = decide(destination->options, settle->migration, &is_going);
+	godwit_settle__free_unpacked(settle, NULL);
+	/* No record: it never came so far that it could go, for the record is made first. */
+	if (error && error_errnum(error) == ENOENT) {
+		error_free(error);
+		error = NULL;
+	}
+	TRY(frame_send_answer(destination->channel, error, is_going ? "going" : "never"));
+	return error;
+}
+
+struct error *receive_run(struct channel *channel, const struct receive_options *options, struct received *ret_received)
+{
+	__attribute__((cleanup(destination_free))) struct destination destination = {
+		.options = options,
+		.channel = channel,
+		.images = image_store_new(),
+	};
+
+	*ret_received = (struct received){0};
+	TRY(frame_receive(channel, CHANNEL_PATIENCE_MS, &destination.frame));
+	return destination.frame.type == FRAME_SETTLE ? settle(&destination) : serve(&destination, ret_received);
+}

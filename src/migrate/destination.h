@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * The destination's side of a live migration: builds what it is sent, and lets it run on GO.
+ *
+ * Until GO nothing of it outlives this process; from GO on it is finished whatever becomes of the connection.
+ */
+#pragma once
+
+#include "migrate/channel.h"
+#include "util/error.h"
+
+struct receive_options {
+	const char *state_dir;
+};
+
+/* What one connection has brought. */
+struct received {
+	pid_t pid;     /* of the program that runs here now; 0: none */
+	char *warning; /* owned: what went wrong behind GO, when it could only go on; NULL: nothing */
+};
+
+/* Serves one connection: a migration, or a question about one. */
+MUST_USE struct error *receive_run(struct channel *channel, const struct receive_options *options,
+                                   struct received *ret_received);

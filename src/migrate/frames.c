@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/pages.h"
+#include "memory/pages.h"
+#include "migrate/frames.h"
+#include "util/alloc.h"
+
+/* Type and size, in little-endian order. */
+enum { HEADER_BYTES = 8, FRAME_BYTES_MAX = 1 << 30, IMAGE_HEADER_BYTES = 12, PAGES_HEADER_BYTES = 8 };
+
+void frame_free(struct frame *frame)
+{
+	free(frame->bytes);
+	*frame = (struct frame){0};
+}
+
+static void put32(uint8_t *at, uint32_t value)
+{
+	value = htole32(value);
+	memcpy(at, &value, sizeof(value));
+}
+
+static void put64(uint8_t *at, uint64_t value)
+{
+	value = htole64(value);
+	memcpy(at, &value, sizeof(value));
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+	uint32_t value;
+
+	memcpy(&value, at, sizeof(value));
+	return le32toh(value);
+}
+
+static uint64_t get64(const uint8_t *at)
+{
+	uint64_t value;
+
+	memcpy(&value, at, sizeof(value));
+	return le64toh(value);
+}
+
+/* ---- Frames ---- */
+
+static struct error *make_room(struct frame *frame, size_t size_bytes)
+{
+	if (size_bytes <= frame->room)
+		return NULL;
+	uint8_t *bytes = realloc(frame->bytes, size_bytes);
+	if (!bytes)
+		return error_new(ENOMEM, "frame of %zu bytes", size_bytes);
+	frame->bytes = bytes;
+	frame->room = size_bytes;
+	return NULL;
+}
+
+struct error *frame_receive(struct channel *channel, int timeout_ms, struct frame *frame)
+{
+	uint8_t header[HEADER_BYTES];
+
+	TRY(channel_read(channel, header, sizeof(header), timeout_ms));
+	uint32_t type = get32(header);
+	uint32_t size_bytes = get32(header + 4);
+	if (type < FRAME_HELLO || type > FRAME_SETTLE || size_bytes > FRAME_BYTES_MAX)
+		return error_hint(error_new(EPROTO, "frame of type %u with %u bytes", type, size_bytes),
+		                  "is it godwit that answers there?");
+	TRY(make_room(frame, size_bytes));
+	TRY(channel_read(channel, frame->bytes, size_bytes, CHANNEL_PATIENCE_MS));
+	frame->type = (enum frame_type)type;
+	frame->size_bytes = size_bytes;
+	return NULL;
+}
+
+static struct error *send_parts(struct channel *channel, enum frame_type type, const void *head, size_t head_bytes,
+                                const void *bytes, size_t size_bytes)
+{
+	uint8_t header[HEADER_BYTES];
+	struct iovec parts[] = {
+		{header, sizeof(header)},
+		{(void *)(uintptr_t)head, head_bytes},
+		{(void *)(uintptr_t)bytes, size_bytes},
+	};
+
+	if (size_bytes > FRAME_BYTES_MAX - head_bytes)
+		return error_new(EFBIG, "frame of %zu bytes", size_bytes);
+	put32(header, type);
+	put32(header + 4, (uint32_t)(head_bytes + size_bytes));
+	return channel_write(channel, parts, 3);
+}
+
+struct error *frame_send(struct channel *channel, enum frame_type type, const void *bytes, size_t size_bytes)
+{
+	return send_parts(channel, type, NULL, 0, bytes, size_bytes);
+}
+
+struct error *frame_send_message(struct channel *channel, enum frame_type type, const ProtobufCMessage *message)
+{
+	size_t size_bytes = protobuf_c_message_get_packed_size(message);
+	auto_free uint8_t *bytes = xalloc(size_bytes + 1);
+
+	protobuf_c_message_pack(message, bytes);
+	return frame_send(channel, type, bytes, size_bytes);
+}
+
+/* ---- Answers ---- */
+
+struct error *frame_send_answer(struct channel *channel, const struct error *error, const char *text)
+{
+	GodwitAnswer answer = GODWIT_ANSWER__INIT;
+	auto_free char *line = error ? error_line(error) : NULL;
+	auto_free char *hints = error ? error_hints(error) : NULL;
+
+	answer.is_ok = !error;
+	answer.errnum = error ? (uint32_t)error_errnum(error) : 0;
+	answer.text = line ? line : (char *)(uintptr_t)text;
+	answer.hints = hints;
+	return frame_send_message(channel, FRAME_ANSWER, &answer.base);
+}
+
+static void answer_free(GodwitAnswer *answer)
+{
+	if (answer)
+		godwit_answer__free_unpacked(answer, NULL);
+}
+DEFINE_OWNED(GodwitAnswer *, answer_free)
+
+static struct error *error_of(const GodwitAnswer *answer)
+{
+	struct error *error = error_new(answer->errnum < 4096 ? (int)answer->errnum : EPROTO, "the other host says: %s",
+	                                answer->text ? answer->text : "no");
+
+	return answer->hints ? error_hint(error, "%s", answer->hints) : error;
+}
+
+struct error *frame_receive_answer(struct channel *channel, int timeout_ms, char **ret_text)
+{
+	auto_frame struct frame frame = {0};
+
+	TRY(frame_receive(channel, timeout_ms, &frame));
+	if (frame.type != FRAME_ANSWER)
+		return error_new(EPROTO, "frame of type %d instead of an answer", (int)frame.type);
+	AUTO(answer_free) GodwitAnswer *answer = godwit_answer__unpack(NULL, frame.size_bytes, frame.bytes);
+	if (!answer)
+		return error_new(EPROTO, "an answer that makes no sense");
+	if (!answer->is_ok)
+		return error_of(answer);
+	if (ret_text)
+		*ret_text = xformat("%s", answer->text ? answer->text : "");
+	return NULL;
+}
+
+/* ---- Images ---- */
+
+struct error *frame_send_store(struct channel *channel, const struct image_store *store)
+{
+	struct image_file file;
+
+	for (size_t n = 0; image_store_file(store, n, &file); n++) {
+		uint8_t head[IMAGE_HEADER_BYTES];
+
+		put32(head, file.kind);
+		put64(head + 4, file.id);
+		TRY(send_parts(channel, FRAME_IMAGE, head, sizeof(head), file.bytes, file.size_bytes));
+	}
+	return NULL;
+}
+
+struct error *frame_take_image(const struct frame *frame, struct image_store *store)
+{
+	if (frame->size_bytes < IMAGE_HEADER_BYTES || get32(frame->bytes) >= IMAGE_KIND_COUNT)
+		return error_new(EPROTO, "image of %zu bytes", frame->size_bytes);
+	const struct image_file file = {
+		.kind = (enum image_kind)get32(frame->bytes),
+		.id = get64(frame->bytes + 4),
+		.bytes = frame->bytes + IMAGE_HEADER_BYTES,
+		.size_bytes = frame->size_bytes - IMAGE_HEADER_BYTES,
+	};
+
+	return image_store_add(store, &file);
+}
+
+/* ---- Pages ---- */
+
+struct error *frame_send_pages(struct channel *channel, uint64_t address, const void *bytes, size_t page_count)
+{
+	uint8_t head[PAGES_HEADER_BYTES];
+
+	put64(head, address);
+	return send_parts(channel, FRAME_PAGES, head, sizeof(head), bytes, page_count * PAGE_BYTES);
+}
+
+struct error *frame_take_pages(const struct frame *frame, uint64_t *ret_address, const void **ret_bytes,
+                               size_t *ret_page_count)
+{
+	size_t size_bytes = frame->size_bytes - PAGES_HEADER_BYTES;
+
+	if (frame->size_bytes < PAGES_HEADER_BYTES || size_bytes % PAGE_BYTES || size_bytes > PAGE_SINK_BYTES ||
+	    get64(frame->bytes) % PAGE_BYTES)
+		return error_new(EPROTO, "pages in %zu bytes", frame->size_bytes);
+	*ret_address = get64(frame->bytes);
+	*ret_bytes = frame->bytes + PAGES_HEADER_BYTES;
+	*ret_page_count = size_bytes / PAGE_BYTES;
+	return NULL;
+}
+
+struct error *frame_send_ranges(struct channel *channel, enum frame_type type, const struct ranges *ranges)
+{
+	auto_free uint8_t *bytes = xalloc(ranges->count * sizeof(struct range) + 1);
+
+	for (size_t i = 0; i < ranges->count; i++) {
+		put64(bytes + i * sizeof(struct range), ranges->list[i].start);
+		put64(bytes + i * sizeof(struct range) + sizeof(uint64_t), ranges->list[i].end);
+	}
+	return frame_send(channel, type, bytes, ranges->count * sizeof(struct range));
+}
+
+struct error *frame_take_ranges(const struct frame *frame, struct ranges *ret_ranges)
+{
+	uint64_t former_end = 0;
+
+	if (frame->size_bytes % sizeof(struct range))
+		return error_new(EPROTO, "ranges in %zu bytes", frame->size_bytes);
+	for (size_t at = 0; at < frame->size_bytes; at += sizeof(struct range)) {
+		uint64_t start = get64(frame->bytes + at);
+		uint64_t end = get64(frame->bytes + at + sizeof(uint64_t));
+
+		if (start % PAGE_BYTES || end % PAGE_BYTES || start >= end || start < former_end)
+			return error_new(EPROTO, "range %#llx-%#llx", (unsigned long long)start,
+			                 (unsigned long long)end);
+		ranges_append(ret_ranges, start, end);
+		former_end = end;
+	}
+	return NULL;
+}

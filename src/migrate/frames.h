@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * What the two sides of a migration say to each other: frames of a type and a bounded number of bytes.
+ *
+ *     source                                       destination
+ *     HELLO                                        ANSWER
+ *     IMAGE…, BEGIN         what there will be     ANSWER      checked, task and areas made
+ *     IMAGE…, GONE, REMAP   areas of now
+ *     PAGES…, DROP…, ROUND                         ANSWER      once for each round
+ *     IMAGE…, COMPLETE      the rest, frozen       ANSWER      ready
+ *     GO                                           ANSWER      it runs
+ *     DONE                  nobody will ask again
+ *     SETTLE                instead of HELLO       ANSWER      what became of a migration
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "godwit-migrate.pb-c.h"
+#include "image/store.h"
+#include "migrate/channel.h"
+#include "util/ranges.h"
+
+enum frame_type {
+	FRAME_HELLO = 1,
+	FRAME_ANSWER,
+	FRAME_IMAGE,
+	FRAME_BEGIN,
+	FRAME_GONE,
+	FRAME_REMAP,
+	FRAME_PAGES,
+	FRAME_DROP,
+	FRAME_ROUND,
+	FRAME_COMPLETE,
+	FRAME_GO,
+	FRAME_DONE,
+	FRAME_SETTLE,
+};
+
+/* A frame that was received. Bytes are owned by the frame's struct and used again for the next one. */
+struct frame {
+	enum frame_type type;
+	uint8_t *bytes; /* owned */
+	size_t size_bytes;
+	size_t room;
+};
+void frame_free(struct frame *frame); /* what it points to */
+#define auto_frame __attribute__((cleanup(frame_free)))
+
+MUST_USE struct error *frame_receive(struct channel *channel, int timeout_ms, struct frame *frame);
+MUST_USE struct error *frame_send(struct channel *channel, enum frame_type type, const void *bytes, size_t size_bytes);
+
+/* Messages as frames. */
+MUST_USE struct error *frame_send_message(struct channel *channel, enum frame_type type,
+                                          const ProtobufCMessage *message);
+
+/* An ANSWER: NULL error is "yes". Consumes nothing. */
+MUST_USE struct error *frame_send_answer(struct channel *channel, const struct error *error, const char *text);
+
+/* Receives an ANSWER. A "no" is an error that says what the other side said. ret_text may be NULL; the caller frees. */
+MUST_USE struct error *frame_receive_answer(struct channel *channel, int timeout_ms, char **ret_text);
+
+/* All images of a store. */
+MUST_USE struct error *frame_send_store(struct channel *channel, const struct image_store *store);
+/* Puts an IMAGE into a store. */
+MUST_USE struct error *frame_take_image(const struct frame *frame, struct image_store *store);
+
+MUST_USE struct error *frame_send_pages(struct channel *channel, uint64_t address, const void *bytes,
+                                        size_t page_count);
+/* *ret_bytes is borrowed from frame. */
+MUST_USE struct error *frame_take_pages(const struct frame *frame, uint64_t *ret_address, const void **ret_bytes,
+                                        size_t *ret_page_count);
+
+/* For GONE and DROP. */
+MUST_USE struct error *frame_send_ranges(struct channel *channel, enum frame_type type, const struct ranges *ranges);
+MUST_USE struct error *frame_take_ranges(const struct frame *frame, struct ranges *ret_ranges);

@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "checkpoint/connections.h"
+#include "checkpoint/file_table.h"
+#include "checkpoint/freeze.h"
+#include "checkpoint/save.h"
+#include "image/pages.h"
+#include "memory/tracker.h"
+#include "migrate/frames.h"
+#include "migrate/identity.h"
+#include "migrate/moving.h"
+#include "migrate/source.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+#include "util/procfs.h"
+
+enum {
+	FREEZE_TRIES = 20,
+	BETWEEN_TRIES_US = 5000,
+	DRAIN_NS = 3 * 1000 * 1000,
+	SETTLE_TRIES = 5,
+	FIXED_PAUSE_NS = 8 * 1000 * 1000, /* what a freeze takes without any pages, for the prediction */
+	LEAST_RATE = 1 << 20,
+};
+
+struct source {
+	const struct migrate_options *options;
+	struct migrate_statistics *statistics;
+	struct migrate_progress progress;
+	struct channel *channel;         /* owned */
+	struct keeper *keeper;           /* owned */
+	struct moving *moving;           /* owned: addresses */
+	struct journal *journal;         /* owned */
+	struct saver *saver;             /* owned */
+	struct tracker *tracker;         /* owned; NULL: its pages are sent in the freeze alone */
+	struct frozen *frozen;           /* owned */
+	struct connections *connections; /* owned */
+	struct journal_record record;
+	struct lock_holder holder;
+	uint64_t frozen_ns; /* when the freeze began */
+	bool is_committed;
+};
+
+/* The program goes on before what costs time is taken down. */
+static void source_free(struct source *source)
+{
+	if (!source->is_committed)
+		moving_put_back(source->moving);
+	connections_free(source->connections);
+	frozen_free(source->frozen);
+	tracker_free(source->tracker);
+	saver_free(source->saver);
+	if (source->journal && !source->is_committed)
+		journal_remove(source->journal);
+	journal_free(source->journal);
+	moving_free(source->moving);
+	channel_free(source->channel);
+	keeper_stop(source->keeper);
+}
+
+static void tell(struct source *source, const char *phase)
+{
+	source->progress.phase = phase;
+	source->progress.sent_bytes = source->channel ? channel_written(source->channel) : 0;
+	if (source->options->watcher)
+		source->options->watcher->progress(source->options->watcher, &source->progress);
+}
+
+/* Signals that ask us to stop are blocked, so that nothing is cut in the middle, and looked for between two steps. */
+static struct error *check_signals(void)
+{
+	static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+	sigset_t pending;
+
+	sigpending(&pending);
+	for (size_t i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
+		if (sigismember(&pending, stops[i]))
+			return error_new(EINTR, "stopped by SIG%s", sigabbrev_np(stops[i]));
+	return NULL;
+}
+
+/* ---- Hello ---- */
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static struct error *hello(struct source *source)
+{
+	const struct migrate_options *options = source->options;
+	GodwitHello hello = GODWIT_HELLO__INIT;
+	auto_free char *boot_id = identity_boot_id();
+
+	hello.version = MIGRATE_VERSION;
+	hello.release = (char *)(uintptr_t)identity_release();
+	hello.migration = source->record.migration;
+	hello.tcp_established = options->carry.tcp_established;
+	hello.shell_job = options->carry.shell_job;
+	hello.ghost_limit_bytes = options->carry.ghost_limit_bytes;
+	hello.boot_id = boot_id;
+	hello.monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+	hello.boottime_ns = clock_ns(CLOCK_BOOTTIME);
+	hello.n_addresses = options->address_count;
+	hello.addresses = (char **)(uintptr_t)options->addresses;
+	TRY(frame_send_message(source->channel, FRAME_HELLO, &hello.base));
+	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
+}
+
+/* ---- Before the rounds ---- */
+
+static struct error *check(struct source *source)
+{
+	auto_problems struct problems problems = {0};
+
+	saver_check(source->saver, &problems);
+	return problems_error(&problems, "process %d can't be carried:", source->options->pid);
+}
+
+static bool reads_directly(const struct open_file *file)
+{
+	return S_ISREG(file->stat.st_mode) && (file->status_flags & O_DIRECT);
+}
+
+/* What a device writes into pinned pages isn't tracked. */
+static bool can_track(const struct source *source)
+{
+	const struct open_files *files =
+		file_table_open_files((struct file_table *)(uintptr_t)saver_files(source->saver));
+
+	for (size_t i = 0; i < files->count; i++)
+		if (reads_directly(&files->list[i]))
+			return false;
+	return true;
+}
+
+/* A kernel that can't track is no reason not to move: then the pause grows with the memory. */
+static struct error *start_tracking(struct source *source)
+{
+	if (source->options->max_rounds == 0 || !can_track(source))
+		return NULL;
+	auto_error struct error *error = tracker_new(source->frozen->process, &source->tracker);
+	if (error && error_errnum(error) != EINVAL && error_errnum(error) != ENOSYS)
+		return take(error);
+	return NULL;
+}
+
+/* A first stop, for what the destination has to know to begin: all but pages and connections. */
+static struct error *send_draft(struct source *source)
+{
+	auto_image_store struct image_store *store = image_store_new();
+
+	tell(source, "prepare");
+	TRY(freeze(source->options->pid, &source->frozen));
+	TRY(saver_save(source->saver, source->frozen->process, store));
+	TRY(start_tracking(source));
+	TRY(frozen_thaw(source->frozen));
+	frozen_free(take(source->frozen));
+	TRY(frame_send_store(source->channel, store));
+	TRY(frame_send(source->channel, FRAME_BEGIN, NULL, 0));
+	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
+}
+
+/* ---- Pages ---- */
+
+struct channel_sink {
+	struct page_sink sink;
+	struct channel *channel; /* borrowed */
+};
+
+static struct error *put_pages(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
+{
+	return frame_send_pages(((struct channel_sink *)sink)->channel, address, bytes, page_count);
+}
+
+static struct error *drop_pages(struct page_sink *sink, uint64_t address, size_t page_count)
+{
+	auto_ranges struct ranges ranges = {0};
+
+	ranges_append(&ranges, address, address + (uint64_t)page_count * PAGE_BYTES);
+	return frame_send_ranges(((struct channel_sink *)sink)->channel, FRAME_DROP, &ranges);
+}
+
+/* Where the areas are by now. process is NULL while the program runs. */
+static struct error *send_areas(struct source *source, const struct process *process)
+{
+	auto_image_store struct image_store *store = image_store_new();
+	auto_ranges struct ranges gone = {0};
+
+	TRY(saver_save_areas(source->saver, process, store, &gone));
+	if (source->tracker)
+		tracker_forget(source->tracker, &gone);
+	TRY(frame_send_store(source->channel, store));
+	TRY(frame_send_ranges(source->channel, FRAME_GONE, &gone));
+	return frame_send(source->channel, FRAME_REMAP, NULL, 0);
+}
+
+static struct error *send_round(struct source *source)
+{
+	struct channel_sink sink = {{put_pages, drop_pages, NULL}, source->channel};
+	uint64_t start_ns = clock_now_ns();
+	uint64_t start_bytes = channel_written(source->channel);
+
+	TRY(send_areas(source, NULL));
+	TRY(tracker_round(source->tracker, saver_areas(source->saver), &sink.sink));
+	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
+	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL));
+	uint64_t took_ns = clock_now_ns() - start_ns + 1;
+	uint64_t bytes = channel_written(source->channel) - start_bytes;
+	/* A short round says little about the link. */
+	if (source->progress.round == 0 || bytes > LEAST_RATE)
+		source->progress.bytes_per_second = bytes * 1000000000 / took_ns + LEAST_RATE;
+	source->progress.round++;
+	source->statistics->rounds++;
+	return NULL;
+}
+
+static struct error *predict(struct source *source)
+{
+	struct migrate_progress *progress = &source->progress;
+
+	TRY(tracker_count(source->tracker, saver_areas(source->saver), &progress->left_pages));
+	progress->predicted_pause_ns =
+		FIXED_PAUSE_NS + progress->left_pages * PAGE_BYTES * 1000000000 / progress->bytes_per_second;
+	return NULL;
+}
+
+/* Until the pause would be short enough, or doesn't become shorter any more. */
+static struct error *send_rounds(struct source *source)
+{
+	const struct migrate_options *options = source->options;
+	uint64_t former_ns = UINT64_MAX;
+
+	while (source->tracker && source->progress.round < options->max_rounds) {
+		TRY(check_signals());
+		TRY(send_round(source));
+		TRY(predict(source));
+		tell(source, "rounds");
+		uint64_t predicted_ns = source->progress.predicted_pause_ns;
+		if (predicted_ns <= (uint64_t)options->max_downtime_ms * 1000000 || predicted_ns > former_ns / 10 * 9)
+			return NULL;
+		former_ns = predicted_ns;
+	}
+	return NULL;
+}
+
+/* ---- The freeze ---- */
+
+/* Measures a step of the freeze. */
+static void lap(uint64_t *ret_step_ns, uint64_t *last_ns)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	*ret_step_ns = now_ns - *last_ns;
+	*last_ns = now_ns;
+}
+
+static int freeze_time_left_ms(const struct source *source)
+{
+	uint64_t passed_ms = (clock_now_ns() - source->frozen_ns) / 1000000;
+
+	return passed_ms < source->options->max_freeze_ms ? (int)(source->options->max_freeze_ms - passed_ms) : 0;
+}
+
+static struct error *send_last_pages(struct source *source)
+{
+	struct channel_sink sink = {{put_pages, drop_pages, NULL}, source->channel};
+
+	if (source->tracker)
+		return tracker_finish(source->tracker, saver_areas(source->saver), &sink.sink);
+	return pages_send(source->frozen->process, saver_areas(source->saver), &sink.sink);
+}
+
+/* *ret_left: connections that would be lost. */
+static struct error *freeze_and_send(struct source *source, struct image_store *store, struct unsent *ret_left)
+{
+	struct migrate_statistics *statistics = source->statistics;
+	uint64_t last_ns = clock_now_ns();
+
+	source->frozen_ns = last_ns;
+	TRY(freeze(source->options->pid, &source->frozen));
+	lap(&statistics->stop_ns, &last_ns);
+	TRY(send_areas(source, source->frozen->process));
+	lap(&statistics->areas_ns, &last_ns);
+	TRY(send_last_pages(source));
+	lap(&statistics->pages_ns, &last_ns);
+	TRY(saver_save(source->saver, source->frozen->process, store));
+	lap(&statistics->state_ns, &last_ns);
+	TRY(connections_drain(source->connections, DRAIN_NS, ret_left));
+	if (ret_left->connections == 0)
+		TRY(connections_save(source->connections, store));
+	lap(&statistics->connections_ns, &last_ns);
+	return NULL;
+}
+
+static struct error *complete(struct source *source, const struct image_store *store)
+{
+	uint64_t start_ns = clock_now_ns();
+
+	TRY(frame_send_store(source->channel, store));
+	TRY(frame_send(source->channel, FRAME_COMPLETE, NULL, 0));
+	struct error *error = frame_receive_answer(source->channel, freeze_time_left_ms(source), NULL);
+	source->statistics->ready_ns = clock_now_ns() - start_ns;
+	if (error && error_errnum(error) == ETIMEDOUT)
+		return error_hint(error, "--max-freeze %u is how many ms the program may stand still",
+		                  source->options->max_freeze_ms);
+	return error;
+}
+
+static struct error *try_last_round(struct source *source, bool *ret_again)
+{
+	auto_image_store struct image_store *store = image_store_new();
+	struct unsent left;
+
+	TRY(freeze_and_send(source, store, &left));
+	*ret_again = left.connections > 0;
+	if (!*ret_again)
+		return complete(source, store);
+	TRY(frozen_thaw(source->frozen));
+	frozen_free(take(source->frozen));
+	/* The destination has no answer to give yet: it waits for the rest. */
+	return NULL;
+}
+
+static struct error *last_round(struct source *source)
+{
+	for (int tries = 0; tries < FREEZE_TRIES; tries++) {
+		bool is_again;
+
+		TRY(check_signals());
+		TRY(try_last_round(source, &is_again));
+		if (!is_again)
+			return NULL;
+		usleep(BETWEEN_TRIES_US);
+	}
+	return error_hint(error_new(EAGAIN, "connections wait to be accepted, and the program doesn't accept them"),
+	                  "close the clients that wait, or try again later");
+}
+
+/* ---- The handoff ---- */
+
+/* As if nothing had been committed: the destination doesn't run it, and never will. */
+static struct error *step_back(struct source *source)
+{
+	source->is_committed = false;
+	moving_put_back(source->moving);
+	process_set_stay(source->frozen->process, false);
+	return error_join(kept_lock_remove(&source->holder), connections_go_on(source->connections));
+}
+
+/* Standing still has to outlive us from here on. */
+static struct error *stand_still(struct source *source)
+{
+	process_set_stay(source->frozen->process, true);
+	TRY(connections_keep_locked(source->connections, &source->holder));
+	source->record.state = JOURNAL_COMMITTED;
+	TRY(journal_write(source->journal, &source->record));
+	source->is_committed = true;
+	return moving_remove(source->moving);
+}
+
+static struct error *commit(struct source *source)
+{
+	uint64_t start_ns = clock_now_ns();
+
+	TRY(check_signals());
+	struct error *error = stand_still(source);
+	source->statistics->commit_ns = clock_now_ns() - start_ns;
+	return error ? error_join(error, step_back(source)) : NULL;
+}
+
+struct error *migrate_ask(struct channel *channel, const char *migration, bool *ret_is_going)
+{
+	GodwitSettle settle = GODWIT_SETTLE__INIT;
+	auto_free char *text = NULL;
+
+	settle.version = MIGRATE_VERSION;
+	settle.migration = (char *)(uintptr_t)migration;
+	TRY(frame_send_message(channel, FRAME_SETTLE, &settle.base));
+	TRY(frame_receive_answer(channel, CHANNEL_PATIENCE_MS, &text));
+	*ret_is_going = strcmp(text, "going") == 0;
+	return NULL;
+}
+
+/* The link was cut behind GO: asks over a new one. */
+static struct error *settle(struct source *source, bool *ret_is_going)
+{
+	struct error *last = NULL;
+
+	tell(source, "settle");
+	for (int tries = 0; tries < SETTLE_TRIES; tries++) {
+		struct channel *channel = NULL;
+
+		error_free(last);
+		last = source->options->connect(source->options, &channel);
+		if (!last)
+			last = migrate_ask(channel, source->record.migration, ret_is_going);
+		channel_free(channel);
+		if (!last)
+			return NULL;
+		sleep(1);
+	}
+	return last;
+}
+
+static struct error *end_here(struct source *source)
+{
+	int status = source->options->exit_status;
+
+	TRY(status < 0 ? process_end(source->frozen->process) : process_exit(source->frozen->process, status));
+	process_free(take(source->frozen->process));
+	TRY(kept_lock_remove(&source->holder));
+	journal_remove(source->journal);
+	return NULL;
+}
+
+static struct error *hand_over(struct source *source, enum migrate_outcome *ret_outcome)
+{
+	uint64_t start_ns = clock_now_ns();
+	bool is_going = true;
+	struct error *error = frame_send(source->channel, FRAME_GO, NULL, 0);
+
+	if (!error)
+		error = frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
+	source->statistics->go_ns = clock_now_ns() - start_ns;
+	source->statistics->pause_ns = clock_now_ns() - source->frozen_ns;
+	*ret_outcome = MIGRATE_UNDECIDED;
+	if (error) {
+		error_free(error);
+		TRY(settle(source, &is_going), "the connection broke while the program was handed over");
+	}
+	if (!is_going) {
+		*ret_outcome = MIGRATE_RUNS_HERE;
+		TRY(step_back(source));
+		return error_new(ECONNRESET,
+		                 "the connection broke while the program was handed over, and it was taken back");
+	}
+	*ret_outcome = MIGRATE_RUNS_THERE;
+	TRY(end_here(source), "the program runs at the destination, but its copy here could not be ended");
+	/* Nobody will ask any more; whether the other side hears it matters little. */
+	error_free(frame_send(source->channel, FRAME_DONE, NULL, 0));
+	return NULL;
+}
+
+/* ---- All of it ---- */
+
+static struct error *prepare(struct source *source)
+{
+	const struct migrate_options *options = source->options;
+	uint64_t start_ns = clock_now_ns();
+
+	tell(source, "check");
+	TRY(keeper_start(&source->keeper));
+	TRY(saver_new(options->pid, &options->carry, &source->saver));
+	TRY(check(source));
+	TRY(moving_new(options->addresses, options->address_count, &source->moving));
+	source->record = (struct journal_record){.is_source = true, .pid = options->pid};
+	TRY(journal_new_migration(source->record.migration));
+	snprintf(source->record.destination, sizeof(source->record.destination), "%s", options->destination);
+	int r = procfs_start_time(options->pid, &source->record.start_time);
+	if (r < 0)
+		return error_new(-r, "start time of process %d", options->pid);
+	source->holder = (struct lock_holder){.pid = options->pid, .start_time = source->record.start_time};
+	TRY(journal_create(options->state_dir, source->record.migration, true, &source->journal));
+	tell(source, "connect");
+	TRY(options->connect(options, &source->channel));
+	TRY(hello(source));
+	TRY(connections_new(source->saver, source->keeper, &source->connections));
+	TRY(send_draft(source));
+	source->statistics->check_ns = clock_now_ns() - start_ns;
+	return NULL;
+}
+
+static struct error *run(struct source *source, enum migrate_outcome *ret_outcome)
+{
+	uint64_t start_ns;
+
+	TRY(prepare(source));
+	start_ns = clock_now_ns();
+	TRY(send_rounds(source));
+	source->statistics->rounds_ns = clock_now_ns() - start_ns;
+	channel_set_patience(source->channel, source->options->max_freeze_ms);
+	TRY(last_round(source));
+	TRY(commit(source));
+	TRY(hand_over(source, ret_outcome));
+	source->statistics->sent_bytes = channel_written(source->channel);
+	return connections_dropped(source->connections, &source->statistics->dropped_packets);
+}
+
+struct error *migrate_run(const struct migrate_options *options, enum migrate_outcome *ret_outcome,
+                          struct migrate_statistics *ret_statistics)
+{
+	__attribute__((cleanup(source_free))) struct source source = {.options = options, .statistics = ret_statistics};
+
+	*ret_outcome = MIGRATE_RUNS_HERE;
+	*ret_statistics = (struct migrate_statistics){0};
+	return run(&source, ret_outcome);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * The source's side of a live migration: rounds while the program runs, a short freeze, the handoff.
+ *
+ * Before the program is committed to the destination everything can fail, and it runs on here as if nothing had been.
+ * After that only the destination's word ends or continues the copy that stands still here: see journal.h.
+ */
+#pragma once
+
+#include "migrate/channel.h"
+#include "migrate/journal.h"
+#include "objects/objects.h"
+#include "util/error.h"
+
+/* What a migration has done so far, for whoever shows it. Durations in ns. */
+struct migrate_progress {
+	const char *phase; /* a literal */
+	unsigned round;
+	uint64_t sent_bytes;
+	uint64_t left_pages; /* that are to be sent once more */
+	uint64_t bytes_per_second;
+	uint64_t predicted_pause_ns;
+};
+
+/* How a migration went. */
+struct migrate_statistics {
+	unsigned rounds;
+	uint64_t sent_bytes;
+	uint64_t check_ns, rounds_ns;
+	uint64_t pause_ns; /* from the first stop to the destination's word that it runs */
+	uint64_t stop_ns, areas_ns, pages_ns, state_ns, connections_ns, ready_ns, commit_ns, go_ns; /* of which */
+	uint64_t dropped_packets;
+};
+
+struct migrate_watcher {
+	void (*progress)(struct migrate_watcher *watcher, const struct migrate_progress *progress);
+};
+
+struct migrate_options {
+	pid_t pid;
+	const char *destination; /* as the user named it, for the journal */
+	const char *state_dir;
+	unsigned max_downtime_ms, max_freeze_ms, max_rounds;
+	int exit_status;              /* with which the copy here ends; -1: by SIGKILL */
+	const char *const *addresses; /* "ADDRESS[/PREFIX]" that move along */
+	size_t address_count;
+	struct carry_options carry;
+	struct migrate_watcher *watcher;
+	/* Makes a connection to the destination; once more to settle what was cut off. */
+	struct error *(*connect)(const struct migrate_options *options, struct channel **ret_channel);
+	const void *connect_data;
+};
+
+/* What became of the program, whether the migration went well or not. */
+enum migrate_outcome {
+	MIGRATE_RUNS_HERE,
+	MIGRATE_RUNS_THERE,
+	MIGRATE_UNDECIDED, /* stands still here; godwit resolve asks the destination */
+};
+
+MUST_USE struct error *migrate_run(const struct migrate_options *options, enum migrate_outcome *ret_outcome,
+                                   struct migrate_statistics *ret_statistics);
+
+/* Asks a destination what became of a migration. */
+MUST_USE struct error *migrate_ask(struct channel *channel, const char *migration, bool *ret_is_going);
