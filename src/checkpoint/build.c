@@ -208,6 +208,8 @@ static struct error *prepare(struct build *build, const struct image_store *stor
 	TRY(model_read(store, &build->model));
 	TRY(find_spare_base(build, &build->spare_base));
 	build->files = restore_files_new(store, build->options.carry);
+	if (build->options.program_runs)
+		restore_files_set_running(build->files);
 	return NULL;
 }
 
@@ -250,6 +252,8 @@ struct error *build_remap(struct build *build, const struct image_store *store, 
 	auto_restore_files struct restore_files *files = restore_files_new(store, build->options.carry);
 	ProtobufCMessage *message;
 
+	if (build->options.program_runs)
+		restore_files_set_running(files);
 	TRY(image_get(store, IMAGE_MM, (uint64_t)build->model->pid, 0, &message));
 	struct error *error = memory_unmap(build->memory, gone);
 	if (!error)
@@ -303,6 +307,8 @@ struct error *build_complete(struct build *build)
 	int exe_here;
 	int exe_there;
 
+	if (build->options.program_runs)
+		TRY(reg_files_verify_written(build->files));
 	TRY(reg_file_open_id(build->model->mm->exe_file_id, O_RDONLY, build->files, &exe_here), "executable");
 	auto_fd int exe = exe_here;
 	TRY(build_fetch_fd_now(build, exe, &exe_there), "executable");

@@ -21,6 +21,7 @@ struct build;
 
 struct build_options {
 	const struct carry_options *carry; /* borrowed until free */
+	bool program_runs;                 /* until build_renew(): its files may change meanwhile */
 };
 
 /* store is borrowed until free. */

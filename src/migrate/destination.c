@@ -114,7 +114,7 @@ static struct error *take_hello(struct destination *destination)
 
 static struct error *begin(struct destination *destination)
 {
-	const struct build_options options = {.carry = &destination->carry};
+	const struct build_options options = {.carry = &destination->carry, .program_runs = true};
 
 	if (destination->build)
 		return error_new(EPROTO, "BEGIN twice");

@@ -101,6 +101,11 @@ struct restore_files;
  * runs: a spare end of a pipe delays its EOF. Never NULL. */
 struct restore_files *restore_files_new(const struct image_store *store, const struct carry_options *options);
 void restore_files_free(struct restore_files *restore);
+
+/* The program still runs where the images come from: files may have been written since these were made, and are looked
+ * at again when it stands still. */
+void restore_files_set_running(struct restore_files *restore);
+bool restore_is_running(const struct restore_files *restore);
 DEFINE_OWNED(struct restore_files *, restore_files_free)
 #define auto_restore_files AUTO(restore_files_free)
 

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <sys/sysmacros.h>
 
+#include "objects/file_stamp.h"
 #include "objects/ghost.h"
 #include "objects/reg_file.h"
 #include "util/alloc.h"
@@ -158,6 +159,8 @@ struct error *reg_file_put(const struct reg_file *file, struct image_store *stor
 	entry.id = file->id;
 	entry.reg = &reg;
 	image_put(store, IMAGE_FILES, 0, &entry.base);
+	if (!place.is_deleted)
+		file_stamp_put(file, place.path, &place.stat, store);
 	return NULL;
 }
 
@@ -239,7 +242,6 @@ static char *quoted(const char *path)
 /* That the file at the entry's path is the one that was saved; without a hint. */
 static struct error *probe(const RegFileEntry *entry, struct stat *ret_stat)
 {
-	TRY(check_name(entry->name));
 	if (lstat(entry->name, ret_stat) < 0)
 		return errno == ENOENT || errno == ENOTDIR ? error_new(0, "%s: missing here", entry->name)
 		                                           : error_new(errno, "stat(%s)", entry->name);
@@ -247,10 +249,31 @@ static struct error *probe(const RegFileEntry *entry, struct stat *ret_stat)
 	return compare_build_id(entry);
 }
 
-static struct error *verify(const RegFileEntry *entry, struct stat *ret_stat)
+static struct error *probe_with_stamp(const RegFileEntry *entry, struct restore_files *restore, struct stat *ret_stat)
 {
-	struct error *error = probe(entry, ret_stat);
+	struct stat *seen = lstat(entry->name, ret_stat) == 0 ? ret_stat : NULL;
+	enum file_stamp_verdict verdict;
 
+	TRY(file_stamp_compare(entry, seen, restore, &verdict));
+	switch (verdict) {
+	case FILE_STAMP_SHARED:
+		if (restore_is_running(restore))
+			return NULL;
+		break;
+	case FILE_STAMP_OLD:
+		return error_new(0, "%s: the program has written to it since this copy was made", entry->name);
+	case FILE_STAMP_NONE:
+		break;
+	}
+	return probe(entry, ret_stat);
+}
+
+static struct error *verify(const RegFileEntry *entry, struct restore_files *restore, struct stat *ret_stat)
+{
+	struct error *error = check_name(entry->name);
+
+	if (!error)
+		error = probe_with_stamp(entry, restore, ret_stat);
 	if (!error || error_errnum(error) != 0)
 		return error;
 	auto_free char *path = quoted(entry->name);
@@ -269,11 +292,12 @@ static int open_flags(uint32_t flags)
 	return (int)(flags & kept) | O_CLOEXEC | O_NOCTTY;
 }
 
-static struct error *open_path(const RegFileEntry *entry, int flags, int *ret_fd)
+static struct error *open_path(const RegFileEntry *entry, int flags, struct restore_files *restore, int *ret_fd)
 {
-	struct stat expected, stat;
+	struct stat expected = {0};
+	struct stat stat;
 
-	TRY(verify(entry, &expected));
+	TRY(verify(entry, restore, &expected));
 	/* An O_PATH descriptor may stand for a symbolic link; no other can. */
 	if (S_ISLNK(expected.st_mode))
 		flags |= O_NOFOLLOW;
@@ -298,7 +322,7 @@ struct error *reg_file_open(const RegFileEntry *entry, uint32_t flags, struct re
 
 	TRY(ghost_find(entry->id, restore, &is_ghost, &ghost_id));
 	if (!is_ghost)
-		return open_path(entry, open_flags(flags), ret_fd);
+		return open_path(entry, open_flags(flags), restore, ret_fd);
 	TRY(check_name(entry->name));
 	TRY(ghost_open(ghost_id, entry, (uint32_t)open_flags(flags), restore, ret_fd), "%s (deleted)", entry->name);
 	return NULL;
@@ -332,7 +356,12 @@ struct error *reg_file_open_id(uint32_t id, uint32_t flags, struct restore_files
 	return reg_file_open(entry->reg, flags, restore, ret_fd);
 }
 
-static struct error *verify_entry(struct restore_files *restore, size_t index)
+static bool is_written(const RegFileEntry *entry)
+{
+	return (entry->flags & O_ACCMODE) != O_RDONLY && !(entry->flags & O_PATH);
+}
+
+static struct error *verify_entry(struct restore_files *restore, size_t index, bool written_only)
 {
 	auto_entry FileEntry *entry = NULL;
 	struct stat stat;
@@ -344,22 +373,34 @@ static struct error *verify_entry(struct restore_files *restore, size_t index)
 		return NULL;
 	if (!entry->reg)
 		return error_new(EBADMSG, "file entry %#x of type REG without a path", entry->id);
+	if (written_only && !is_written(entry->reg))
+		return NULL;
 	TRY(check_name(entry->reg->name));
 	TRY(ghost_find(entry->reg->id, restore, &is_ghost, &ghost_id));
-	return is_ghost ? ghost_verify(entry->reg) : verify(entry->reg, &stat);
+	return is_ghost ? ghost_verify(entry->reg) : verify(entry->reg, restore, &stat);
 }
 
-struct error *reg_files_verify(struct restore_files *restore)
+static struct error *verify_all(struct restore_files *restore, bool written_only)
 {
 	size_t count = image_count(restore_store(restore), IMAGE_FILES, 0);
 	struct error *lines = NULL;
 	size_t faults = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		struct error *error = verify_entry(restore, i);
+		struct error *error = verify_entry(restore, i, written_only);
 
 		faults += error != NULL;
 		lines = error_join(lines, error);
 	}
 	return error_wrap(lines, "%zu of the files that the program has are missing or different here", faults);
+}
+
+struct error *reg_files_verify(struct restore_files *restore)
+{
+	return verify_all(restore, false);
+}
+
+struct error *reg_files_verify_written(struct restore_files *restore)
+{
+	return verify_all(restore, true);
 }

@@ -54,3 +54,6 @@ MUST_USE struct error *reg_file_find(uint32_t id, struct restore_files *restore,
 /* Looks at all files of the store without opening any: NULL, or one error with a line for each that is missing or
  * different and, as hints, what brings them here. */
 MUST_USE struct error *reg_files_verify(struct restore_files *restore);
+
+/* The same for those only that the program writes, which may have changed since the others were looked at. */
+MUST_USE struct error *reg_files_verify_written(struct restore_files *restore);

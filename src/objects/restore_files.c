@@ -17,6 +17,7 @@ struct restore_files {
 	struct number_map *spares;                    /* (type, key): a descriptor, owned */
 	struct number_map *indexes[IMAGE_KIND_COUNT]; /* (key, 0): number of the message; NULL: not made yet */
 	struct kept *kept;                            /* owned */
+	bool is_running;
 };
 
 struct restore_files *restore_files_new(const struct image_store *store, const struct carry_options *options)
@@ -56,6 +57,16 @@ void restore_keep(struct restore_files *restore, ProtobufCMessage *message)
 
 	*kept = (struct kept){.next = restore->kept, .message = message};
 	restore->kept = kept;
+}
+
+void restore_files_set_running(struct restore_files *restore)
+{
+	restore->is_running = true;
+}
+
+bool restore_is_running(const struct restore_files *restore)
+{
+	return restore->is_running;
 }
 
 const struct image_store *restore_store(const struct restore_files *restore)

@@ -229,6 +229,94 @@ static void test_all_missing_and_different_files_are_told_at_once(void **state)
 	assert_string_equal(text, expected);
 }
 
+/* Saves one file that is written, and lets somebody look who is told that the program runs, or stands still. */
+static struct error *look_again(struct scene *scene, bool is_running)
+{
+	restore_files_free(take(scene->trip.restore));
+	scene->trip.restore = restore_files_new(scene->trip.store, &scene->trip.options);
+	if (is_running)
+		restore_files_set_running(scene->trip.restore);
+	return reg_files_verify(scene->trip.restore);
+}
+
+static void test_a_shared_file_may_change_while_the_program_runs(void **state)
+{
+	struct scene *scene = *state;
+	auto_fd int fd = make(scene, "data", O_RDWR, "0123");
+	auto_fd int after = -1;
+
+	uint32_t id = trip_add(&scene->trip, fd)->id;
+	assert_ok(trip_save(&scene->trip));
+	assert_int_equal(write(fd, "4", 1), 1);
+	assert_ok(look_again(scene, true));
+	assert_ok(trip_restore(&scene->trip, id, &after));
+	assert_error(look_again(scene, false), 0, "5 bytes here, 4 when it was saved");
+	assert_error(reg_files_verify_written(scene->trip.restore), 0, "5 bytes here");
+	remove_file(scene, "data");
+	assert_ok(look_again(scene, true));
+	assert_error(look_again(scene, false), 0, "missing here");
+}
+
+/* The same names in another folder: a copy, of the age that its time says. */
+static void replace_by_copy(const struct scene *scene, time_t seconds, long nanoseconds)
+{
+	const struct timespec times[] = {{.tv_sec = seconds, .tv_nsec = nanoseconds},
+	                                 {.tv_sec = seconds, .tv_nsec = nanoseconds}};
+	auto_free char *folder = path_of(scene, "folder");
+	auto_free char *old = path_of(scene, "old");
+
+	assert_int_equal(rename(folder, old), 0);
+	assert_int_equal(mkdir(folder, 0755), 0);
+	auto_fd int copy = make(scene, "folder/data", O_RDWR, "0123");
+	assert_int_equal(futimens(copy, times), 0);
+}
+
+static void set_time_of_copy(const struct scene *scene, time_t seconds, long nanoseconds)
+{
+	const struct timespec times[] = {{.tv_sec = seconds, .tv_nsec = nanoseconds},
+	                                 {.tv_sec = seconds, .tv_nsec = nanoseconds}};
+	auto_free char *path = path_of(scene, "folder/data");
+
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static void test_a_copy_from_before_the_last_write_is_refused(void **state)
+{
+	struct scene *scene = *state;
+	auto_free char *folder = path_of(scene, "folder");
+	const struct timespec times[] = {{.tv_sec = 1700000000, .tv_nsec = 7}, {.tv_sec = 1700000000, .tv_nsec = 7}};
+
+	assert_int_equal(mkdir(folder, 0755), 0);
+	auto_fd int fd = make(scene, "folder/data", O_RDWR, "0123");
+	assert_int_equal(futimens(fd, times), 0);
+	trip_add(&scene->trip, fd);
+	assert_ok(trip_save(&scene->trip));
+
+	replace_by_copy(scene, 1700000000, 6);
+	assert_error(look_again(scene, true), 0, "written to it since this copy was made");
+	assert_error(look_again(scene, false), 0, "written to it since this copy was made");
+	set_time_of_copy(scene, 1700000000, 0); /* in whole seconds */
+	assert_ok(look_again(scene, false));
+	set_time_of_copy(scene, 1699999999, 0);
+	assert_error(look_again(scene, false), 0, "written to it since this copy was made");
+	set_time_of_copy(scene, 1700000000, 7);
+	assert_ok(look_again(scene, false));
+	/* A copy of another size is found at once: it isn't the one that is being written. */
+	auto_free char *path = path_of(scene, "folder/data");
+	assert_int_equal(truncate(path, 3), 0);
+	assert_error(look_again(scene, true), 0, "3 bytes here, 4 when it was saved");
+}
+
+static void test_what_the_kernel_makes_up_has_no_age(void **state)
+{
+	struct scene *scene = *state;
+	auto_fd int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+
+	trip_add(&scene->trip, fd);
+	assert_ok(trip_save(&scene->trip));
+	assert_int_equal(image_count(scene->trip.store, IMAGE_FILE_EXTRA, 0), 0);
+}
+
 static void test_a_log_that_grew_is_continued_at_its_end(void **state)
 {
 	struct scene *scene = *state;
@@ -337,6 +425,9 @@ int main(void)
 		SCENE_TEST(test_a_file_under_a_mount_is_refused),
 		SCENE_TEST(test_a_device_with_state_is_refused),
 		SCENE_TEST(test_all_missing_and_different_files_are_told_at_once),
+		SCENE_TEST(test_a_shared_file_may_change_while_the_program_runs),
+		SCENE_TEST(test_a_copy_from_before_the_last_write_is_refused),
+		SCENE_TEST(test_what_the_kernel_makes_up_has_no_age),
 		SCENE_TEST(test_a_log_that_grew_is_continued_at_its_end),
 		SCENE_TEST(test_another_build_is_noticed),
 		SCENE_TEST(test_crafted_paths_are_refused_and_nothing_is_made),
