@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * How threads are scheduled: nice value, policy and priority (sched(7)), SCHED_RESET_ON_FORK, SCHED_DEADLINE.
+ */
+#include <sched.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "crew.h"
+
+/* Of sched_setattr(2). */
+struct attributes {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+enum { DEADLINE = 6, RESET_ON_FORK = 1 };
+
+static const struct attributes wanted[CREW] = {
+	{.policy = SCHED_BATCH, .nice = 7, .flags = RESET_ON_FORK},
+	{.policy = SCHED_RR, .priority = 3},
+	{.policy = SCHED_IDLE, .nice = 13},
+	{.policy = SCHED_FIFO, .priority = 5, .flags = RESET_ON_FORK},
+};
+
+static void set_up(const struct subject *subject, int number)
+{
+	struct attributes attributes = wanted[number];
+
+	attributes.size = sizeof(attributes);
+	if (syscall(SYS_sched_setattr, 0, &attributes, 0) != 0 ||
+	    (attributes.nice && setpriority(PRIO_PROCESS, 0, attributes.nice) != 0))
+		subject_fail(subject, "thread %d: errno %d", number, errno);
+}
+
+static void check(const struct subject *subject, int number)
+{
+	const struct attributes *want = &wanted[number];
+	struct attributes now = {0};
+
+	if (syscall(SYS_sched_getattr, 0, &now, sizeof(now), 0) != 0 || now.policy != want->policy ||
+	    now.flags != want->flags || now.nice != want->nice || now.priority != want->priority)
+		subject_fail(subject, "thread %d: policy %u, flags %#jx, nice %d, priority %u", number, now.policy,
+		             (uintmax_t)now.flags, now.nice, now.priority);
+}
+
+int main(int argc, char **argv)
+{
+	const struct crew_job job = {set_up, check};
+
+	return crew_main(argc, argv, &job);
+}
