@@ -9,6 +9,7 @@
 #include "checkpoint/dump.h"
 #include "checkpoint/freeze.h"
 #include "checkpoint/save.h"
+#include "checkpoint/save_log.h"
 #include "image/pages.h"
 #include "memory/pages.h"
 #include "util/clock.h"
@@ -49,7 +50,8 @@ struct dump {
 	struct frozen *frozen;           /* owned */
 	struct image_store *store;       /* owned */
 	struct dump_statistics *statistics;
-	uint64_t start_ns; /* of the freeze */
+	uint64_t start_ns;      /* of the freeze */
+	bool is_network_locked; /* by a script */
 };
 
 /* Connections go on before the program does. */
@@ -153,18 +155,40 @@ static struct error *end(struct dump *dump, enum dump_outcome *ret_outcome)
 	return NULL;
 }
 
+/* For the script that was asked to lock it. */
+static struct error *unlock_network(struct dump *dump)
+{
+	if (!dump->is_network_locked)
+		return NULL;
+	dump->is_network_locked = false;
+	return hooks_run_network(dump->options->hooks, "network-unlock", dump->options->pid, HOOK_NO_LIMIT_MS);
+}
+
 static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 {
 	const struct dump_options *options = dump->options;
 
+	/* A script that wants to see the images wants to see all of them; else they can wait for the thaw. */
+	bool is_written_late = options->end == DUMP_LEAVE_RUNNING && !options->hooks;
+
 	TRY(freeze_and_save(dump));
+	log_line(options->log, LOG_PHASES, "frozen; all is saved but pages and connections");
+	dump->is_network_locked = true;
+	TRY(hooks_run_network(options->hooks, "network-lock", options->pid, HOOK_NO_LIMIT_MS));
 	TRY(connections_save(dump->connections, dump->store));
 	TRY(write_pages(dump));
-	if (options->end != DUMP_LEAVE_RUNNING)
+	log_line(options->log, LOG_PHASES, "%llu pages are written",
+	         (unsigned long long)dump->statistics->pages_written);
+	if (!is_written_late)
 		TRY(image_store_write(dump->store, options->images_dir_fd));
+	TRY(hooks_run(options->hooks, "post-dump", options->pid, HOOK_NO_LIMIT_MS));
+	if (options->end == DUMP_LEAVE_RUNNING)
+		TRY(unlock_network(dump));
 	TRY(end(dump, ret_outcome));
 	dump->statistics->frozen_ns = clock_now_ns() - dump->start_ns;
-	return options->end == DUMP_LEAVE_RUNNING ? image_store_write(dump->store, options->images_dir_fd) : NULL;
+	log_line(options->log, LOG_PHASES, "frozen no longer, after %.3f ms",
+	         (double)dump->statistics->frozen_ns / 1e6);
+	return is_written_late ? image_store_write(dump->store, options->images_dir_fd) : NULL;
 }
 
 struct error *dump_run(const struct dump_options *options, enum dump_outcome *ret_outcome,
@@ -177,6 +201,10 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	TRY(keeper_start(&dump.keeper));
 	TRY(saver_new(options->pid, &options->carry, &dump.saver));
 	TRY(check(&dump));
+	save_log(options->log, dump.saver);
 	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));
-	return save(&dump, ret_outcome);
+	log_line(options->log, LOG_PHASES, "it can be saved");
+	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
+	struct error *error = save(&dump, ret_outcome);
+	return error ? error_join(error, unlock_network(&dump)) : NULL;
 }

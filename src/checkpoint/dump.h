@@ -4,8 +4,10 @@
 /* Saving a process into a directory: freeze, save, and what becomes of the program then. */
 #pragma once
 
+#include "checkpoint/hooks.h"
 #include "objects/objects.h"
 #include "util/error.h"
+#include "util/log.h"
 
 enum dump_end {
 	DUMP_KILL, /* the program is ended, once all is safely on disk */
@@ -18,6 +20,8 @@ struct dump_options {
 	int images_dir_fd; /* borrowed */
 	enum dump_end end;
 	struct carry_options carry;
+	struct hooks *hooks; /* borrowed; may be NULL */
+	struct log *log;     /* borrowed; may be NULL */
 };
 
 /* What became of the program, whether the dump went well or not. */

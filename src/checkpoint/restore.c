@@ -56,6 +56,14 @@ static struct error *fill(struct build *build, int images_dir_fd)
 	return NULL;
 }
 
+/* The last points at which a script can refuse: with our own lock still on, its connections leave no trace then. */
+static struct error *prepare_to_go(const struct restore_options *options, pid_t pid)
+{
+	TRY(hooks_run(options->hooks, "post-restore", pid, HOOK_NO_LIMIT_MS));
+	TRY(hooks_run_network(options->hooks, "network-unlock", pid, HOOK_NO_LIMIT_MS));
+	return hooks_run(options->hooks, "pre-resume", pid, HOOK_NO_LIMIT_MS);
+}
+
 struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 {
 	auto_image_store struct image_store *store = NULL;
@@ -65,14 +73,24 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 
 	TRY(image_store_read(options->images_dir_fd, &store));
 	TRY(build_preflight(store, &build_options));
+	log_line(options->log, LOG_PHASES, "all that is needed is here");
+	TRY(hooks_run(options->hooks, "pre-restore", 0, HOOK_NO_LIMIT_MS));
 	TRY(incoming_lock(store, &incoming));
 	TRY(build_new(store, &build_options, &build));
-	TRY(fill(build, options->images_dir_fd), "memory");
-	TRY(build_complete(build));
 	*ret_pid = build_pid(build);
+	log_line(options->log, LOG_PHASES, "process %d is there, with its areas", *ret_pid);
+	TRY(hooks_run(options->hooks, "setup-namespaces", *ret_pid, HOOK_NO_LIMIT_MS));
+	TRY(hooks_run(options->hooks, "post-setup-namespaces", *ret_pid, HOOK_NO_LIMIT_MS));
+	TRY(fill(build, options->images_dir_fd), "memory");
+	log_line(options->log, LOG_PHASES, "its memory is filled");
+	TRY(build_complete(build));
+	log_line(options->log, LOG_PHASES, "it is complete");
 	if (options->watcher)
 		TRY(options->watcher->before_go(options->watcher, *ret_pid));
+	TRY(prepare_to_go(options, *ret_pid));
 	TRY(incoming_unlock(incoming));
 	TRY(build_resume(build));
-	return build_release(build, options->leave_stopped);
+	TRY(build_release(build, options->leave_stopped));
+	log_line(options->log, LOG_PHASES, options->leave_stopped ? "it is stopped, as asked" : "it runs");
+	return NULL;
 }

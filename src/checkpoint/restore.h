@@ -4,8 +4,10 @@
 /* Bringing back a process from a directory. */
 #pragma once
 
+#include "checkpoint/hooks.h"
 #include "objects/objects.h"
 #include "util/error.h"
+#include "util/log.h"
 
 /* Whoever wants to know when the program is ready. */
 struct restore_watcher {
@@ -18,6 +20,8 @@ struct restore_options {
 	bool leave_stopped;
 	struct carry_options carry;
 	struct restore_watcher *watcher; /* borrowed; may be NULL */
+	struct hooks *hooks;             /* borrowed; may be NULL */
+	struct log *log;                 /* borrowed; may be NULL */
 };
 
 /* The process is our child and runs (or is stopped, as asked). When this fails nothing of it is left. */

@@ -29,7 +29,10 @@ static struct error *set_text(const char **into, const char *value)
 
 struct error *set_images_dir(void *options, const char *value)
 {
-	return set_text(&((struct common_options *)options)->images_dir, value);
+	struct common_options *common = options;
+
+	common->scripts.images_dir = value;
+	return set_text(&common->images_dir, value);
 }
 
 struct error *set_work_dir(void *options, const char *value)
@@ -58,6 +61,18 @@ struct error *set_verbosity(void *options, const char *value)
 	}
 	TRY(parse_number(value, VERBOSITY_MAX, &number));
 	common->verbosity = (unsigned)number;
+	return NULL;
+}
+
+struct error *set_action_script(void *options, const char *value)
+{
+	return scripts_add(&((struct common_options *)options)->scripts, value);
+}
+
+struct error *set_json(void *options, const char *value)
+{
+	(void)value;
+	((struct common_options *)options)->is_json = true;
 	return NULL;
 }
 
@@ -93,17 +108,23 @@ struct error *open_images_dir(const struct common_options *options, int *ret_fd)
 	return NULL;
 }
 
-struct error *open_log(const struct common_options *options, FILE **ret_log)
+struct error *common_report(const struct common_options *options, const struct command *command,
+                            struct report **ret_report)
 {
 	const char *dir = options->work_dir ? options->work_dir : options->images_dir ? options->images_dir : ".";
+	auto_free char *path = NULL;
 
-	*ret_log = NULL;
-	if (!options->log_file)
-		return NULL;
-	auto_free char *path = options->log_file[0] == '/' ? xformat("%s", options->log_file)
-	                                                   : xformat("%s/%s", dir, options->log_file);
-	*ret_log = fopen(path, "we");
-	return *ret_log ? NULL : error_new(errno, "log file: open(%s)", path);
+	if (options->log_file)
+		path = options->log_file[0] == '/' ? xformat("%s", options->log_file)
+		                                   : xformat("%s/%s", dir, options->log_file);
+	const struct report_options report = {
+		.command = command->name,
+		.log_path = path,
+		.is_appended = options->is_log_appended,
+		.is_json = options->is_json,
+		.verbosity = options->verbosity,
+	};
+	return report_new(&report, ret_report);
 }
 
 struct error *check_program(pid_t pid)
@@ -131,16 +152,4 @@ int usage_status(struct error *error)
 	error_print(error, stderr);
 	error_free(error);
 	return EXIT_USAGE;
-}
-
-int failure_status(struct error *error, const char *outcome, FILE *log)
-{
-	error_print(error, stderr);
-	fprintf(stderr, "%s\n", outcome);
-	if (log) {
-		error_print(error, log);
-		fprintf(log, "%s\n", outcome);
-	}
-	error_free(error);
-	return EXIT_FAILURE;
 }

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
-/* What commands have in common: folders, log, what the program may have, and how their end is told. */
+/* What commands have in common: folders, log, scripts, and what the program may have. */
 #pragma once
 
-#include <stdio.h>
-
 #include "cli/options.h"
+#include "cli/report.h"
+#include "cli/scripts.h"
 #include "objects/objects.h"
 
 /* First in the options of each command that takes them. Strings are borrowed from argv. */
 struct common_options {
 	const char *images_dir, *work_dir, *log_file;
-	pid_t pid; /* of the program, where a command takes one */
+	bool is_log_appended; /* to that file, which otherwise is new each time */
+	pid_t pid;            /* of the program, where a command takes one */
 	unsigned verbosity;
 	bool verbosity_counted; /* by -v without a number */
+	bool is_json;
+	struct scripts scripts;
 	struct carry_options carry;
 };
 extern const struct common_options common_defaults;
@@ -24,17 +27,25 @@ struct error *set_images_dir(void *options, const char *value);
 struct error *set_work_dir(void *options, const char *value);
 struct error *set_log_file(void *options, const char *value);
 struct error *set_verbosity(void *options, const char *value);
+struct error *set_action_script(void *options, const char *value);
+struct error *set_json(void *options, const char *value);
 struct error *set_tcp_established(void *options, const char *value);
 struct error *set_shell_job(void *options, const char *value);
 struct error *set_ghost_limit(void *options, const char *value);
 
-#define COMMON_DIRECTORIES                                                                                          \
-	{"images-dir", 'D', "DIR", "folder of the images", set_images_dir},                                         \
-		{"work-dir", 'W', "DIR", "folder of the log file (default: that of the images)", set_work_dir},     \
+#define COMMON_DIRECTORIES                                                                                   \
+	{"images-dir", 'D', "DIR", "folder of the images", set_images_dir},                                  \
+	{                                                                                                    \
+		"work-dir", 'W', "DIR", "folder of the log file (default: that of the images)", set_work_dir \
+	}
+#define COMMON_REPORT                                                                                               \
+	{"action-script", 0, "COMMAND", "run it at the points that CRIU names; may be given again",                 \
+	 set_action_script},                                                                                        \
 		{"log-file", 'o', "FILE", "write a log, named from the work folder (default: none)", set_log_file}, \
+		{"verbosity", 'v', "[LEVEL]", "how much to log, 0 to 4; each -v is one more (default: 2)",          \
+	         set_verbosity},                                                                                    \
 	{                                                                                                           \
-		"verbosity", 'v', "[LEVEL]", "how much to log, 0 to 4; each -v is one more (default: 2)",           \
-			set_verbosity                                                                               \
+		"json", 0, NULL, "tell the end as JSON on standard output", set_json                                \
 	}
 #define COMMON_CARRY                                                                                                   \
 	{"tcp-established", 0, NULL, "carry established TCP connections", set_tcp_established},                        \
@@ -46,8 +57,9 @@ struct error *set_ghost_limit(void *options, const char *value);
 /* Opens the folder of the images; the caller closes it. An error if it wasn't given. */
 MUST_USE struct error *open_images_dir(const struct common_options *options, int *ret_fd);
 
-/* Opens the log for appending lines; *ret_log is NULL where none was asked for. The caller closes it. */
-MUST_USE struct error *open_log(const struct common_options *options, FILE **ret_log);
+/* What tells the end of this command. Opens the log file, where one was asked for. */
+MUST_USE struct error *common_report(const struct common_options *options, const struct command *command,
+                                     struct report **ret_report);
 
 /* Can this PID be meant? */
 MUST_USE struct error *check_program(pid_t pid);
@@ -56,7 +68,3 @@ enum { EXIT_USAGE = 2 };
 
 /* For a wrong command line: prints and frees error, returns the exit status. NULL: that of help. */
 int usage_status(struct error *error);
-
-/* Prints and frees error, and says last what became of the program. Also to log, which may be NULL. Returns the exit
- * status. */
-int failure_status(struct error *error, const char *outcome, FILE *log);

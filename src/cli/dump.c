@@ -2,13 +2,13 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /* godwit dump: saves a program into a folder. */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "checkpoint/dump.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "util/alloc.h"
 
 struct dump_command {
 	struct common_options common; /* first: setters of common options are given this */
@@ -38,6 +38,7 @@ static struct error *set_leave_running(void *options, const char *value)
 static const struct option_spec dump_table[] = {
 	{"tree", 't', "PID", "the program to save", set_tree},
 	COMMON_DIRECTORIES,
+	COMMON_REPORT,
 	{"leave-stopped", 's', NULL, "leave it stopped when it is saved, instead of ending it", set_leave_stopped},
 	{"leave-running", 'R', NULL, "let it run on when it is saved, instead of ending it", set_leave_running},
 	COMMON_CARRY,
@@ -48,44 +49,20 @@ static struct error *check_options(const struct dump_command *dump)
 {
 	if (!dump->pid)
 		return error_hint(error_new(0, "no program to save"), "--tree PID names it");
+	if (!dump->common.images_dir)
+		return error_hint(error_new(0, "no folder for the images"), "--images-dir DIR names it");
 	if (dump->is_left_stopped && dump->is_left_running)
 		return error_new(0, "--leave-stopped and --leave-running exclude each other");
-	return check_program(dump->pid);
+	return NULL;
 }
 
-static void log_statistics(FILE *log, const struct dump_command *dump, const struct dump_statistics *statistics)
+static struct error *save(struct dump_command *dump, struct log *log, enum dump_outcome *ret_outcome,
+                          struct dump_statistics *ret_statistics)
 {
-	if (!log || dump->common.verbosity < 1)
-		return;
-	fprintf(log,
-	        "saved process %d: stopped in %.3f ms, frozen %.3f ms; %" PRIu64 " pages, read in %.3f ms, "
-	        "written to disk in %.3f ms\n",
-	        dump->pid, (double)statistics->freezing_ns / 1e6, (double)statistics->frozen_ns / 1e6,
-	        statistics->pages_written, (double)statistics->memory_ns / 1e6, (double)statistics->write_ns / 1e6);
-}
+	auto_fd int dir = -1;
 
-static const char *outcome_text(enum dump_outcome outcome)
-{
-	switch (outcome) {
-	case DUMP_RUNS:
-		return "The program runs on.";
-	case DUMP_STOPPED:
-		return "The program is stopped; kill -CONT lets it run.";
-	case DUMP_ENDED:
-		return "The program has been ended, and its images are complete.";
-	}
-	return "";
-}
-
-static int dump_with_log(const struct dump_command *dump, FILE *log)
-{
-	enum dump_outcome outcome = DUMP_RUNS;
-	struct dump_statistics statistics;
-	int dir;
-	struct error *error = open_images_dir(&dump->common, &dir);
-
-	if (error)
-		return failure_status(error, outcome_text(outcome), log);
+	TRY(check_program(dump->pid));
+	TRY(open_images_dir(&dump->common, &dir));
 	const struct dump_options options = {
 		.pid = dump->pid,
 		.images_dir_fd = dir,
@@ -93,31 +70,79 @@ static int dump_with_log(const struct dump_command *dump, FILE *log)
 	               : dump->is_left_running ? DUMP_LEAVE_RUNNING
 	                                       : DUMP_KILL,
 		.carry = dump->common.carry,
+		.hooks = scripts_hooks(&dump->common.scripts),
+		.log = log,
 	};
-	error = dump_run(&options, &outcome, &statistics);
-	close(dir);
-	if (error)
-		return failure_status(error_wrap(error, "cannot save process %d", dump->pid), outcome_text(outcome),
-		                      log);
-	log_statistics(log, dump, &statistics);
-	return EXIT_SUCCESS;
+	return dump_run(&options, ret_outcome, ret_statistics);
+}
+
+static char *outcome_text(const struct dump_command *dump, enum dump_outcome outcome)
+{
+	switch (outcome) {
+	case DUMP_RUNS:
+		return xformat("The program runs on.");
+	case DUMP_STOPPED:
+		return xformat("The program is stopped. When it runs elsewhere: kill -KILL %d.", dump->pid);
+	case DUMP_ENDED:
+		return xformat("The program has been ended, and its images are complete.");
+	}
+	abort();
+}
+
+static const char *outcome_word(enum dump_outcome outcome)
+{
+	switch (outcome) {
+	case DUMP_RUNS:
+		return "runs";
+	case DUMP_STOPPED:
+		return "stopped";
+	case DUMP_ENDED:
+		return "ended";
+	}
+	abort();
+}
+
+static void add_statistics(struct report *report, const struct dump_statistics *statistics)
+{
+	report_ms(report, "freezing_ms", statistics->freezing_ns);
+	report_ms(report, "frozen_ms", statistics->frozen_ns);
+	report_ms(report, "memory_ms", statistics->memory_ns);
+	report_ms(report, "write_ms", statistics->write_ns);
+	report_number(report, "pages_written", statistics->pages_written);
+}
+
+static int dump(struct dump_command *dump, struct report *report)
+{
+	enum dump_outcome outcome = DUMP_RUNS;
+	struct dump_statistics statistics = {0};
+	struct error *error =
+		error_wrap(save(dump, report_log(report), &outcome, &statistics), "cannot save process %d", dump->pid);
+	auto_free char *text = outcome_text(dump, outcome);
+
+	report_number(report, "pid", (uint64_t)dump->pid);
+	report_text(report, "program", outcome_word(outcome));
+	add_statistics(report, &statistics);
+	if (!error && outcome == DUMP_STOPPED)
+		fprintf(stderr, "%s\n", text);
+	int status = report_end(report, error, text);
+	return status && dump->common.scripts.post_dump_status ? dump->common.scripts.post_dump_status : status;
 }
 
 static int run_dump(const struct command *command, int argc, char **argv)
 {
-	struct dump_command dump = {.common = common_defaults};
-	auto_file FILE *log = NULL;
+	struct dump_command options = {.common = common_defaults};
+	auto_report struct report *report = NULL;
 	bool is_help;
 	int first;
-	struct error *error = options_parse(command, argc, argv, &dump, &first, &is_help);
+	struct error *error = options_parse(command, argc, argv, &options, &first, &is_help);
 
 	if (!error && !is_help)
-		error = check_options(&dump);
+		error = check_options(&options);
 	if (!error && !is_help)
-		error = open_log(&dump.common, &log);
+		error = common_report(&options.common, command, &report);
 	if (error || is_help)
 		return usage_status(error);
-	return dump_with_log(&dump, log);
+	return dump(&options, report);
 }
 
 const struct command dump_command = {

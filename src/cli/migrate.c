@@ -4,7 +4,6 @@
 /* godwit migrate: moves a running program to another host. */
 #include <errno.h>
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +11,10 @@
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "image/pages.h"
 #include "migrate/source.h"
-#include "util/alloc.h"
 
-enum { ADDRESSES_MAX = 64, ROUNDS_MAX = 1000, MILLISECONDS_MAX = 600000 };
+enum { ADDRESSES_MAX = 64, REMOTE_OPTIONS_MAX = 16, ROUNDS_MAX = 1000, MILLISECONDS_MAX = 600000 };
 
 struct migrate_command {
 	struct common_options common; /* first: setters of common options are given this */
@@ -24,7 +23,8 @@ struct migrate_command {
 	int exit_status;
 	const char *addresses[ADDRESSES_MAX];
 	size_t address_count;
-	bool is_json;
+	const char *remote_options[REMOTE_OPTIONS_MAX];
+	size_t remote_option_count;
 };
 
 static struct error *set_max_downtime(void *options, const char *value)
@@ -64,6 +64,16 @@ static struct error *set_remote_path(void *options, const char *value)
 	return *value ? NULL : error_new(0, "empty");
 }
 
+static struct error *set_remote_option(void *options, const char *value)
+{
+	struct migrate_command *migrate = options;
+
+	if (migrate->remote_option_count == REMOTE_OPTIONS_MAX)
+		return error_new(0, "more than %d options for the other side", REMOTE_OPTIONS_MAX);
+	migrate->remote_options[migrate->remote_option_count++] = value;
+	return NULL;
+}
+
 static struct error *set_key(void *options, const char *value)
 {
 	((struct migrate_command *)options)->key = value;
@@ -90,13 +100,6 @@ static struct error *set_source_exit(void *options, const char *value)
 	return NULL;
 }
 
-static struct error *set_json(void *options, const char *value)
-{
-	(void)value;
-	((struct migrate_command *)options)->is_json = true;
-	return NULL;
-}
-
 static const struct option_spec migrate_table[] = {
 	{"max-downtime", 0, "MS", "stop for the last round when it would take this long (default: 20)",
          set_max_downtime},
@@ -105,12 +108,14 @@ static const struct option_spec migrate_table[] = {
 	{"move-address", 0, "ADDR[/PREFIX]", "an IP address that moves along; may be given again", set_move_address},
 	{"ssh", 0, "COMMAND", "how to call ssh (default: ssh)", set_ssh},
 	{"remote-path", 0, "COMMAND", "how to call godwit on the other host (default: godwit)", set_remote_path},
+	{"remote-option", 'M', "OPTION", "an option for godwit receive over there; may be given again",
+         set_remote_option},
 	{"key", 0, "FILE", "the key for tls://, which both hosts have", set_key},
 	{"source-exit", 0, "KILL|N", "how the copy here ends: SIGKILL, or exit status N (default: 0)", set_source_exit},
 	{"state-dir", 0, "DIR", "folder of the journal (default: /var/lib/godwit)", set_state_dir},
 	{"shell-job", 'j', NULL, "the program belongs to a shell's session, which stays", set_shell_job},
 	{"ghost-limit", 0, "SIZE", "largest deleted file to take along (default: 1M)", set_ghost_limit},
-	{"json", 0, NULL, "tell the end as JSON", set_json},
+	COMMON_REPORT,
 	{0},
 };
 
@@ -130,6 +135,8 @@ static struct error *connect_destination(const struct migrate_options *options, 
 		.command = migrate->ssh,
 		.host = migrate->destination,
 		.remote_path = migrate->remote_path,
+		.options = migrate->remote_options,
+		.option_count = migrate->remote_option_count,
 	};
 	return channel_over_ssh(&target, ret_channel);
 }
@@ -141,20 +148,25 @@ struct teller {
 	bool is_terminal;
 };
 
-/* A line that is written over on a terminal; else one each. Never in the freeze: that has no progress to tell. */
+/* A line that is written over on a terminal; else one for each step. Never in the freeze: that has no progress to
+ * tell. */
 static void tell(struct migrate_watcher *watcher, const struct migrate_progress *progress)
 {
 	const struct teller *teller = (struct teller *)watcher;
 	const char *end = teller->is_terminal ? "\x1b[K\r" : "\n";
 
-	if (progress->round == 0)
+	if (!progress->is_step && !teller->is_terminal)
+		return;
+	if (progress->round == 0) {
 		fprintf(stderr, "%s%s", progress->phase, end);
-	else
-		fprintf(stderr,
-		        "%s %u: %.1f MB sent at %.0f MB/s, %.1f MB written meanwhile, predicted pause %.1f ms%s",
-		        progress->phase, progress->round, (double)progress->sent_bytes / 1e6,
-		        (double)progress->bytes_per_second / 1e6, (double)progress->left_pages * 4096 / 1e6,
-		        (double)progress->predicted_pause_ns / 1e6, end);
+		return;
+	}
+	fprintf(stderr, "round %u: %.1f MB sent, %.1f MB left, %.0f MB/s", progress->round,
+	        (double)progress->sent_bytes / 1e6, (double)progress->left_pages * PAGE_BYTES / 1e6,
+	        (double)progress->bytes_per_second / 1e6);
+	if (progress->predicted_pause_ns)
+		fprintf(stderr, ", predicted pause %.1f ms", (double)progress->predicted_pause_ns / 1e6);
+	fputs(end, stderr);
 	fflush(stderr);
 }
 
@@ -178,9 +190,12 @@ static const char *outcome_text(enum migrate_outcome outcome)
 
 static void print_summary(const struct migrate_command *migrate, const struct migrate_statistics *statistics)
 {
-	printf("moved process %d to %s: pause %.1f ms, %u rounds, %.1f MB, %.2f s\n", migrate->common.pid,
-	       migrate->destination, ms(statistics->pause_ns), statistics->rounds, (double)statistics->sent_bytes / 1e6,
+	printf("moved process %d to %s: pause %.1f ms, %u round%s, %.1f MB, %.2f s\n", migrate->common.pid,
+	       migrate->destination, ms(statistics->pause_ns), statistics->rounds, statistics->rounds == 1 ? "" : "s",
+	       (double)statistics->sent_bytes / 1e6,
 	       ms(statistics->check_ns + statistics->rounds_ns + statistics->pause_ns) / 1e3);
+	printf("before: check and preparation %.1f, rounds %.1f ms\n", ms(statistics->check_ns),
+	       ms(statistics->rounds_ns));
 	printf("pause: stop %.1f, areas %.1f, pages %.1f, state %.1f, connections %.1f, over there %.1f, commit %.1f, "
 	       "go %.1f ms; %" PRIu64 " packets dropped\n",
 	       ms(statistics->stop_ns), ms(statistics->areas_ns), ms(statistics->pages_ns), ms(statistics->state_ns),
@@ -188,38 +203,49 @@ static void print_summary(const struct migrate_command *migrate, const struct mi
 	       ms(statistics->go_ns), statistics->dropped_packets);
 }
 
-static void print_json(const struct migrate_command *migrate, enum migrate_outcome outcome, const struct error *error,
-                       const struct migrate_statistics *statistics)
+static const char *outcome_word(enum migrate_outcome outcome)
 {
-	static const char *const outcomes[] = {
-		[MIGRATE_RUNS_HERE] = "here",
-		[MIGRATE_RUNS_THERE] = "destination",
-		[MIGRATE_UNDECIDED] = "undecided",
-	};
-	struct json_object *root = json_object_new_object();
-	auto_free char *text = error ? error_line(error) : NULL;
-	auto_free char *hints = error ? error_hints(error) : NULL;
+	switch (outcome) {
+	case MIGRATE_RUNS_HERE:
+		return "here";
+	case MIGRATE_RUNS_THERE:
+		return "destination";
+	case MIGRATE_UNDECIDED:
+		return "undecided";
+	}
+	abort();
+}
 
-	json_object_object_add(root, "pid", json_object_new_int(migrate->common.pid));
-	json_object_object_add(root, "destination", json_object_new_string(migrate->destination));
-	json_object_object_add(root, "runs", json_object_new_string(outcomes[outcome]));
-	json_object_object_add(root, "error", text ? json_object_new_string(text) : NULL);
-	json_object_object_add(root, "hint", hints ? json_object_new_string(hints) : NULL);
-	json_object_object_add(root, "pause_ms", json_object_new_double(ms(statistics->pause_ns)));
-	json_object_object_add(root, "rounds", json_object_new_int((int)statistics->rounds));
-	json_object_object_add(root, "sent_bytes", json_object_new_int64((int64_t)statistics->sent_bytes));
-	json_object_object_add(root, "dropped_packets", json_object_new_int64((int64_t)statistics->dropped_packets));
-	puts(json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
-	json_object_put(root);
+static void add_statistics(struct report *report, const struct migrate_statistics *statistics)
+{
+	report_ms(report, "pause_ms", statistics->pause_ns);
+	report_number(report, "rounds", statistics->rounds);
+	report_number(report, "sent_bytes", statistics->sent_bytes);
+	report_number(report, "dropped_packets", statistics->dropped_packets);
+	report_ms(report, "check_ms", statistics->check_ns);
+	report_ms(report, "rounds_ms", statistics->rounds_ns);
+	report_ms(report, "stop_ms", statistics->stop_ns);
+	report_ms(report, "areas_ms", statistics->areas_ns);
+	report_ms(report, "pages_ms", statistics->pages_ns);
+	report_ms(report, "state_ms", statistics->state_ns);
+	report_ms(report, "connections_ms", statistics->connections_ns);
+	report_ms(report, "ready_ms", statistics->ready_ns);
+	report_ms(report, "commit_ms", statistics->commit_ns);
+	report_ms(report, "go_ms", statistics->go_ns);
 }
 
 /* ---- The command ---- */
 
 static struct error *check_options(const struct migrate_command *migrate)
 {
-	if (strncmp(migrate->destination, "tls://", 6) == 0 && !migrate->key)
+	bool is_tls = strncmp(migrate->destination, "tls://", 6) == 0;
+
+	if (is_tls && !migrate->key)
 		return error_hint(error_new(0, "tls:// needs a key"), "--key FILE names it");
-	return check_program(migrate->common.pid);
+	if (is_tls && migrate->remote_option_count > 0)
+		return error_hint(error_new(0, "--remote-option is for ssh"),
+		                  "give the option to godwit receive on the other host");
+	return NULL;
 }
 
 static struct error *take_arguments(struct migrate_command *migrate, int argc, char **argv, int first)
@@ -234,12 +260,21 @@ static struct error *take_arguments(struct migrate_command *migrate, int argc, c
 	return check_options(migrate);
 }
 
-static int migrate(const struct migrate_command *command)
+static void block_stops(void)
+{
+	sigset_t stops;
+
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGINT);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGHUP);
+	sigprocmask(SIG_BLOCK, &stops, NULL);
+}
+
+static struct error *move(struct migrate_command *command, struct log *log, enum migrate_outcome *ret_outcome,
+                          struct migrate_statistics *ret_statistics)
 {
 	struct teller teller = {.watcher.progress = tell, .is_terminal = isatty(STDERR_FILENO)};
-	enum migrate_outcome outcome;
-	struct migrate_statistics statistics;
-	sigset_t stops;
 	const struct migrate_options options = {
 		.pid = command->common.pid,
 		.destination = command->destination,
@@ -252,27 +287,34 @@ static int migrate(const struct migrate_command *command)
 		.address_count = command->address_count,
 		.carry = command->common.carry,
 		.watcher = &teller.watcher,
+		.hooks = scripts_hooks(&command->common.scripts),
+		.log = log,
 		.connect = connect_destination,
 		.connect_data = command,
 	};
 
-	sigemptyset(&stops);
-	sigaddset(&stops, SIGINT);
-	sigaddset(&stops, SIGTERM);
-	sigaddset(&stops, SIGHUP);
-	sigprocmask(SIG_BLOCK, &stops, NULL);
-	struct error *error = migrate_run(&options, &outcome, &statistics);
+	TRY(check_program(command->common.pid));
+	block_stops();
+	struct error *error = migrate_run(&options, ret_outcome, ret_statistics);
 	if (teller.is_terminal)
 		fputs("\x1b[K", stderr);
-	if (command->is_json)
-		print_json(command, outcome, error, &statistics);
-	if (error)
-		return failure_status(
-			error_wrap(error, "cannot move process %d to %s", command->common.pid, command->destination),
-			outcome_text(outcome), NULL);
-	if (!command->is_json)
+	return error;
+}
+
+static int migrate(struct migrate_command *command, struct report *report)
+{
+	enum migrate_outcome outcome = MIGRATE_RUNS_HERE;
+	struct migrate_statistics statistics = {0};
+	struct error *error = error_wrap(move(command, report_log(report), &outcome, &statistics),
+	                                 "cannot move process %d to %s", command->common.pid, command->destination);
+
+	report_number(report, "pid", (uint64_t)command->common.pid);
+	report_text(report, "destination", command->destination);
+	report_text(report, "runs", outcome_word(outcome));
+	add_statistics(report, &statistics);
+	if (!error && !command->common.is_json)
 		print_summary(command, &statistics);
-	return EXIT_SUCCESS;
+	return report_end(report, error, outcome_text(outcome));
 }
 
 static int run_migrate(const struct command *command, int argc, char **argv)
@@ -286,6 +328,7 @@ static int run_migrate(const struct command *command, int argc, char **argv)
 		.max_freeze_ms = 2000,
 		.max_rounds = 30,
 	};
+	auto_report struct report *report = NULL;
 	bool is_help;
 	int first;
 
@@ -293,9 +336,11 @@ static int run_migrate(const struct command *command, int argc, char **argv)
 	struct error *error = options_parse(command, argc, argv, &options, &first, &is_help);
 	if (!error && !is_help)
 		error = take_arguments(&options, argc, argv, first);
+	if (!error && !is_help)
+		error = common_report(&options.common, command, &report);
 	if (error || is_help)
 		return usage_status(error);
-	return migrate(&options);
+	return migrate(&options, report);
 }
 
 const struct command migrate_command = {

@@ -17,6 +17,7 @@
 #include "util/alloc.h"
 
 struct receive_command {
+	struct common_options common; /* first: setters of common options are given this */
 	const char *listen, *key, *state_dir;
 	bool is_once;
 };
@@ -51,32 +52,53 @@ static const struct option_spec receive_table[] = {
 	{"key", 0, "FILE", "the key, which both hosts have: 64 hex digits", set_key},
 	{"once", 0, NULL, "end after one connection", set_once},
 	{"state-dir", 0, "DIR", "folder of the journal (default: /var/lib/godwit)", set_state_dir},
+	COMMON_REPORT,
 	{0},
 };
 
 /* ---- One connection ---- */
 
 /* Consumes channel. */
-static int serve(const struct receive_command *receive, struct channel *connection)
+static struct error *take_program(struct receive_command *receive, struct channel *connection, struct log *log,
+                                  struct received *ret_received)
 {
 	auto_channel struct channel *channel = connection;
-	const struct receive_options options = {.state_dir = receive->state_dir};
-	struct received received;
-	struct error *error = receive_run(channel, &options, &received);
+	const struct receive_options options = {
+		.state_dir = receive->state_dir,
+		.hooks = scripts_hooks(&receive->common.scripts),
+		.log = log,
+	};
 
-	if (error) {
-		error_print(error, stderr);
-		error_free(error);
-		return EXIT_FAILURE;
+	return receive_run(channel, &options, ret_received);
+}
+
+/* Consumes channel and error, why there is none. */
+static int serve(struct receive_command *receive, struct channel *channel, struct error *error)
+{
+	auto_report struct report *report = NULL;
+	struct received received = {0};
+
+	error = error_join(error, common_report(&receive->common, &receive_command, &report));
+	if (!report) {
+		channel_free(channel);
+		return usage_status(error);
 	}
+	if (!error)
+		error = take_program(receive, take(channel), report_log(report), &received);
+	channel_free(channel);
+	/* Over ssh our standard error is the source's, which says the same, or has gone and so has its reason. */
+	if (error && !receive->listen && (received.is_told || error_errnum(error) == ECONNRESET))
+		report_leave_to_others(report);
 	if (received.warning)
 		fprintf(stderr, "warning: process %d runs here, but: %s\n", received.pid, received.warning);
+	report_number(report, "pid", (uint64_t)received.pid);
+	report_text(report, "warning", received.warning);
 	free(received.warning);
-	return EXIT_SUCCESS;
+	return report_end(report, error, received.pid ? "The program runs here." : "No program was left here.");
 }
 
 /* ssh(1) has connected our standard input and output with the other host. Nothing else may be written there. */
-static int serve_standard_streams(const struct receive_command *receive)
+static int serve_standard_streams(struct receive_command *receive)
 {
 	int input = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
 	int output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
@@ -84,26 +106,21 @@ static int serve_standard_streams(const struct receive_command *receive)
 	if (input < 0 || output < 0)
 		return usage_status(error_new(errno, "standard input and output"));
 	dup2(STDERR_FILENO, STDOUT_FILENO);
-	return serve(receive, channel_over_fds(input, output));
+	return serve(receive, channel_over_fds(input, output), NULL);
 }
 
 /* ---- Listening ---- */
 
-static int serve_tls(const struct receive_command *receive, int fd, const uint8_t key[CHANNEL_KEY_BYTES])
+static int serve_tls(struct receive_command *receive, int fd, const uint8_t key[CHANNEL_KEY_BYTES])
 {
-	struct channel *channel;
+	struct channel *channel = NULL;
 	struct error *error = channel_accept_tls(fd, key, &channel);
 
-	if (!error)
-		return serve(receive, channel);
-	error_print(error, stderr);
-	error_free(error);
-	return EXIT_FAILURE;
+	return serve(receive, channel, error);
 }
 
 /* Each connection in a process of its own: it makes the program, whose clocks and parent are its own. */
-static void serve_in_child(const struct receive_command *receive, int listening, int fd,
-                           const uint8_t key[CHANNEL_KEY_BYTES])
+static void serve_in_child(struct receive_command *receive, int listening, int fd, const uint8_t key[CHANNEL_KEY_BYTES])
 {
 	pid_t child = fork();
 
@@ -117,7 +134,7 @@ static void serve_in_child(const struct receive_command *receive, int listening,
 	close(fd);
 }
 
-static int serve_listening(const struct receive_command *receive)
+static int serve_listening(struct receive_command *receive)
 {
 	uint8_t key[CHANNEL_KEY_BYTES];
 	int listening = -1;
@@ -162,9 +179,11 @@ static struct error *check_options(const struct receive_command *receive)
 
 static int run_receive(const struct command *command, int argc, char **argv)
 {
-	struct receive_command receive = {.state_dir = "/var/lib/godwit"};
+	struct receive_command receive = {.common = common_defaults, .state_dir = "/var/lib/godwit"};
 	bool is_help;
 	int first;
+
+	receive.common.is_log_appended = true; /* by each connection */
 	struct error *error = options_parse(command, argc, argv, &receive, &first, &is_help);
 
 	if (!error && !is_help)

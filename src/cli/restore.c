@@ -13,6 +13,7 @@
 #include "checkpoint/restore.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "util/alloc.h"
 
 struct restore_command {
 	struct common_options common; /* first: setters of common options are given this */
@@ -42,6 +43,7 @@ static struct error *set_pidfile(void *options, const char *value)
 
 static const struct option_spec restore_table[] = {
 	COMMON_DIRECTORIES,
+	COMMON_REPORT,
 	{"restore-detached", 'd', NULL, "return when it runs, instead of waiting for its end", set_detached},
 	{"leave-stopped", 's', NULL, "leave it stopped; kill -CONT lets it run", set_left_stopped},
 	{"pidfile", 0, "FILE", "write its PID there, just before it runs", set_pidfile},
@@ -108,54 +110,81 @@ static int wait_for(pid_t pid, bool is_job)
 
 /* ---- The command ---- */
 
-static int restore_with_log(const struct restore_command *restore, FILE *log)
+static struct error *bring_back(struct restore_command *restore, struct log *log, pid_t *ret_pid)
 {
 	struct pidfile pidfile = {.watcher.before_go = write_pid, .path = restore->pidfile};
-	const sigset_t set = waited_signals();
-	pid_t pid;
-	int dir;
-	struct error *error = open_images_dir(&restore->common, &dir);
+	auto_fd int dir = -1;
 
-	if (error)
-		return failure_status(error, "Nothing was restored.", log);
+	TRY(open_images_dir(&restore->common, &dir));
 	const struct restore_options options = {
 		.images_dir_fd = dir,
 		.leave_stopped = restore->is_left_stopped,
 		.carry = restore->common.carry,
 		.watcher = &pidfile.watcher,
+		.hooks = scripts_hooks(&restore->common.scripts),
+		.log = log,
 	};
-	error = restore_run(&options, &pid);
-	close(dir);
-	if (error) {
-		if (pidfile.is_written)
-			unlink(pidfile.path);
-		return failure_status(
-			error_wrap(error, "cannot restore the program from %s", restore->common.images_dir),
-			"Nothing was restored.", log);
-	}
-	if (log && restore->common.verbosity > 0)
-		fprintf(log, "restored process %d\n", pid);
-	if (restore->is_detached)
-		return EXIT_SUCCESS;
-	if (log)
-		fflush(log);
+	struct error *error = restore_run(&options, ret_pid);
+	if (error && pidfile.is_written)
+		unlink(pidfile.path);
+	return error;
+}
+
+/* It runs: there is nothing to refuse any more. */
+static void post_resume(struct restore_command *restore, struct report *report, pid_t pid)
+{
+	auto_error struct error *error =
+		hooks_run(scripts_hooks(&restore->common.scripts), "post-resume", pid, HOOK_NO_LIMIT_MS);
+	auto_free char *line = error ? error_line(error) : NULL;
+
+	if (line)
+		fprintf(stderr, "warning: the program runs, but: %s\n", line);
+	report_text(report, "warning", line);
+}
+
+static int restore(struct restore_command *restore, struct report *report)
+{
+	const sigset_t set = waited_signals();
+	pid_t pid = 0;
+	struct error *error = error_wrap(bring_back(restore, report_log(report), &pid),
+	                                 "cannot restore the program from %s", restore->common.images_dir);
+	const char *outcome = error                      ? "Nothing was restored."
+	                      : restore->is_left_stopped ? "The program is there, stopped; kill -CONT lets it run."
+	                                                 : "The program runs.";
+
+	report_number(report, "pid", (uint64_t)pid);
+	if (!error)
+		post_resume(restore, report, pid);
+	report_text(report, "program", error ? "none" : restore->is_left_stopped ? "stopped" : "runs");
+	int status = report_end(report, error, outcome);
+	if (status || restore->is_detached)
+		return status;
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	return wait_for(pid, restore->common.carry.shell_job);
 }
 
+static struct error *check_options(const struct restore_command *restore)
+{
+	if (!restore->common.images_dir)
+		return error_hint(error_new(0, "no folder with images"), "--images-dir DIR names it");
+	return NULL;
+}
+
 static int run_restore(const struct command *command, int argc, char **argv)
 {
-	struct restore_command restore = {.common = common_defaults};
-	auto_file FILE *log = NULL;
+	struct restore_command options = {.common = common_defaults};
+	auto_report struct report *report = NULL;
 	bool is_help;
 	int first;
-	struct error *error = options_parse(command, argc, argv, &restore, &first, &is_help);
+	struct error *error = options_parse(command, argc, argv, &options, &first, &is_help);
 
 	if (!error && !is_help)
-		error = open_log(&restore.common, &log);
+		error = check_options(&options);
+	if (!error && !is_help)
+		error = common_report(&options.common, command, &report);
 	if (error || is_help)
 		return usage_status(error);
-	return restore_with_log(&restore, log);
+	return restore(&options, report);
 }
 
 const struct command restore_command = {

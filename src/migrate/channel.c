@@ -53,11 +53,42 @@ void channel_free(struct channel *channel)
 
 enum { WORDS_MAX = 32 };
 
+/* For a shell; the caller frees. */
+static char *quote(const char *word)
+{
+	char *quoted = NULL;
+	size_t size_bytes = 0;
+	FILE *out = open_memstream(&quoted, &size_bytes);
+
+	if (!out)
+		abort();
+	fputc('\'', out);
+	for (; *word; word++)
+		fputs(*word == '\'' ? "'\\''" : (char[]){*word, '\0'}, out);
+	fputc('\'', out);
+	fclose(out);
+	return quoted;
+}
+
+/* What the shell over there is to run. The caller frees. */
+static char *remote_command(const struct ssh_target *target)
+{
+	char *command = xformat("%s receive", target->remote_path);
+
+	for (size_t i = 0; i < target->option_count; i++) {
+		auto_free char *former = command;
+		auto_free char *option = quote(target->options[i]);
+
+		command = xformat("%s %s", former, option);
+	}
+	return command;
+}
+
 /* In a child that shares nothing we need: the words of the command, then host and what to run there. */
 __attribute__((noreturn)) static void be_ssh(const struct ssh_target *target, int fd)
 {
 	auto_free char *command = xformat("%s", target->command);
-	auto_free char *remote = xformat("%s receive", target->remote_path);
+	auto_free char *remote = remote_command(target);
 	char *words[WORDS_MAX + 3];
 	size_t count = 0;
 	char *rest = NULL;

@@ -25,9 +25,11 @@ struct channel *channel_over_fds(int read_fd, int write_fd);
 
 /* How to reach a host by ssh(1). All borrowed. */
 struct ssh_target {
-	const char *command;     /* "ssh", or what stands for it, with its arguments; split at spaces */
-	const char *host;        /* [user@]host */
-	const char *remote_path; /* how godwit is called there, split at spaces by the remote shell */
+	const char *command;        /* "ssh", or what stands for it, with its arguments; split at spaces */
+	const char *host;           /* [user@]host */
+	const char *remote_path;    /* how godwit is called there, split at spaces by the remote shell */
+	const char *const *options; /* of godwit receive, quoted for that shell by us */
+	size_t option_count;
 };
 MUST_USE struct error *channel_over_ssh(const struct ssh_target *target, struct channel **ret_channel);
 

@@ -121,7 +121,12 @@ static struct error *begin(struct destination *destination)
 	destination->draft = take(destination->images);
 	destination->images = image_store_new();
 	TRY(build_preflight(destination->draft, &options));
-	return build_new(destination->draft, &options, &destination->build);
+	TRY(hooks_run(destination->options->hooks, "pre-restore", 0, HOOK_LIMIT_MS));
+	TRY(build_new(destination->draft, &options, &destination->build));
+	pid_t pid = build_pid(destination->build);
+	log_line(destination->options->log, LOG_PHASES, "process %d is there, with its areas", pid);
+	TRY(hooks_run(destination->options->hooks, "setup-namespaces", pid, HOOK_LIMIT_MS));
+	return hooks_run(destination->options->hooks, "post-setup-namespaces", pid, HOOK_LIMIT_MS);
 }
 
 static struct error *remap(struct destination *destination)
@@ -162,6 +167,8 @@ static struct error *complete(struct destination *destination)
 	TRY(incoming_lock(destination->final, &destination->incoming));
 	TRY(build_complete(destination->build));
 	destination->record.pid = build_pid(destination->build);
+	log_line(destination->options->log, LOG_PHASES, "it is complete");
+	TRY(hooks_run(destination->options->hooks, "post-restore", destination->record.pid, HOOK_LIMIT_MS));
 	int r = procfs_start_time(destination->record.pid, &destination->record.start_time);
 	if (r < 0)
 		return error_new(-r, "start time of process %d", destination->record.pid);
@@ -187,6 +194,8 @@ static struct error *announce(const struct destination *destination)
  */
 static struct error *go(struct destination *destination, struct received *ret_received)
 {
+	struct hooks *hooks = destination->options->hooks;
+
 	destination->record.state = JOURNAL_GOING;
 	struct error *error = journal_write(destination->journal, &destination->record);
 	if (error) {
@@ -194,9 +203,12 @@ static struct error *go(struct destination *destination, struct received *ret_re
 		return error;
 	}
 	error = announce(destination);
+	error = error_join(error, hooks_run_network(hooks, "network-unlock", destination->record.pid, HOOK_LIMIT_MS));
+	error = error_join(error, hooks_run(hooks, "pre-resume", destination->record.pid, HOOK_LIMIT_MS));
 	error = error_join(error, incoming_unlock(destination->incoming));
 	error = error_join(error, build_resume(destination->build));
 	error = error_join(error, build_release(destination->build, false));
+	log_line(destination->options->log, LOG_PHASES, "it runs");
 	ret_received->pid = destination->record.pid;
 	destination->record.state = JOURNAL_RUNS;
 	error = error_join(error, journal_write(destination->journal, &destination->record));
@@ -257,7 +269,16 @@ static struct error *handle(struct destination *destination, struct received *re
 }
 
 /* The source will ask again if it doesn't hear us: the record stays until it says that it has. */
-static struct error *finish(struct destination *destination, const struct received *received)
+static void post_resume(struct destination *destination, struct received *received)
+{
+	auto_error struct error *error =
+		hooks_run(destination->options->hooks, "post-resume", received->pid, HOOK_NO_LIMIT_MS);
+
+	if (error && !received->warning)
+		received->warning = error_line(error);
+}
+
+static struct error *finish(struct destination *destination, struct received *received)
 {
 	struct error *error = frame_send_answer(destination->channel, NULL, received->warning ? received->warning : "");
 
@@ -266,6 +287,7 @@ static struct error *finish(struct destination *destination, const struct receiv
 	if (!error && destination->frame.type == FRAME_DONE)
 		journal_remove(destination->journal);
 	error_free(error);
+	post_resume(destination, received);
 	return NULL;
 }
 
@@ -278,7 +300,8 @@ static struct error *serve(struct destination *destination, struct received *ret
 			return finish(destination, ret_received);
 		if (error) {
 			/* The source wants to know why; that it can't be told isn't the reason. */
-			error_free(frame_send_answer(destination->channel, error, NULL));
+			auto_error struct error *silence = frame_send_answer(destination->channel, error, NULL);
+			ret_received->is_told = !silence;
 			return error;
 		}
 		if (is_answered(destination->frame.type))

@@ -8,16 +8,23 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
+#include "checkpoint/hooks.h"
 #include "migrate/channel.h"
 #include "util/error.h"
+#include "util/log.h"
 
 struct receive_options {
 	const char *state_dir;
+	struct hooks *hooks; /* borrowed; may be NULL */
+	struct log *log;     /* borrowed; may be NULL */
 };
 
 /* What one connection has brought. */
 struct received {
 	pid_t pid;     /* of the program that runs here now; 0: none */
+	bool is_told;  /* a failure: the other side knows of it */
 	char *warning; /* owned: what went wrong behind GO, when it could only go on; NULL: nothing */
 };
 

@@ -13,6 +13,7 @@
 #include "checkpoint/file_table.h"
 #include "checkpoint/freeze.h"
 #include "checkpoint/save.h"
+#include "checkpoint/save_log.h"
 #include "image/pages.h"
 #include "memory/tracker.h"
 #include "migrate/frames.h"
@@ -28,6 +29,7 @@ enum {
 	BETWEEN_TRIES_US = 5000,
 	DRAIN_NS = 3 * 1000 * 1000,
 	SETTLE_TRIES = 5,
+	BETWEEN_TELLINGS_NS = 100 * 1000 * 1000,
 	FIXED_PAUSE_NS = 8 * 1000 * 1000, /* what a freeze takes without any pages, for the prediction */
 	LEAST_RATE = 1 << 20,
 };
@@ -47,7 +49,9 @@ struct source {
 	struct journal_record record;
 	struct lock_holder holder;
 	uint64_t frozen_ns; /* when the freeze began */
+	uint64_t told_ns;   /* when somebody was told last */
 	bool is_committed;
+	bool is_network_locked; /* by a script */
 };
 
 /* The program goes on before what costs time is taken down. */
@@ -67,9 +71,11 @@ static void source_free(struct source *source)
 	keeper_stop(source->keeper);
 }
 
-static void tell(struct source *source, const char *phase)
+static void tell(struct source *source, const char *phase, bool is_step)
 {
 	source->progress.phase = phase;
+	source->progress.is_step = is_step;
+	source->told_ns = clock_now_ns();
 	source->progress.sent_bytes = source->channel ? channel_written(source->channel) : 0;
 	if (source->options->watcher)
 		source->options->watcher->progress(source->options->watcher, &source->progress);
@@ -162,7 +168,7 @@ static struct error *send_draft(struct source *source)
 {
 	auto_image_store struct image_store *store = image_store_new();
 
-	tell(source, "prepare");
+	tell(source, "prepare", true);
 	TRY(freeze(source->options->pid, &source->frozen));
 	TRY(saver_save(source->saver, source->frozen->process, store));
 	TRY(start_tracking(source));
@@ -177,12 +183,37 @@ static struct error *send_draft(struct source *source)
 
 struct channel_sink {
 	struct page_sink sink;
-	struct channel *channel; /* borrowed */
+	struct channel *channel;        /* borrowed */
+	struct source *told;            /* borrowed; whose progress is told meanwhile; NULL: the program stands still */
+	uint64_t left_pages;            /* of this round, as expected */
+	uint64_t start_ns, start_bytes; /* of this round */
 };
+
+static void tell_progress(struct channel_sink *sink, size_t page_count)
+{
+	struct migrate_progress *progress = &sink->told->progress;
+	uint64_t now_ns = clock_now_ns();
+
+	sink->left_pages -= page_count < sink->left_pages ? page_count : sink->left_pages;
+	if (now_ns - sink->told->told_ns < BETWEEN_TELLINGS_NS)
+		return;
+	const struct migrate_progress round = *progress;
+	progress->round++;
+	progress->left_pages = sink->left_pages;
+	progress->bytes_per_second =
+		(channel_written(sink->channel) - sink->start_bytes) * 1000000000 / (now_ns - sink->start_ns);
+	progress->predicted_pause_ns = 0;
+	tell(sink->told, "rounds", false);
+	*progress = round;
+}
 
 static struct error *put_pages(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
 {
-	return frame_send_pages(((struct channel_sink *)sink)->channel, address, bytes, page_count);
+	struct channel_sink *channel_sink = (struct channel_sink *)sink;
+
+	if (channel_sink->told)
+		tell_progress(channel_sink, page_count);
+	return frame_send_pages(channel_sink->channel, address, bytes, page_count);
 }
 
 static struct error *drop_pages(struct page_sink *sink, uint64_t address, size_t page_count)
@@ -207,11 +238,31 @@ static struct error *send_areas(struct source *source, const struct process *pro
 	return frame_send(source->channel, FRAME_REMAP, NULL, 0);
 }
 
+/* What the first round has to send, about: the pages in memory that are no file's. proc_pid_statm(5) */
+static uint64_t pages_in_memory(pid_t pid)
+{
+	auto_free char *statm = NULL;
+	unsigned long long resident = 0;
+	unsigned long long of_files = 0;
+
+	if (procfs_read(pid, "statm", &statm, NULL) < 0 || sscanf(statm, "%*u %llu %llu", &resident, &of_files) != 2)
+		return 0;
+	return resident - of_files;
+}
+
 static struct error *send_round(struct source *source)
 {
-	struct channel_sink sink = {{put_pages, drop_pages, NULL}, source->channel};
 	uint64_t start_ns = clock_now_ns();
 	uint64_t start_bytes = channel_written(source->channel);
+	struct channel_sink sink = {
+		.sink = {put_pages, drop_pages, NULL},
+		.channel = source->channel,
+		.told = source,
+		.left_pages =
+			source->progress.round ? source->progress.left_pages : pages_in_memory(source->options->pid),
+		.start_ns = start_ns,
+		.start_bytes = start_bytes,
+	};
 
 	TRY(send_areas(source, NULL));
 	TRY(tracker_round(source->tracker, saver_areas(source->saver), &sink.sink));
@@ -237,6 +288,16 @@ static struct error *predict(struct source *source)
 	return NULL;
 }
 
+static void log_round(struct source *source)
+{
+	const struct migrate_progress *progress = &source->progress;
+
+	log_line(source->options->log, LOG_PHASES,
+	         "round %u: %.1f MB sent so far, %.1f MB/s, %llu pages left, predicted pause %.1f ms", progress->round,
+	         (double)progress->sent_bytes / 1e6, (double)progress->bytes_per_second / 1e6,
+	         (unsigned long long)progress->left_pages, (double)progress->predicted_pause_ns / 1e6);
+}
+
 /* Until the pause would be short enough, or doesn't become shorter any more. */
 static struct error *send_rounds(struct source *source)
 {
@@ -247,7 +308,8 @@ static struct error *send_rounds(struct source *source)
 		TRY(check_signals());
 		TRY(send_round(source));
 		TRY(predict(source));
-		tell(source, "rounds");
+		tell(source, "rounds", true);
+		log_round(source);
 		uint64_t predicted_ns = source->progress.predicted_pause_ns;
 		if (predicted_ns <= (uint64_t)options->max_downtime_ms * 1000000 || predicted_ns > former_ns / 10 * 9)
 			return NULL;
@@ -276,11 +338,29 @@ static int freeze_time_left_ms(const struct source *source)
 
 static struct error *send_last_pages(struct source *source)
 {
-	struct channel_sink sink = {{put_pages, drop_pages, NULL}, source->channel};
+	struct channel_sink sink = {.sink = {put_pages, drop_pages, NULL}, .channel = source->channel};
 
 	if (source->tracker)
 		return tracker_finish(source->tracker, saver_areas(source->saver), &sink.sink);
 	return pages_send(source->frozen->process, saver_areas(source->saver), &sink.sink);
+}
+
+/* By a script, where somebody asked for that. */
+static struct error *lock_network(struct source *source)
+{
+	const struct migrate_options *options = source->options;
+
+	source->is_network_locked = true;
+	return hooks_run_network(options->hooks, "network-lock", options->pid, freeze_time_left_ms(source));
+}
+
+/* The program goes on here. */
+static struct error *unlock_network(struct source *source)
+{
+	if (!source->is_network_locked)
+		return NULL;
+	source->is_network_locked = false;
+	return hooks_run_network(source->options->hooks, "network-unlock", source->options->pid, HOOK_LIMIT_MS);
 }
 
 /* *ret_left: connections that would be lost. */
@@ -299,8 +379,10 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	TRY(saver_save(source->saver, source->frozen->process, store));
 	lap(&statistics->state_ns, &last_ns);
 	TRY(connections_drain(source->connections, DRAIN_NS, ret_left));
-	if (ret_left->connections == 0)
+	if (ret_left->connections == 0) {
+		TRY(lock_network(source));
 		TRY(connections_save(source->connections, store));
+	}
 	lap(&statistics->connections_ns, &last_ns);
 	return NULL;
 }
@@ -399,7 +481,7 @@ static struct error *settle(struct source *source, bool *ret_is_going)
 {
 	struct error *last = NULL;
 
-	tell(source, "settle");
+	tell(source, "settle", true);
 	for (int tries = 0; tries < SETTLE_TRIES; tries++) {
 		struct channel *channel = NULL;
 
@@ -461,7 +543,7 @@ static struct error *prepare(struct source *source)
 	const struct migrate_options *options = source->options;
 	uint64_t start_ns = clock_now_ns();
 
-	tell(source, "check");
+	tell(source, "check", true);
 	TRY(keeper_start(&source->keeper));
 	TRY(saver_new(options->pid, &options->carry, &source->saver));
 	TRY(check(source));
@@ -474,9 +556,11 @@ static struct error *prepare(struct source *source)
 		return error_new(-r, "start time of process %d", options->pid);
 	source->holder = (struct lock_holder){.pid = options->pid, .start_time = source->record.start_time};
 	TRY(journal_create(options->state_dir, source->record.migration, true, &source->journal));
-	tell(source, "connect");
+	tell(source, "connect", true);
 	TRY(options->connect(options, &source->channel));
 	TRY(hello(source));
+	save_log(options->log, source->saver);
+	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_LIMIT_MS));
 	TRY(connections_new(source->saver, source->keeper, &source->connections));
 	TRY(send_draft(source));
 	source->statistics->check_ns = clock_now_ns() - start_ns;
@@ -493,8 +577,11 @@ static struct error *run(struct source *source, enum migrate_outcome *ret_outcom
 	source->statistics->rounds_ns = clock_now_ns() - start_ns;
 	channel_set_patience(source->channel, source->options->max_freeze_ms);
 	TRY(last_round(source));
+	TRY(hooks_run(source->options->hooks, "post-dump", source->options->pid, freeze_time_left_ms(source)));
 	TRY(commit(source));
 	TRY(hand_over(source, ret_outcome));
+	log_line(source->options->log, LOG_PHASES, "handed over, after a pause of %.3f ms",
+	         (double)source->statistics->pause_ns / 1e6);
 	source->statistics->sent_bytes = channel_written(source->channel);
 	return connections_dropped(source->connections, &source->statistics->dropped_packets);
 }
@@ -506,5 +593,6 @@ struct error *migrate_run(const struct migrate_options *options, enum migrate_ou
 
 	*ret_outcome = MIGRATE_RUNS_HERE;
 	*ret_statistics = (struct migrate_statistics){0};
-	return run(&source, ret_outcome);
+	struct error *error = run(&source, ret_outcome);
+	return error && *ret_outcome == MIGRATE_RUNS_HERE ? error_join(error, unlock_network(&source)) : error;
 }

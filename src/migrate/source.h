@@ -9,17 +9,20 @@
  */
 #pragma once
 
+#include "checkpoint/hooks.h"
 #include "migrate/channel.h"
 #include "migrate/journal.h"
 #include "objects/objects.h"
 #include "util/error.h"
+#include "util/log.h"
 
 /* What a migration has done so far, for whoever shows it. Durations in ns. */
 struct migrate_progress {
 	const char *phase; /* a literal */
+	bool is_step;      /* a phase begins or a round has ended; else it is in the middle of one */
 	unsigned round;
 	uint64_t sent_bytes;
-	uint64_t left_pages; /* that are to be sent once more */
+	uint64_t left_pages; /* that are still to be sent; in the first round only about */
 	uint64_t bytes_per_second;
 	uint64_t predicted_pause_ns;
 };
@@ -48,6 +51,8 @@ struct migrate_options {
 	size_t address_count;
 	struct carry_options carry;
 	struct migrate_watcher *watcher;
+	struct hooks *hooks; /* borrowed; may be NULL */
+	struct log *log;     /* borrowed; may be NULL */
 	/* Makes a connection to the destination; once more to settle what was cut off. */
 	struct error *(*connect)(const struct migrate_options *options, struct channel **ret_channel);
 	const void *connect_data;
