@@ -31,7 +31,9 @@ struct error *connections_new(struct saver *saver, struct keeper *keeper, struct
 
 	connections->saver = saver;
 	connections->keeper = keeper;
-	if (file_table_needs_lock(saver_files(saver)))
+	bool needs_lock = file_table_needs_lock(saver_files(saver));
+	saver_drop_copies(saver);
+	if (needs_lock)
 		TRY(net_lock_open(&connections->lock));
 	*ret_connections = take(connections);
 	return NULL;
@@ -152,6 +154,7 @@ struct error *connections_go_on(struct connections *connections)
 	for (size_t i = 0; i < connections->held_count; i++)
 		error = error_join(
 			error, connections->held[i].ops->go_on(connections->held[i].fd, connections->held[i].before));
+	saver_drop_copies(connections->saver);
 	return error_join(error, dismiss_keeper(connections));
 }
 

@@ -114,6 +114,7 @@ static struct error *freeze_and_save(struct dump *dump)
 		TRY(try_freeze(dump, &is_again));
 		if (!is_again)
 			return NULL;
+		saver_drop_copies(dump->saver);
 		TRY(frozen_thaw(dump->frozen));
 		frozen_free(take(dump->frozen));
 		image_store_free(take(dump->store));

@@ -20,6 +20,8 @@ struct description {
 	FownEntry owner;
 	const struct file_ops *ops; /* NULL: of no kind that we know */
 	uint64_t mount, inode;      /* of fdinfo: they tell whether it is the same as before */
+	size_t rank;                /* in order, once the table is complete */
+	bool is_lock_known, needs_lock;
 };
 
 struct number {
@@ -31,7 +33,8 @@ struct number {
 struct file_table {
 	struct open_files open_files;
 	pid_t pid;
-	int pidfd; /* borrowed */
+	int pidfd;      /* borrowed */
+	int fdinfo_dir; /* owned: /proc/PID/fdinfo */
 	const struct carry_options *options;
 	struct open_file *list;           /* owned; the descriptions */
 	struct description *descriptions; /* owned; one for each in list */
@@ -71,9 +74,9 @@ static bool find_in_order(const struct file_table *table, const struct stat *sta
 {
 	size_t low = 0;
 	size_t high = table->count;
+	size_t middle = high ? high - 1 : 0; /* first the last one: where the order is known, it goes behind that */
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
+	for (; low < high; middle = low + (high - low) / 2) {
 		int r = compare(table, stat, fd, &table->list[table->order[middle]]);
 
 		if (r == 0) {
@@ -102,20 +105,44 @@ static void seen_free(struct seen *seen)
 	free(seen->fdinfo);
 }
 
+/*
+ * All of it comes with one read(2), if that has room: it is one record (seq_file). So a read that leaves room is the
+ * whole; an epoll with many watches is read the slow way.
+ */
+static int read_whole_fdinfo(const struct file_table *table, int fd, char **ret_text)
+{
+	char text[1024];
+
+	snprintf(text, sizeof(text), "%d", fd);
+	auto_fd int file = openat(table->fdinfo_dir, text, O_RDONLY | O_CLOEXEC);
+	if (file < 0)
+		return -errno;
+	ssize_t n = read(file, text, sizeof(text) - 1);
+	if (n < 0)
+		return -errno;
+	if (n == sizeof(text) - 1) {
+		auto_free char *name = xformat("fdinfo/%d", fd);
+
+		return procfs_read(table->pid, name, ret_text, NULL);
+	}
+	text[n] = '\0';
+	*ret_text = xformat("%s", text);
+	return 0;
+}
+
 static struct error *read_fdinfo(const struct file_table *table, int fd, struct seen *seen)
 {
-	auto_free char *name = xformat("fdinfo/%d", fd);
-	int r = procfs_read(table->pid, name, &seen->fdinfo, NULL);
+	int r = read_whole_fdinfo(table, fd, &seen->fdinfo);
 
 	if (r < 0)
-		return error_new(-r, "/proc/%d/%s", table->pid, name);
+		return error_new(-r, "/proc/%d/fdinfo/%d", table->pid, fd);
 	seen->fd = fd;
 	r = procfs_number(seen->fdinfo, "flags", 8, &seen->flags);
 	if (r == 0)
 		r = procfs_number(seen->fdinfo, "mnt_id", 10, &seen->mount);
 	if (r == 0)
 		r = procfs_number(seen->fdinfo, "ino", 10, &seen->inode); /* Linux 5.14 */
-	return r < 0 ? error_new(-r, "/proc/%d/%s", table->pid, name) : NULL;
+	return r < 0 ? error_new(-r, "/proc/%d/fdinfo/%d", table->pid, fd) : NULL;
 }
 
 static struct error *read_link_and_stat(const struct file_table *table, int fd, char **ret_link, struct stat *ret_stat)
@@ -131,6 +158,26 @@ static struct error *read_link_and_stat(const struct file_table *table, int fd, 
 	link[length] = '\0';
 	*ret_link = xformat("%s", link);
 	return NULL;
+}
+
+/* What a kind of file tells of itself in fdinfo begins in the line behind those that all have, with a word of its own. */
+static const char *own_word(const char *fdinfo, size_t *ret_length)
+{
+	const char *ino = strstr(fdinfo, "\nino:");
+	const char *own = ino ? strchr(ino + 1, '\n') : NULL;
+
+	*ret_length = own && own[1] ? strcspn(own + 1, ": \t\n") : 0;
+	return own ? own + 1 : fdinfo;
+}
+
+static bool is_of_one_kind(const char *fdinfo, const char *other)
+{
+	size_t length;
+	size_t other_length;
+	const char *word = own_word(fdinfo, &length);
+	const char *other_word = own_word(other, &other_length);
+
+	return length > 0 && length == other_length && memcmp(word, other_word, length) == 0;
 }
 
 static bool is_link(const struct file_table *table, int fd, const char *expected)
@@ -149,10 +196,9 @@ static bool is_link(const struct file_table *table, int fd, const char *expected
 static struct error *read_owner(const struct open_file *file, FownEntry *owner)
 {
 	struct f_owner_ex ex = {0};
-	int copy;
+	int fd;
 
-	TRY(open_file_copy(file, &copy));
-	auto_fd int fd = copy;
+	TRY(open_file_borrow(file, &fd));
 	if (fcntl(fd, F_GETOWN_EX, &ex) < 0)
 		return error_new(errno, "F_GETOWN_EX(%d)", file->fd);
 	owner->signum = (uint32_t)fcntl(fd, F_GETSIG);
@@ -192,7 +238,8 @@ static struct error *identify(struct file_table *table, const struct file_table 
 	const struct description *before = find_known(known, seen, &known_file);
 
 	/* Eventfds, epolls and such have one inode, all of them. */
-	if (before && strncmp(before->link, "anon_inode:", 11) == 0 && !is_link(table, seen->fd, before->link))
+	if (before && strncmp(before->link, "anon_inode:", 11) == 0 && !is_of_one_kind(seen->fdinfo, before->fdinfo) &&
+	    !is_link(table, seen->fd, before->link))
 		before = NULL;
 	if (!before)
 		return read_link_and_stat(table, seen->fd, &description->link, &file->stat);
@@ -215,12 +262,12 @@ static struct error *add_description(struct file_table *table, const struct file
 	size_t index = table->count;
 	struct description *description = &table->descriptions[index];
 
+	file->id = (uint32_t)index + 1;
 	if ((!known || is_owner_likely(file)) && !(file->status_flags & O_PATH))
 		TRY(read_owner(file, &description->owner));
 	description->fdinfo = take(seen->fdinfo);
 	description->mount = seen->mount;
 	description->inode = seen->inode;
-	file->id = (uint32_t)index + 1;
 	file->link = description->link;
 	file->fdinfo = description->fdinfo;
 	file->owner = &description->owner;
@@ -253,6 +300,8 @@ static struct error *add_number(struct file_table *table, const struct file_tabl
 	if (find_in_order(table, &file.stat, seen->fd, &position)) {
 		free(next->link);
 		number->index = table->order[position];
+		if (seen->fd < table->list[number->index].fd)
+			table->list[number->index].fd = seen->fd;
 	} else {
 		number->index = table->count;
 		struct error *error = add_description(table, known, seen, &file, position);
@@ -266,8 +315,17 @@ static struct error *add_number(struct file_table *table, const struct file_tabl
 	return NULL;
 }
 
+static int by_fd(const void *left, const void *right)
+{
+	return compare_numbers((uint64_t)((const struct number *)left)->number.fd,
+	                       (uint64_t)((const struct number *)right)->number.fd);
+}
+
 static void publish(struct file_table *table)
 {
+	qsort(table->numbers, table->number_count, sizeof(*table->numbers), by_fd);
+	for (size_t i = 0; i < table->count; i++)
+		table->descriptions[table->order[i]].rank = i;
 	for (size_t i = 0; i < table->number_count; i++)
 		table->open_numbers[i] = (struct open_number){
 			.fd = table->numbers[i].number.fd,
@@ -286,6 +344,7 @@ static struct file_table *table_new(pid_t pid, int pidfd, const struct carry_opt
 
 	table->pid = pid;
 	table->pidfd = pidfd;
+	table->fdinfo_dir = -1;
 	table->options = options;
 	table->open_files.pid = pid;
 	table->list = xalloc((room + 1) * sizeof(*table->list));
@@ -294,6 +353,44 @@ static struct file_table *table_new(pid_t pid, int pidfd, const struct carry_opt
 	table->open_numbers = xalloc((room + 1) * sizeof(*table->open_numbers));
 	table->order = xalloc((room + 1) * sizeof(*table->order));
 	return table;
+}
+
+struct expected {
+	int fd;
+	size_t rank;
+};
+
+static int by_rank(const void *left, const void *right)
+{
+	const struct expected *one = left;
+	const struct expected *other = right;
+
+	return one->rank == other->rank ? (one->fd > other->fd) - (one->fd < other->fd)
+	                                : compare_numbers(one->rank, other->rank);
+}
+
+/* In the order that their descriptions had: then one comparison, with the one before, finds the place of each. */
+static void sort_as_known(int *fds, size_t count, const struct file_table *known)
+{
+	auto_free struct expected *expected = xalloc((count + 1) * sizeof(*expected));
+
+	for (size_t i = 0, k = 0; i < count; i++) {
+		while (k < known->number_count && known->numbers[k].number.fd < fds[i])
+			k++;
+		bool is_known = k < known->number_count && known->numbers[k].number.fd == fds[i];
+		expected[i] = (struct expected){
+			.fd = fds[i],
+			.rank = is_known ? known->descriptions[known->numbers[k].index].rank : SIZE_MAX,
+		};
+	}
+	qsort(expected, count, sizeof(*expected), by_rank);
+	for (size_t i = 0; i < count; i++)
+		fds[i] = expected[i].fd;
+}
+
+void file_table_drop_copies(struct file_table *table)
+{
+	open_files_drop_copies(&table->open_files);
 }
 
 struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *known, const struct carry_options *options,
@@ -306,6 +403,12 @@ struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *kno
 	if (r < 0)
 		return error_new(-r, "descriptors of process %d", pid);
 	auto_file_table struct file_table *table = table_new(pid, pidfd, options, count);
+	if (known)
+		sort_as_known(fds, count, known);
+	auto_free char *fdinfo = xformat("/proc/%d/fdinfo", pid);
+	table->fdinfo_dir = open(fdinfo, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (table->fdinfo_dir < 0)
+		return error_new(errno, "open(%s)", fdinfo);
 	for (size_t i = 0; i < count; i++) {
 		__attribute__((cleanup(seen_free))) struct seen seen = {0};
 		auto_error struct error *error = read_fdinfo(table, fds[i], &seen);
@@ -317,6 +420,8 @@ struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *kno
 			return error_wrap(take(error), "fd %d", fds[i]);
 	}
 	publish(table);
+	if (!known)
+		file_table_drop_copies(table);
 	*ret_table = take(table);
 	return NULL;
 }
@@ -330,6 +435,8 @@ void file_table_free(struct file_table *table)
 		free(table->descriptions[i].link);
 		free(table->descriptions[i].fdinfo);
 	}
+	if (table->fdinfo_dir >= 0)
+		close(table->fdinfo_dir);
 	free(table->list);
 	free(table->descriptions);
 	free(table->numbers);
@@ -372,11 +479,18 @@ void file_table_check(const struct file_table *table, struct problems *problems)
 	}
 }
 
+/* One answer for all that is done with this table, whatever a peer does meanwhile. */
 static bool needs_lock(const struct file_table *table, size_t index)
 {
-	const struct file_ops *ops = table->descriptions[index].ops;
+	struct description *description = &table->descriptions[index];
+	const struct file_ops *ops = description->ops;
 
-	return ops && ops->needs_lock && ops->needs_lock(&table->list[index]);
+	if (!ops || !ops->needs_lock)
+		return false;
+	if (!description->is_lock_known)
+		description->needs_lock = ops->needs_lock(&table->list[index]);
+	description->is_lock_known = true;
+	return description->needs_lock;
 }
 
 bool file_table_needs_lock(const struct file_table *table)

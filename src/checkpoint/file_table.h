@@ -22,6 +22,10 @@ void file_table_free(struct file_table *table);
 DEFINE_OWNED(struct file_table *, file_table_free)
 #define auto_file_table AUTO(file_table_free)
 
+/* Closes the copies of descriptors that looking at files has made: a copy delays EOF, FIN and the release of locks. So it
+ * is to be called when the program goes on; and where it runs, after each of the calls below. */
+void file_table_drop_copies(struct file_table *table);
+
 /* Adds what can't be carried to problems. Not while the program is frozen. */
 void file_table_check(const struct file_table *table, struct problems *problems);
 

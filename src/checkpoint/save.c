@@ -66,6 +66,12 @@ void saver_check(struct saver *saver, struct problems *problems)
 	thread_states_check(saver->states, problems);
 	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
 	file_table_check(saver->files, problems);
+	saver_drop_copies(saver);
+}
+
+void saver_drop_copies(struct saver *saver)
+{
+	file_table_drop_copies(saver->files);
 }
 
 /* ---- In the freeze ---- */

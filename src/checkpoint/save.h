@@ -39,6 +39,9 @@ MUST_USE struct error *saver_save(struct saver *saver, struct process *process, 
 MUST_USE struct error *saver_save_areas(struct saver *saver, const struct process *process, struct image_store *store,
                                         struct ranges *ret_gone);
 
+/* Before the process goes on after a save: see file_table_drop_copies(). */
+void saver_drop_copies(struct saver *saver);
+
 /* The areas as of the last save, or of the time when the saver was made. Borrowed until the next save. */
 const struct areas *saver_areas(const struct saver *saver);
 const struct file_table *saver_files(const struct saver *saver);

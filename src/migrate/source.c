@@ -172,6 +172,7 @@ static struct error *send_draft(struct source *source)
 	TRY(freeze(source->options->pid, &source->frozen));
 	TRY(saver_save(source->saver, source->frozen->process, store));
 	TRY(start_tracking(source));
+	saver_drop_copies(source->saver);
 	TRY(frozen_thaw(source->frozen));
 	frozen_free(take(source->frozen));
 	TRY(frame_send_store(source->channel, store));
@@ -410,6 +411,7 @@ static struct error *try_last_round(struct source *source, bool *ret_again)
 	*ret_again = left.connections > 0;
 	if (!*ret_again)
 		return complete(source, store);
+	saver_drop_copies(source->saver);
 	TRY(frozen_thaw(source->frozen));
 	frozen_free(take(source->frozen));
 	/* The destination has no answer to give yet: it waits for the rest. */

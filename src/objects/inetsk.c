@@ -39,18 +39,11 @@ static bool inetsk_recognizes(const struct open_file *file)
 
 /* A socket while it is looked at: through a copy of its descriptor. */
 struct look {
-	int fd; /* owned */
+	int fd; /* borrowed */
 	struct socket_kind kind;
 	struct tcp_socket_state tcp; /* of UDP: CLOSE, or 1 where it is connected */
 	union socket_address own, peer;
 };
-
-static void look_end(struct look *look)
-{
-	if (look->fd >= 0)
-		close(look->fd);
-}
-#define auto_look __attribute__((cleanup(look_end)))
 
 static bool is_tcp(const struct look *look)
 {
@@ -59,16 +52,13 @@ static bool is_tcp(const struct look *look)
 
 static struct error *look_at(const struct open_file *file, struct look *look)
 {
-	look->fd = -1;
-	TRY(open_file_copy(file, &look->fd));
-	int r = socket_get(look->fd, SOL_SOCKET, SO_DOMAIN, &look->kind.family);
-	if (r == 0)
-		r = socket_get(look->fd, SOL_SOCKET, SO_TYPE, &look->kind.type);
-	if (r == 0)
-		r = socket_get(look->fd, SOL_SOCKET, SO_PROTOCOL, &look->kind.protocol);
+	TRY(open_file_borrow(file, &look->fd));
+	int r = socket_get(look->fd, SOL_SOCKET, SO_PROTOCOL, &look->kind.protocol);
 	if (r < 0)
-		return error_new(-r, "getsockopt(SO_DOMAIN, SO_TYPE, SO_PROTOCOL)");
+		return error_new(-r, "getsockopt(SO_PROTOCOL)");
 	TRY(socket_addresses(look->fd, &look->own, &look->peer));
+	look->kind.family = look->own.any.sa_family;
+	look->kind.type = is_tcp(look) ? SOCK_STREAM : SOCK_DGRAM;
 	look->tcp = (struct tcp_socket_state){.state = socket_port(&look->peer) ? 1 : CLOSE};
 	return is_tcp(look) ? tcp_state(look->fd, &look->tcp) : NULL;
 }
@@ -125,7 +115,7 @@ static struct error *check_closed(const struct look *look)
 
 static struct error *inetsk_check(const struct open_file *file)
 {
-	auto_look struct look look;
+	struct look look;
 
 	TRY(look_at(file, &look));
 	if (!is_tcp(&look) || look.tcp.state == LISTEN)
@@ -143,21 +133,29 @@ static struct error *inetsk_check(const struct open_file *file)
 
 static bool inetsk_needs_lock(const struct open_file *file)
 {
-	auto_look struct look look;
-	auto_error struct error *error = look_at(file, &look);
+	struct tcp_socket_state tcp;
+	int protocol;
+	int fd;
+	auto_error struct error *error = open_file_borrow(file, &fd);
 
-	return !error && is_tcp(&look) && (look.tcp.state == LISTEN || is_connection(&look));
+	if (error || socket_get(fd, SOL_SOCKET, SO_PROTOCOL, &protocol) < 0 || protocol != IPPROTO_TCP)
+		return false;
+	error = tcp_state(fd, &tcp);
+	return !error && (tcp.state == LISTEN || tcp_is_connection(tcp.state));
 }
 
+/* Of one that needs the lock. Asked again and again while the program stands still: no more calls than needed. */
 static struct error *inetsk_unsent(const struct open_file *file, struct unsent *ret_unsent)
 {
-	auto_look struct look look;
+	struct tcp_socket_state tcp;
+	int fd;
 	int bytes = 0;
 
-	TRY(look_at(file, &look));
-	if (look.tcp.state == LISTEN)
-		ret_unsent->connections += look.tcp.waiting;
-	if (is_connection(&look) && ioctl(look.fd, SIOCOUTQ, &bytes) < 0)
+	TRY(open_file_borrow(file, &fd));
+	TRY(tcp_state(fd, &tcp));
+	if (tcp.state == LISTEN)
+		ret_unsent->connections += tcp.waiting;
+	if (tcp_is_connection(tcp.state) && ioctl(fd, SIOCOUTQ, &bytes) < 0)
 		return error_new(errno, "ioctl(SIOCOUTQ)");
 	ret_unsent->bytes += (uint64_t)bytes;
 	return NULL;
@@ -194,7 +192,7 @@ static void flow_of(const union socket_address *own, const union socket_address 
 
 static struct error *inetsk_flow(const struct open_file *file, struct flow *ret_flow)
 {
-	auto_look struct look look;
+	struct look look;
 
 	TRY(look_at(file, &look));
 	flow_of(&look.own, &look.peer, look.tcp.state == LISTEN, ret_flow);
@@ -297,7 +295,7 @@ static struct error *inetsk_save(const struct open_file *file, struct image_stor
 	InetSkEntry socket = INET_SK_ENTRY__INIT;
 	FileEntry entry = FILE_ENTRY__INIT;
 	struct entry_parts parts;
-	auto_look struct look look;
+	struct look look;
 	auto_socket_options struct socket_options options = {0};
 
 	TRY(look_at(file, &look));
@@ -320,19 +318,20 @@ static struct error *inetsk_save(const struct open_file *file, struct image_stor
 /* Repair mode overwrites SO_REUSEADDR: tcp_setsockopt() of Linux. */
 static struct error *inetsk_hold(const struct open_file *file, int *ret_fd, uint32_t *ret_before)
 {
-	auto_look struct look look;
+	struct tcp_socket_state tcp;
+	int fd;
 	int reuse;
 
-	TRY(look_at(file, &look));
 	*ret_fd = -1;
-	if (!is_connection(&look))
+	TRY(open_file_borrow(file, &fd));
+	TRY(tcp_state(fd, &tcp));
+	if (!tcp_is_connection(tcp.state))
 		return NULL;
-	int r = socket_get(look.fd, SOL_SOCKET, SO_REUSEADDR, &reuse);
+	int r = socket_get(fd, SOL_SOCKET, SO_REUSEADDR, &reuse);
 	if (r < 0)
 		return error_new(-r, "getsockopt(SO_REUSEADDR)");
 	*ret_before = reuse != 0;
-	*ret_fd = take(look.fd);
-	return NULL;
+	return open_file_copy(file, ret_fd);
 }
 
 static struct error *inetsk_go_on(int fd, uint32_t before)

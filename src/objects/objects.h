@@ -68,6 +68,8 @@ struct open_files {
 	uint32_t next_id;             /* higher than any id given so far: open_files_new_id() */
 	struct number_map *notes;     /* owned; NULL at first: of open_files_first() */
 	struct number_map *outsiders; /* owned; NULL at first: of open_files_outsider() */
+	int *copies;                  /* owned; by id: of open_file_borrow(); -1: none */
+	size_t copy_room;
 };
 
 /* Frees what the kinds noted, not what files borrows. */
@@ -93,6 +95,10 @@ pid_t open_files_outsider(struct open_files *files, const struct stat *pipe);
 /* A copy of the description's descriptor in this process: pidfd_getfd(2). The caller closes it, soon: a copy that is
  * held delays EOF and the release of locks. */
 MUST_USE struct error *open_file_copy(const struct open_file *file, int *ret_fd);
+
+/* One that is kept for all who ask, until open_files_drop_copies(): to be called before the program goes on. */
+MUST_USE struct error *open_file_borrow(const struct open_file *file, int *ret_fd);
+void open_files_drop_copies(struct open_files *files);
 
 /* What a restore of files works with. */
 struct restore_files;

@@ -22,8 +22,42 @@ struct error *open_file_copy(const struct open_file *file, int *ret_fd)
 	return NULL;
 }
 
+static void make_room(struct open_files *files, uint32_t id)
+{
+	size_t room = files->count > id ? files->count : id;
+
+	if (files->copy_room > id)
+		return;
+	room = (room + 1) * 2;
+	files->copies = reallocarray(files->copies, room, sizeof(*files->copies));
+	if (!files->copies)
+		abort();
+	while (files->copy_room < room)
+		files->copies[files->copy_room++] = -1;
+}
+
+struct error *open_file_borrow(const struct open_file *file, int *ret_fd)
+{
+	make_room(file->all, file->id);
+	int *copy = &file->all->copies[file->id];
+	if (*copy < 0)
+		TRY(open_file_copy(file, copy));
+	*ret_fd = *copy;
+	return NULL;
+}
+
+void open_files_drop_copies(struct open_files *files)
+{
+	for (size_t i = 0; i < files->copy_room; i++)
+		if (files->copies[i] >= 0)
+			close(files->copies[i]);
+	free(take(files->copies));
+	files->copy_room = 0;
+}
+
 void open_files_free(struct open_files *files)
 {
+	open_files_drop_copies(files);
 	number_map_free(take(files->notes));
 	number_map_free(take(files->outsiders));
 }

@@ -17,6 +17,8 @@ count() { # EXPECTED COMMAND...: runs the command while the client counts
 	shift
 	rm -f "$report"
 	client=$(start_on a "$SHARED/client.log" "$TOOLS/counter_client" -c 3 -r "$report")
+	wait_for "$report"
+	rm "$report"
 	counts() { [ "$(cli get "counter:$client:1")" -gt 10 ]; }
 	wait_until counts
 	"$@" >/dev/null

@@ -11,7 +11,8 @@
  * one was lost. An error of the socket ends everything: a client of a moved server must never see one.
  *
  * SIGUSR1 writes a report and begins a new one (counts of errors stay); SIGTERM, SIGINT or the end of the seconds
- * writes the last one and ends. A report is a line of JSON on standard output, or in the file REPORT, put there whole.
+ * writes the last one and ends. A report is a line of JSON on standard output, or in the file REPORT, put there whole;
+ * there the first one, of nothing, says that signals are listened to.
  * "slowest_us" is the longest wait for a reply. The exit status is 0 if nothing was wrong.
  */
 #include <arpa/inet.h>
@@ -267,6 +268,8 @@ int main(int argc, char **argv)
 
 	parse_options(&client, argc, argv);
 	open_all(&client);
+	if (client.report)
+		write_report(&client);
 	while (!client.is_ending)
 		turn(&client);
 	write_report(&client);

@@ -42,11 +42,11 @@ carry_service() {
 	esac
 }
 
-# The counting client of redis; its connections stay open over everything until stop_counter. It would die of the
-# first signal if that came before it has blocked them.
+# The counting client of redis; its connections stay open over everything until stop_counter. Its first report says
+# that it listens to signals.
 start_counter() {
 	counter=$(start_on client "$SHARED/counter.log" "$TOOLS/counter_client" -h "$service" -r "$counter_report" "$@")
-	wait_until on_client grep -q '^SigBlk:.*4202$' "/proc/$counter/status"
+	wait_for "$counter_report"
 }
 
 # More so many replies from now on
