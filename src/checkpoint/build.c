@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -302,16 +303,27 @@ pid_t build_pid(const struct build *build)
 	return build->model->pid;
 }
 
+/* What the task has already. Setting it again would fail, since by now it is mapped: prctl(2), PR_SET_MM_EXE_FILE. */
+static bool is_own_executable(int fd)
+{
+	struct stat own;
+	struct stat other;
+
+	return stat("/proc/self/exe", &own) == 0 && fstat(fd, &other) == 0 && own.st_ino == other.st_ino &&
+	       own.st_dev == other.st_dev;
+}
+
 struct error *build_complete(struct build *build)
 {
 	int exe_here;
-	int exe_there;
+	int exe_there = -1;
 
 	if (build->options.program_runs)
 		TRY(reg_files_verify_written(build->files));
 	TRY(reg_file_open_id(build->model->mm->exe_file_id, O_RDONLY, build->files, &exe_here), "executable");
 	auto_fd int exe = exe_here;
-	TRY(build_fetch_fd_now(build, exe, &exe_there), "executable");
+	if (!is_own_executable(exe))
+		TRY(build_fetch_fd_now(build, exe, &exe_there), "executable");
 	TRY(memory_finish(build->memory, build->model->mm, exe_there), "memory");
 	TRY(build_files(build));
 	TRY(build_threads(build));

@@ -6,6 +6,7 @@
 
 #include "cli/options.h"
 
+extern const struct command check_command;
 extern const struct command dump_command;
 extern const struct command migrate_command;
 extern const struct command receive_command;

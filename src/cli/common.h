@@ -38,15 +38,17 @@ struct error *set_ghost_limit(void *options, const char *value);
 	{                                                                                                    \
 		"work-dir", 'W', "DIR", "folder of the log file (default: that of the images)", set_work_dir \
 	}
+#define COMMON_JSON                                                                  \
+	{                                                                            \
+		"json", 0, NULL, "tell the end as JSON on standard output", set_json \
+	}
 #define COMMON_REPORT                                                                                               \
 	{"action-script", 0, "COMMAND", "run it at the points that CRIU names; may be given again",                 \
 	 set_action_script},                                                                                        \
 		{"log-file", 'o', "FILE", "write a log, named from the work folder (default: none)", set_log_file}, \
 		{"verbosity", 'v', "[LEVEL]", "how much to log, 0 to 4; each -v is one more (default: 2)",          \
 	         set_verbosity},                                                                                    \
-	{                                                                                                           \
-		"json", 0, NULL, "tell the end as JSON on standard output", set_json                                \
-	}
+		COMMON_JSON
 #define COMMON_CARRY                                                                                                   \
 	{"tcp-established", 0, NULL, "carry established TCP connections", set_tcp_established},                        \
 		{"shell-job", 'j', NULL, "the program belongs to a shell's session and joins another", set_shell_job}, \

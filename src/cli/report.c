@@ -54,6 +54,14 @@ void report_text(struct report *report, const char *name, const char *value)
 		json_object_object_add(report->json, name, value ? json_object_new_string(value) : NULL);
 }
 
+void report_object(struct report *report, const char *name, struct json_object *value)
+{
+	if (report->json)
+		json_object_object_add(report->json, name, value);
+	else
+		json_object_put(value);
+}
+
 void report_number(struct report *report, const char *name, uint64_t value)
 {
 	if (report->json)

@@ -22,6 +22,7 @@
 #include "util/log.h"
 
 struct report;
+struct json_object;
 
 struct report_options {
 	const char *command;
@@ -41,7 +42,8 @@ DEFINE_OWNED(struct report *, report_free)
 struct log *report_log(const struct report *report);
 
 /* More that goes into the JSON object; name is a literal. Nothing without --json. */
-void report_text(struct report *report, const char *name, const char *value); /* NULL: null */
+void report_text(struct report *report, const char *name, const char *value);           /* NULL: null */
+void report_object(struct report *report, const char *name, struct json_object *value); /* consumed */
 void report_number(struct report *report, const char *name, uint64_t value);
 void report_ms(struct report *report, const char *name, uint64_t value_ns);
 

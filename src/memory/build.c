@@ -271,6 +271,7 @@ struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd
 	TRY(finish_areas(memory, mm));
 	batch_call(batch, prctl, val(PR_SET_MM), val(PR_SET_MM_MAP), batch_bytes(batch, &map, sizeof(map)),
 	           val(sizeof(map)), val(0));
-	batch_call(batch, close, val((uint64_t)exe_fd_in_task));
+	if (exe_fd_in_task >= 0)
+		batch_call(batch, close, val((uint64_t)exe_fd_in_task));
 	return process_run(memory->task, batch);
 }

@@ -45,5 +45,5 @@ MUST_USE struct error *memory_drop(struct memory *memory, uint64_t address, size
 /* Writes pages. Those of the vDSO are compared instead: a program that runs with another one would crash. */
 MUST_USE struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count);
 
-/* Final protection, advice and locks; where heap, stack, arguments and environment are; the executable. */
+/* Final protection, advice and locks; where heap, stack, arguments and environment are; the executable (-1: it stays). */
 MUST_USE struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd_in_task);
