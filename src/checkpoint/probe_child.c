@@ -91,7 +91,7 @@ struct error *probe_tracking(void)
 
 	TRY(start_program(false, &pid));
 	TRY(freeze(pid, &frozen));
-	return tracker_new(frozen->process, &tracker);
+	return tracker_new(frozen->process, TRACK_USERFAULTFD, &tracker);
 }
 
 /* ---- There and back ---- */

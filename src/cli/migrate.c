@@ -20,6 +20,7 @@ struct migrate_command {
 	struct common_options common; /* first: setters of common options are given this */
 	const char *destination, *ssh, *remote_path, *key, *state_dir;
 	uint64_t max_downtime_ms, max_freeze_ms, max_rounds;
+	enum track track;
 	int exit_status;
 	const char *addresses[ADDRESSES_MAX];
 	size_t address_count;
@@ -40,6 +41,23 @@ static struct error *set_max_freeze(void *options, const char *value)
 static struct error *set_max_rounds(void *options, const char *value)
 {
 	return parse_number(value, ROUNDS_MAX, &((struct migrate_command *)options)->max_rounds);
+}
+
+static struct error *set_track(void *options, const char *value)
+{
+	static const char *const names[] = {
+		[TRACK_AUTO] = "auto",
+		[TRACK_USERFAULTFD] = "userfaultfd",
+		[TRACK_SOFT_DIRTY] = "soft-dirty",
+		[TRACK_HASH] = "hash",
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(value, names[i]) == 0) {
+			((struct migrate_command *)options)->track = (enum track)i;
+			return NULL;
+		}
+	return error_new(0, "\"%s\" is none of auto, userfaultfd, soft-dirty, hash", value);
 }
 
 static struct error *set_move_address(void *options, const char *value)
@@ -105,6 +123,8 @@ static const struct option_spec migrate_table[] = {
          set_max_downtime},
 	{"max-freeze", 0, "MS", "give up, and let it run on here, after this long (default: 2000)", set_max_freeze},
 	{"max-rounds", 0, "N", "send memory in at most N rounds while it runs (default: 30)", set_max_rounds},
+	{"track", 0, "HOW", "how written memory is told: auto, userfaultfd, soft-dirty, hash (default: auto)",
+         set_track},
 	{"move-address", 0, "ADDR[/PREFIX]", "an IP address that moves along; may be given again", set_move_address},
 	{"ssh", 0, "COMMAND", "how to call ssh (default: ssh)", set_ssh},
 	{"remote-path", 0, "COMMAND", "how to call godwit on the other host (default: godwit)", set_remote_path},
@@ -194,8 +214,9 @@ static void print_summary(const struct migrate_command *migrate, const struct mi
 	       migrate->destination, ms(statistics->pause_ns), statistics->rounds, statistics->rounds == 1 ? "" : "s",
 	       (double)statistics->sent_bytes / 1e6,
 	       ms(statistics->check_ns + statistics->rounds_ns + statistics->pause_ns) / 1e3);
-	printf("before: check and preparation %.1f, rounds %.1f ms\n", ms(statistics->check_ns),
-	       ms(statistics->rounds_ns));
+	printf("before: check and preparation %.1f, rounds %.1f ms%s%s\n", ms(statistics->check_ns),
+	       ms(statistics->rounds_ns), statistics->tracked_by ? ", written pages told by " : "",
+	       statistics->tracked_by ? statistics->tracked_by : "");
 	printf("pause: stop %.1f, areas %.1f, pages %.1f, state %.1f, connections %.1f, over there %.1f, commit %.1f, "
 	       "go %.1f ms; %" PRIu64 " packets dropped\n",
 	       ms(statistics->stop_ns), ms(statistics->areas_ns), ms(statistics->pages_ns), ms(statistics->state_ns),
@@ -220,6 +241,7 @@ static void add_statistics(struct report *report, const struct migrate_statistic
 {
 	report_ms(report, "pause_ms", statistics->pause_ns);
 	report_number(report, "rounds", statistics->rounds);
+	report_text(report, "tracked_by", statistics->tracked_by);
 	report_number(report, "sent_bytes", statistics->sent_bytes);
 	report_number(report, "dropped_packets", statistics->dropped_packets);
 	report_ms(report, "check_ms", statistics->check_ns);
@@ -282,6 +304,7 @@ static struct error *move(struct migrate_command *command, struct log *log, enum
 		.max_downtime_ms = (unsigned)command->max_downtime_ms,
 		.max_freeze_ms = (unsigned)command->max_freeze_ms,
 		.max_rounds = (unsigned)command->max_rounds,
+		.track = command->track,
 		.exit_status = command->exit_status,
 		.addresses = command->addresses,
 		.address_count = command->address_count,

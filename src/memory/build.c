@@ -26,6 +26,7 @@ struct memory {
 	struct procfs_range vdso; /* where it is by now */
 	bool is_vdso_moved;
 	struct ranges mapped; /* what is there by now */
+	struct ranges shared; /* of that: shared memory */
 };
 
 struct memory *memory_new(struct process *task)
@@ -38,8 +39,10 @@ struct memory *memory_new(struct process *task)
 
 void memory_free(struct memory *memory)
 {
-	if (memory)
-		ranges_free(&memory->mapped);
+	if (!memory)
+		return;
+	ranges_free(&memory->mapped);
+	ranges_free(&memory->shared);
 	free(memory);
 }
 
@@ -139,8 +142,17 @@ static struct error *map_area(struct memory *memory, const VmaEntry *vma, struct
 	return NULL;
 }
 
+static void note_shared(struct memory *memory, const MmEntry *mm)
+{
+	ranges_free(&memory->shared);
+	for (size_t i = 0; i < mm->n_vmas; i++)
+		if (is_shared(mm->vmas[i]) && !has_file(mm->vmas[i]))
+			ranges_append(&memory->shared, mm->vmas[i]->start, mm->vmas[i]->end);
+}
+
 struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_source *source)
 {
+	note_shared(memory, mm);
 	if (!memory->is_vdso_moved)
 		TRY(vdso_move(memory->task, mm, &memory->vdso));
 	memory->is_vdso_moved = true;
@@ -171,11 +183,21 @@ struct error *memory_unmap(struct memory *memory, const struct ranges *gone)
 	return NULL;
 }
 
+static bool is_in(const struct ranges *ranges, uint64_t address)
+{
+	for (size_t i = 0; i < ranges->count; i++)
+		if (address >= ranges->list[i].start && address < ranges->list[i].end)
+			return true;
+	return false;
+}
+
+/* What is shared belongs to more than the mapping: a hole is punched into it. madvise(2) */
 struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_count)
 {
 	auto_batch struct batch *batch = process_batch(memory->task, 0);
+	uint64_t advice = is_in(&memory->shared, address) ? MADV_REMOVE : MADV_DONTNEED;
 
-	batch_call(batch, madvise, val(address), val(page_count * PAGE_BYTES), val(MADV_DONTNEED));
+	batch_call(batch, madvise, val(address), val(page_count * PAGE_BYTES), val(advice));
 	return process_run(memory->task, batch);
 }
 

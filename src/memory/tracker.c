@@ -4,56 +4,90 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/userfaultfd.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "image/pages.h"
-#include "memory/page_query.h"
+#include "memory/dirty.h"
 #include "memory/page_reader.h"
-#include "memory/shared_send.h"
+#include "memory/shared_rounds.h"
 #include "memory/tracker.h"
+#include "task/settle.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 
-enum { UFFD_FLAGS = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY };
-
-/* The kernel holds mmap_lock meanwhile, and the program's own mmap(2) waits. */
-static const uint64_t PIECE_BYTES = 64 << 20;
+/* Pages written in two rounds running are hot only where the rounds are as short as this: in a first, long round
+ * almost every page in use is written, and most of them won't be in a short one. */
+static const uint64_t hot_round_ns = 100000000;
 
 struct tracker {
 	pid_t pid;
-	int uffd;                 /* owned */
-	struct ranges registered; /* for the time when it is freed */
-	struct ranges sent;       /* what the other end has, and is still mapped there */
+	const struct dirty_way *way;
+	struct dirty *dirty;          /* owned, of way */
+	struct page_hashes *hashes;   /* owned: of shared memory, and of all if the way knows nothing */
+	struct shared_rounds *shared; /* owned */
+	struct ranges sent;           /* of private memory: what the other end has, and is still mapped there */
+	struct ranges last, hot;      /* what the last round sent, and what is left for the end */
+	uint64_t began_ns, lasted_ns; /* the last round */
 	unsigned rounds;
 };
 
 /* ---- Making it ---- */
 
-static struct error *enable(int uffd)
+static struct error *begin(struct process *process, const struct dirty_way *way, struct tracker *tracker)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UAPI_UFFD_FEATURE_WP_ASYNC | UAPI_UFFD_FEATURE_WP_UNPOPULATED,
-	};
-
-	if (ioctl(uffd, UFFDIO_API, &api) < 0)
-		return error_hint(error_new(errno, "ioctl(UFFDIO_API)"),
-		                  "tracking written pages needs Linux 6.7 with CONFIG_PTE_MARKER_UFFD_WP");
+	TRY(way->begin(process, &tracker->dirty), "track written pages by %s", way->name);
+	tracker->way = way;
 	return NULL;
 }
 
-struct error *tracker_new(struct process *process, struct tracker **ret_tracker)
+/* A kernel, or a filter in the program, that doesn't let us is no reason to fail as long as there is another way. */
+static struct error *begin_best(struct process *process, struct tracker *tracker)
 {
-	auto_batch struct batch *batch = process_batch(process, 0);
-	auto_tracker struct tracker *tracker = xalloc(sizeof(*tracker));
-	struct arg fd = batch_call(batch, userfaultfd, val(UFFD_FLAGS));
+	static const struct dirty_way *const ways[] = {&dirty_userfaultfd, &dirty_soft};
 
-	tracker->pid = process->pid;
-	tracker->uffd = -1;
-	TRY(process_make_fd(process, batch, fd, &tracker->uffd));
-	TRY(enable(tracker->uffd));
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		auto_error struct error *error = begin(process, ways[i], tracker);
+
+		if (!error)
+			return NULL;
+		int errnum = error_errnum(error);
+		if (errnum != EINVAL && errnum != ENOSYS && errnum != EPERM && errnum != EOPNOTSUPP)
+			return take(error);
+	}
+	return begin(process, &dirty_hash, tracker);
+}
+
+static struct error *begin_as_told(struct process *process, enum track track, struct tracker *tracker)
+{
+	switch (track) {
+	case TRACK_AUTO:
+		return begin_best(process, tracker);
+	case TRACK_USERFAULTFD:
+		return begin(process, &dirty_userfaultfd, tracker);
+	case TRACK_SOFT_DIRTY:
+		return begin(process, &dirty_soft, tracker);
+	case TRACK_HASH:
+		return begin(process, &dirty_hash, tracker);
+	}
+	return NULL;
+}
+
+static struct tracker *make(pid_t pid)
+{
+	struct tracker *tracker = xalloc(sizeof(*tracker));
+
+	tracker->pid = pid;
+	tracker->hashes = page_hashes_new();
+	tracker->shared = shared_rounds_new(tracker->hashes);
+	return tracker;
+}
+
+struct error *tracker_new(struct process *process, enum track track, struct tracker **ret_tracker)
+{
+	auto_tracker struct tracker *tracker = make(process->pid);
+
+	TRY(begin_as_told(process, track, tracker));
 	*ret_tracker = take(tracker);
 	return NULL;
 }
@@ -62,248 +96,357 @@ void tracker_free(struct tracker *tracker)
 {
 	if (!tracker)
 		return;
-	for (size_t i = 0; i < tracker->registered.count; i++) {
-		const struct range *range = &tracker->registered.list[i];
-
-		for (uint64_t at = range->start; at < range->end; at += PIECE_BYTES) {
-			uint64_t size_bytes = range->end - at < PIECE_BYTES ? range->end - at : PIECE_BYTES;
-			struct uffdio_range piece = {.start = at, .len = size_bytes};
-
-			/* What isn't mapped any more has nothing to be taken off. */
-			ioctl(tracker->uffd, UFFDIO_UNREGISTER, &piece);
-		}
-	}
-	if (tracker->uffd >= 0)
-		close(tracker->uffd);
-	ranges_free(&tracker->registered);
+	if (tracker->dirty)
+		tracker->way->end(tracker->dirty);
+	shared_rounds_free(tracker->shared);
+	page_hashes_free(tracker->hashes);
 	ranges_free(&tracker->sent);
+	ranges_free(&tracker->last);
+	ranges_free(&tracker->hot);
 	free(tracker);
+}
+
+const char *tracker_way(const struct tracker *tracker)
+{
+	return tracker->way->name;
+}
+
+struct error *tracker_keep_fd(const struct tracker *tracker, int *ret_fd)
+{
+	if (tracker->way != &dirty_userfaultfd)
+		return error_new(EOPNOTSUPP, "written pages told by %s can't be kept track of between two commands",
+		                 tracker->way->name);
+	*ret_fd = dirty_userfaultfd_fd(tracker->dirty);
+	return NULL;
+}
+
+struct tracker *tracker_adopt(pid_t pid, int uffd)
+{
+	struct tracker *tracker = make(pid);
+
+	tracker->way = &dirty_userfaultfd;
+	tracker->dirty = dirty_userfaultfd_adopt(pid, uffd);
+	tracker->rounds = 1;
+	return tracker;
+}
+
+static void forget(struct ranges *ranges, const struct ranges *gone)
+{
+	struct ranges left = ranges_without(ranges, gone);
+
+	ranges_free(ranges);
+	*ranges = left;
 }
 
 void tracker_forget(struct tracker *tracker, const struct ranges *gone)
 {
-	struct ranges left = ranges_without(&tracker->sent, gone);
-
-	ranges_free(&tracker->sent);
-	tracker->sent = left;
+	forget(&tracker->sent, gone);
+	forget(&tracker->hot, gone);
+	forget(&tracker->last, gone);
+	page_hashes_forget(tracker->hashes, gone);
+	shared_rounds_forget(tracker->shared, gone);
 }
 
 /* ---- A round ---- */
 
 /* While a round is under way. The process may run: areas and pages may have gone since the list of areas was read. */
 struct round {
-	struct tracker *tracker;
-	bool is_last;
-	struct page_scan scan;
-	struct page_regions regions;
-	struct page_reader reader;
 	struct page_judge judge;
-	struct ranges sent;    /* in this round */
-	struct ranges present; /* in the last round: all pages that are there */
-	int mem_fd;            /* owned */
-	uint64_t *count;       /* only count */
+	struct tracker *tracker;
+	struct page_sink *sink;
+	struct page_reader reader;
+	int mem_fd;                 /* owned */
+	bool is_shared, is_by_hash; /* the area that is read now */
+	struct ranges there, written, unwritten;
+	size_t next_written, next_unwritten; /* of the ranges that lie before the area that is read now, or in it */
+	struct ranges put;                   /* of private memory */
 };
 
-static enum page_verdict judge_written(struct page_judge *judge, uint64_t address, const void *bytes, bool is_zero)
+static enum page_verdict judge_by_hash(struct round *round, uint64_t address, const void *bytes, bool is_zero)
 {
-	(void)judge;
-	(void)address;
-	(void)is_zero; /* it may have been something else when it was sent */
-	return bytes ? PAGE_PUT : PAGE_SKIP;
+	struct page_hashes *hashes = round->tracker->hashes;
+
+	if (is_zero && !page_hashes_knows(hashes, address))
+		return PAGE_SKIP;
+	return page_hashes_note(hashes, address, bytes) ? PAGE_PUT : PAGE_KEEP;
 }
 
-static enum page_verdict judge_first(struct page_judge *judge, uint64_t address, const void *bytes, bool is_zero)
+/* A page of zeros may have been something else when it was sent; into a chain of images all goes that is something. */
+static enum page_verdict judge_written(const struct round *round, bool is_zero)
 {
-	(void)judge;
-	(void)address;
-	return bytes && !is_zero ? PAGE_PUT : PAGE_SKIP;
+	return is_zero && (round->tracker->rounds == 0 || round->sink->keep) ? PAGE_SKIP : PAGE_PUT;
+}
+
+static enum page_verdict judge(struct page_judge *judge, uint64_t address, const void *bytes, bool is_zero)
+{
+	struct round *round = (struct round *)(void *)judge;
+	enum page_verdict verdict;
+
+	if (!bytes)
+		return PAGE_SKIP;
+	verdict = round->is_by_hash ? judge_by_hash(round, address, bytes, is_zero) : judge_written(round, is_zero);
+	if (verdict != PAGE_PUT)
+		return verdict;
+	if (round->is_shared)
+		shared_rounds_note(round->tracker->shared, address);
+	else
+		ranges_append(&round->put, address, address + PAGE_BYTES);
+	return PAGE_PUT;
 }
 
 static void round_free(struct round *round)
 {
-	page_scan_close(&round->scan);
 	page_reader_free(&round->reader);
-	ranges_free(&round->sent);
-	ranges_free(&round->present);
+	ranges_free(&round->there);
+	ranges_free(&round->written);
+	ranges_free(&round->unwritten);
+	ranges_free(&round->put);
 	if (round->mem_fd >= 0)
 		close(round->mem_fd);
 	free(round);
 }
 DEFINE_OWNED(struct round *, round_free)
 
-/* Both files stay with the address space that the process had when they were opened: after an exec, another one. */
+/* The file stays with the address space that the process had when it was opened: after an exec, another one. */
 static struct error *round_open(struct tracker *tracker, struct page_sink *sink, struct round *round)
 {
 	auto_free char *path = xformat("/proc/%d/mem", tracker->pid);
 
 	round->tracker = tracker;
-	round->scan.fd = -1;
+	round->sink = sink;
 	round->mem_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (round->mem_fd < 0)
 		return error_new(errno, "open(%s)", path);
-	round->judge.judge = tracker->rounds == 0 ? judge_first : judge_written;
+	round->judge.judge = judge;
 	page_reader_init(&round->reader, tracker->pid, round->mem_fd, sink, &round->judge);
-	return page_scan_open(tracker->pid, &round->scan);
+	return NULL;
 }
 
-/* False: it can't be registered, so all its pages count as written, always. */
-static bool register_area(struct tracker *tracker, const struct area *area)
-{
-	struct uffdio_register request = {
-		.range = {.start = area->entry.start, .len = area->entry.end - area->entry.start},
-		.mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	struct ranges added = {0};
+/* ---- Looking ---- */
 
-	if (ioctl(tracker->uffd, UFFDIO_REGISTER, &request) < 0)
+static struct ranges common(const struct ranges *ranges, const struct ranges *other)
+{
+	auto_ranges struct ranges only = ranges_without(ranges, other);
+
+	return ranges_without(ranges, &only);
+}
+
+/* What was written in the last round, and has been again. */
+static struct error *find_hot(struct tracker *tracker, const struct areas *areas)
+{
+	auto_ranges struct ranges written = {0};
+	const struct look look = {.areas = areas, .ret_written = &written};
+
+	if (tracker->rounds < 2 || tracker->lasted_ns > hot_round_ns || tracker->way->knows_nothing)
+		return NULL;
+	TRY(tracker->way->look(tracker->dirty, &look));
+	auto_ranges struct ranges again = common(&written, &tracker->last);
+	ranges_unite(&tracker->hot, &again);
+	return NULL;
+}
+
+static bool has_shared(const struct areas *areas)
+{
+	for (size_t i = 0; i < areas->count; i++)
+		if (area_content(&areas->list[i]) == AREA_CONTENT_SHARED)
+			return true;
+	return false;
+}
+
+/* From here on anew; what is left of hot pages is known. */
+static struct error *look_anew(struct round *round, const struct areas *areas)
+{
+	struct tracker *tracker = round->tracker;
+	bool needs_there = tracker->rounds > 0 && (round->sink->keep || has_shared(areas));
+	const struct look look = {
+		.areas = areas,
+		.is_beginning = true,
+		.except = &tracker->hot,
+		.ret_there = needs_there ? &round->there : NULL,
+		.ret_written = &round->written,
+	};
+
+	if (!round->sink->keep)
+		TRY(find_hot(tracker, areas));
+	TRY(tracker->way->look(tracker->dirty, &look));
+	if (tracker->way->misses_devices)
+		TRY(process_settle(tracker->pid));
+	return NULL;
+}
+
+static struct error *look_last(struct round *round, const struct areas *areas)
+{
+	struct tracker *tracker = round->tracker;
+	const struct look look = {.areas = areas, .ret_there = &round->there, .ret_written = &round->written};
+
+	TRY(tracker->way->look(tracker->dirty, &look));
+	auto_ranges struct ranges hot = common(&tracker->hot, &round->there);
+	ranges_unite(&round->written, &hot);
+	return NULL;
+}
+
+/* ---- Sending ---- */
+
+/* The next of ranges that reaches into the area; clipped. False: there is none. */
+static bool next_in_area(const struct ranges *ranges, size_t *next, const struct area *area, struct range *ret_range)
+{
+	while (*next < ranges->count && ranges->list[*next].end <= area->entry.start)
+		++*next;
+	if (*next == ranges->count || ranges->list[*next].start >= area->entry.end)
 		return false;
-	ranges_append(&added, area->entry.start, area->entry.end);
-	ranges_unite(&tracker->registered, &added);
-	ranges_free(&added);
+	*ret_range = ranges->list[*next];
+	if (ret_range->start < area->entry.start)
+		ret_range->start = area->entry.start;
+	if (ret_range->end > area->entry.end)
+		ret_range->end = area->entry.end;
 	return true;
 }
 
-static struct error *take_regions(struct round *round)
+static struct error *send_range(struct round *round, const struct range *range, bool is_written)
 {
-	for (size_t i = 0; i < round->regions.count; i++) {
-		const struct uapi_page_region *region = &round->regions.list[i];
-		size_t page_count = (region->end - region->start) / PAGE_BYTES;
+	size_t page_count = (range->end - range->start) / PAGE_BYTES;
 
-		if (round->is_last)
-			ranges_append(&round->present, region->start, region->end);
-		if (!(region->categories & UAPI_PAGE_IS_WRITTEN))
-			continue;
-		if (round->count) {
-			*round->count += page_count;
-			continue;
-		}
-		ranges_append(&round->sent, region->start, region->end);
-		TRY(page_reader_add(&round->reader, region->start, page_count));
-	}
-	return NULL;
+	if (is_written)
+		return page_reader_add(&round->reader, range->start, page_count);
+	return round->sink->keep ? page_reader_tell(&round->reader, range->start, page_count, PAGE_KEEP) : NULL;
 }
 
-/*
- * Written pages only, which become protected again; in the last round all that are there, to know which have gone, and
- * nothing is protected.
- */
-static struct page_query query_for(const struct round *round, const struct area *area)
+/* Both lists in the order of addresses. */
+static struct error *send_private(struct round *round, const struct area *area)
 {
-	struct page_query query = page_query_for(&round->scan, area);
+	struct range written;
+	struct range unwritten;
 
-	query.returned = UAPI_PAGE_IS_WRITTEN;
-	query.flags = UAPI_PM_SCAN_CHECK_WPASYNC;
-	if (!round->is_last)
-		query.required |= UAPI_PAGE_IS_WRITTEN;
-	if (!round->is_last && !round->count)
-		query.flags |= UAPI_PM_SCAN_WP_MATCHING;
-	return query;
-}
+	round->is_by_hash = round->tracker->way->knows_nothing;
+	for (;;) {
+		bool has_written = next_in_area(&round->written, &round->next_written, area, &written);
+		bool has_unwritten = next_in_area(&round->unwritten, &round->next_unwritten, area, &unwritten);
+		bool is_written = has_written && (!has_unwritten || written.start < unwritten.start);
 
-static struct error *scan_area(struct round *round, const struct area *area)
-{
-	struct page_query query = query_for(round, area);
-	bool is_tried = round->is_last || round->count;
-
-	while (query.start < query.end) {
-		int r = page_scan_next(&round->scan, &query, &round->regions);
-
-		if (r == -EPERM) {
-			/* Not registered (yet, or any more): then no page of it is protected. */
-			if (is_tried || !register_area(round->tracker, area))
-				query.flags = 0;
-			is_tried = true;
-			continue;
-		}
-		if (r < 0)
-			return error_new(-r, "scan from %#" PRIx64, query.start);
-		TRY(take_regions(round));
-		query.start = round->regions.end;
+		if (!has_written && !has_unwritten)
+			return NULL;
+		TRY(send_range(round, is_written ? &written : &unwritten, is_written));
+		/* One that reaches into the next area is needed there, too. */
+		size_t *next = is_written ? &round->next_written : &round->next_unwritten;
+		const struct ranges *ranges = is_written ? &round->written : &round->unwritten;
+		if (ranges->list[*next].end > area->entry.end)
+			return NULL;
+		++*next;
 	}
-	return NULL;
 }
 
 static struct error *send_vdso(struct round *round, const struct area *area)
 {
 	size_t page_count = (area->entry.end - area->entry.start) / PAGE_BYTES;
 
-	if (round->tracker->rounds > 0 || round->count)
-		return NULL;
-	TRY(page_reader_begin(&round->reader, area, -1));
+	round->is_by_hash = false;
+	if (round->tracker->rounds > 0)
+		return round->sink->keep ? page_reader_tell(&round->reader, area->entry.start, page_count, PAGE_KEEP)
+		                         : NULL;
 	return page_reader_add(&round->reader, area->entry.start, page_count);
 }
 
-static struct error *send_area(struct round *round, struct shared_sender *shared, const struct area *area)
+static struct error *send_area(struct round *round, const struct area *area)
 {
-	bool is_outer_round = round->tracker->rounds == 0 || round->is_last;
+	const struct ranges none = {0};
+	struct tracker *tracker = round->tracker;
 
+	/* Whatever is still to be read is judged as what it is. */
+	TRY(page_reader_flush(&round->reader));
+	round->is_shared = area_content(area) == AREA_CONTENT_SHARED;
 	switch (area_content(area)) {
 	case AREA_CONTENT_NONE:
 		return NULL;
 	case AREA_CONTENT_SHARED:
-		return is_outer_round && !round->count ? shared_sender_send(shared, area, &round->reader) : NULL;
+		round->is_by_hash = true;
+		return shared_rounds_send(tracker->shared, area, tracker->way->knows_shared ? &round->unwritten : &none,
+		                          &round->reader);
 	case AREA_CONTENT_VDSO:
+		TRY(page_reader_begin(&round->reader, area, -1));
 		return send_vdso(round, area);
 	case AREA_CONTENT_ANONYMOUS:
 	case AREA_CONTENT_PRIVATE_FILE:
 		TRY(page_reader_begin(&round->reader, area, -1));
-		return scan_area(round, area);
+		return send_private(round, area);
 	}
 	return NULL;
 }
 
 static struct error *send_areas(struct round *round, const struct areas *areas)
 {
-	auto_shared_sender struct shared_sender shared = shared_sender_for(round->tracker->pid, areas);
-
+	round->unwritten = ranges_without(&round->there, &round->written);
+	shared_rounds_begin(round->tracker->shared, round->tracker->pid, areas);
 	for (size_t i = 0; i < areas->count; i++) {
 		const struct area *area = &areas->list[i];
 
-		TRY(send_area(round, &shared, area), "area %#" PRIx64 "-%#" PRIx64, area->entry.start, area->entry.end);
+		TRY(send_area(round, area), "area %#" PRIx64 "-%#" PRIx64, area->entry.start, area->entry.end);
 	}
 	return page_reader_flush(&round->reader);
+}
+
+/* ---- The end of a round ---- */
+
+static void note_round(struct tracker *tracker, struct round *round, uint64_t start_ns)
+{
+	ranges_unite(&tracker->sent, &round->put);
+	ranges_free(&tracker->last);
+	tracker->last = round->put;
+	round->put = (struct ranges){0};
+	tracker->lasted_ns = start_ns - tracker->began_ns;
+	tracker->began_ns = start_ns;
+	tracker->rounds++;
 }
 
 struct error *tracker_round(struct tracker *tracker, const struct areas *areas, struct page_sink *sink)
 {
 	AUTO(round_free) struct round *round = xalloc(sizeof(*round));
+	uint64_t start_ns = clock_now_ns();
 
 	TRY(round_open(tracker, sink, round));
+	TRY(look_anew(round, areas));
 	TRY(send_areas(round, areas));
-	ranges_unite(&tracker->sent, &round->sent);
-	tracker->rounds++;
+	note_round(tracker, round, start_ns);
 	return NULL;
 }
 
-static struct error *drop_gone(struct round *round, struct page_sink *sink)
+static struct error *drop_gone(struct round *round)
 {
-	auto_ranges struct ranges gone = ranges_without(&round->tracker->sent, &round->present);
+	struct tracker *tracker = round->tracker;
+	auto_ranges struct ranges gone = ranges_without(&tracker->sent, &round->there);
 
 	for (size_t i = 0; i < gone.count; i++)
-		TRY(sink->drop(sink, gone.list[i].start, (gone.list[i].end - gone.list[i].start) / PAGE_BYTES));
+		TRY(round->sink->drop(round->sink, gone.list[i].start,
+		                      (gone.list[i].end - gone.list[i].start) / PAGE_BYTES));
+	forget(&tracker->sent, &gone);
+	page_hashes_forget(tracker->hashes, &gone);
 	return NULL;
 }
 
+/* It may turn out not to have been the last one. */
 struct error *tracker_finish(struct tracker *tracker, const struct areas *areas, struct page_sink *sink)
 {
 	AUTO(round_free) struct round *round = xalloc(sizeof(*round));
+	uint64_t start_ns = clock_now_ns();
 
-	round->is_last = true;
 	TRY(round_open(tracker, sink, round));
+	TRY(look_last(round, areas));
 	TRY(send_areas(round, areas));
-	TRY(drop_gone(round, sink));
-	/* It may turn out not to have been the last one. */
-	ranges_unite(&tracker->sent, &round->sent);
-	tracker->rounds++;
+	TRY(drop_gone(round));
+	note_round(tracker, round, start_ns);
 	return NULL;
 }
 
 struct error *tracker_count(struct tracker *tracker, const struct areas *areas, uint64_t *ret_pages)
 {
-	AUTO(round_free) struct round *round = xalloc(sizeof(*round));
+	auto_ranges struct ranges written = {0};
+	const struct look look = {.areas = areas, .ret_written = &written};
 
-	*ret_pages = 0;
-	round->count = ret_pages;
-	TRY(round_open(tracker, NULL, round));
-	return send_areas(round, areas);
+	if (tracker->way->knows_nothing) {
+		*ret_pages = ranges_bytes(&tracker->last) / PAGE_BYTES;
+		return NULL;
+	}
+	TRY(tracker->way->look(tracker->dirty, &look));
+	ranges_unite(&written, &tracker->hot);
+	*ret_pages = ranges_bytes(&written) / PAGE_BYTES;
+	return NULL;
 }

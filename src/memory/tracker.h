@@ -2,14 +2,19 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * Sends a running program's pages in rounds: which ones were written since the last one is told by userfaultfd(2)
- * write-protection in its asynchronous mode and the PAGEMAP_SCAN ioctl (Linux 6.7).
+ * Sends a running program's pages in rounds: at first all, then those that were written since the round before, whichever
+ * way there is to know them (dirty.h).
  *
- * What it doesn't see, and what is done about it:
- * - Shared memory changed by write(2), another mapping or hole punching: sent whole, in the first and in the last round.
+ * What no way sees by itself, and what is done about it:
+ * - Shared memory changed by write(2), another mapping or hole punching: shared_rounds.h.
  * - Areas mapped, moved or grown since the last round: all their pages count as written.
  * - Pages that have gone (MADV_DONTNEED, munmap(2)): the last round compares what is there with what was sent.
- * - Devices that write into pinned pages (O_DIRECT and such): not to be used for such a program.
+ * - Devices that write into pinned pages (a file read with O_DIRECT): they may write behind the moment when the page was
+ *   protected, but not behind the end of the call. So pages are read only when all such calls that were under way at
+ *   that moment have ended: process_settle().
+ *
+ * Pages that are written again and again are hot: they are left for the last round, and not protected again, which
+ * costs the program a fault each.
  */
 #pragma once
 
@@ -18,26 +23,42 @@
 
 struct tracker;
 
-/*
- * Makes the userfaultfd by a batch in the process, which is parked; it lives on when process has been thawed and freed.
- * Nothing of it stays in the program when the tracker is freed or we die.
- */
-MUST_USE struct error *tracker_new(struct process *process, struct tracker **ret_tracker);
+enum track {
+	TRACK_AUTO, /* the best that there is */
+	TRACK_USERFAULTFD,
+	TRACK_SOFT_DIRTY,
+	TRACK_HASH,
+};
 
-/* Slow (50 ms per GB): the kernel takes off the protection. After the thaw, never in the freeze. */
+/* Begins, by a batch in the process, which is parked; the tracker lives on when process has been thawed and freed.
+ * Nothing of it stays in the program when it is freed or we die. */
+MUST_USE struct error *tracker_new(struct process *process, enum track track, struct tracker **ret_tracker);
+
+/* Slow (50 ms per GB) where the kernel has to take off protection. After the thaw, never in the freeze. */
 void tracker_free(struct tracker *tracker);
 DEFINE_OWNED(struct tracker *, tracker_free)
 #define auto_tracker AUTO(tracker_free)
 
+/* How written pages are told: "userfaultfd", "soft-dirty" or "hash". */
+const char *tracker_way(const struct tracker *tracker);
+
+/*
+ * For a tracker whose rounds are made by one process after another. The descriptor is all of it that has to be kept
+ * (borrowed; -1: none is needed); tracker_adopt() takes over a copy of it and goes on: what was not written since
+ * the last round is told to the sink's keep(). An error where the way can't be gone on with.
+ */
+MUST_USE struct error *tracker_keep_fd(const struct tracker *tracker, int *ret_fd);
+struct tracker *tracker_adopt(pid_t pid, int uffd);
+
 /* The mappings in these ranges are not there any more at the other end: what was sent of them is forgotten. */
 void tracker_forget(struct tracker *tracker, const struct ranges *gone);
 
-/* One round, while the program runs: protects and sends what was written since the last one, at first all. areas are
+/* One round, while the program runs or stands still: sends what was written since the last one, at first all. areas are
  * those of now. */
 MUST_USE struct error *tracker_round(struct tracker *tracker, const struct areas *areas, struct page_sink *sink);
 
 /* The last round, runs frozen: nothing is protected again, and what has gone is dropped. */
 MUST_USE struct error *tracker_finish(struct tracker *tracker, const struct areas *areas, struct page_sink *sink);
 
-/* How many pages have been written since the last round. */
+/* About how many pages the last round would send now. */
 MUST_USE struct error *tracker_count(struct tracker *tracker, const struct areas *areas, uint64_t *ret_pages);

@@ -135,31 +135,12 @@ static struct error *check(struct source *source)
 	return problems_error(&problems, "process %d can't be carried:", source->options->pid);
 }
 
-static bool reads_directly(const struct open_file *file)
-{
-	return S_ISREG(file->stat.st_mode) && (file->status_flags & O_DIRECT);
-}
-
-/* What a device writes into pinned pages isn't tracked. */
-static bool can_track(const struct source *source)
-{
-	const struct open_files *files =
-		file_table_open_files((struct file_table *)(uintptr_t)saver_files(source->saver));
-
-	for (size_t i = 0; i < files->count; i++)
-		if (reads_directly(&files->list[i]))
-			return false;
-	return true;
-}
-
-/* A kernel that can't track is no reason not to move: then the pause grows with the memory. */
 static struct error *start_tracking(struct source *source)
 {
-	if (source->options->max_rounds == 0 || !can_track(source))
+	if (source->options->max_rounds == 0)
 		return NULL;
-	auto_error struct error *error = tracker_new(source->frozen->process, &source->tracker);
-	if (error && error_errnum(error) != EINVAL && error_errnum(error) != ENOSYS)
-		return take(error);
+	TRY(tracker_new(source->frozen->process, source->options->track, &source->tracker));
+	source->statistics->tracked_by = tracker_way(source->tracker);
 	return NULL;
 }
 

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "checkpoint/hooks.h"
+#include "memory/tracker.h"
 #include "migrate/channel.h"
 #include "migrate/journal.h"
 #include "objects/objects.h"
@@ -30,6 +31,7 @@ struct migrate_progress {
 /* How a migration went. */
 struct migrate_statistics {
 	unsigned rounds;
+	const char *tracked_by; /* how written pages were told, a literal; NULL: there were no rounds */
 	uint64_t sent_bytes;
 	uint64_t check_ns, rounds_ns;
 	uint64_t pause_ns; /* from the first stop to the destination's word that it runs */
@@ -46,6 +48,7 @@ struct migrate_options {
 	const char *destination; /* as the user named it, for the journal */
 	const char *state_dir;
 	unsigned max_downtime_ms, max_freeze_ms, max_rounds;
+	enum track track;
 	int exit_status;              /* with which the copy here ends; -1: by SIGKILL */
 	const char *const *addresses; /* "ADDRESS[/PREFIX]" that move along */
 	size_t address_count;

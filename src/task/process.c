@@ -273,19 +273,6 @@ static bool is_in_group_stop(const struct process *process)
 	return false;
 }
 
-struct error *process_thaw(struct process *process)
-{
-	if (!process->stub) {
-		remote_slot_clear(process);
-		return detach_all(process);
-	}
-	if (is_in_group_stop(process))
-		return process_leave_stopped(process);
-	stub_pages_leave(process->stub);
-	TRY(sweep(process), "let process %d go on", process->pid);
-	return NULL;
-}
-
 /* Takes a stopped thread out of the stub from outside, without running any of its own code. */
 static struct error *set_back(struct thread *thread)
 {
@@ -294,6 +281,35 @@ static struct error *set_back(struct thread *thread)
 	if (r < 0)
 		return error_new(-r, "registers of thread %d", thread->tid);
 	return THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask);
+}
+
+/* The stop alone has ended calls with EINTR, and has aborted restartable sequences: see thread_read(). */
+static struct error *set_all_back(const struct process *process)
+{
+	struct error *error = NULL;
+
+	for (size_t i = 0; i < process->thread_count; i++) {
+		struct thread *thread = &process->threads[i];
+
+		if (thread->is_stopped && thread->is_read && !thread->is_gone)
+			error = error_join(error, set_back(thread));
+	}
+	return error;
+}
+
+struct error *process_thaw(struct process *process)
+{
+	if (!process->stub) {
+		struct error *error = set_all_back(process);
+
+		remote_slot_clear(process);
+		return error_join(error, detach_all(process));
+	}
+	if (is_in_group_stop(process))
+		return process_leave_stopped(process);
+	stub_pages_leave(process->stub);
+	TRY(sweep(process), "let process %d go on", process->pid);
+	return NULL;
 }
 
 struct error *process_leave_stopped(struct process *process)

@@ -59,6 +59,7 @@ struct thread {
 	int stop_signal;       /* of a group stop (SIGSTOP, SIGTSTP …) that the thread was in; 0: none */
 	uint32_t batch_number; /* counts the batches it has been given */
 	bool is_stopped;       /* in a ptrace stop, as far as we have seen */
+	bool is_read;          /* registers and what follows them are those of that stop */
 	bool is_gone;          /* ended, or swept away by an exec */
 };
 

@@ -31,6 +31,7 @@ struct error *thread_wait(struct thread *thread, enum stop *ret_stop, int *ret_s
 		return NULL;
 	}
 	thread->is_stopped = true;
+	thread->is_read = false;
 	int event = status >> 16;
 	int signal = WSTOPSIG(status);
 
@@ -155,5 +156,6 @@ struct error *thread_read(const struct process *process, struct thread *thread)
 		find_call(process, thread);
 	TRY(THREAD_PTRACE(thread, PTRACE_GETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask));
 	TRY(read_rseq(process, thread));
+	thread->is_read = true;
 	return NULL;
 }

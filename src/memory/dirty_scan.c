@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "memory/dirty_scan.h"
+#include "memory/page_query.h"
+#include "util/alloc.h"
+
+/* The kernel holds mmap_lock meanwhile, and the program's own mmap(2) waits. */
+static const uint64_t piece_bytes = UINT64_C(64) << 20;
+
+static void close_scan(struct dirty_scan **scan)
+{
+	dirty_scan_close(*scan);
+}
+
+struct error *dirty_scan_open(pid_t pid, struct dirty_scan **ret_scan)
+{
+	__attribute__((cleanup(close_scan))) struct dirty_scan *scan = xalloc(sizeof(*scan));
+
+	scan->pages.fd = -1;
+	TRY(page_scan_open(pid, &scan->pages));
+	*ret_scan = take(scan);
+	return NULL;
+}
+
+void dirty_scan_close(struct dirty_scan *scan)
+{
+	if (scan)
+		page_scan_close(&scan->pages);
+	free(scan);
+}
+
+bool dirty_has_pages(const struct area *area)
+{
+	switch (area_content(area)) {
+	case AREA_CONTENT_NONE:
+	case AREA_CONTENT_VDSO:
+		return false;
+	case AREA_CONTENT_ANONYMOUS:
+	case AREA_CONTENT_PRIVATE_FILE:
+	case AREA_CONTENT_SHARED:
+		return true;
+	}
+	return false;
+}
+
+int dirty_scan_piece(struct dirty_scan *scan, struct page_query *query, uint64_t written, const struct look *look)
+{
+	struct page_query piece = *query;
+
+	if (piece.end - piece.start > piece_bytes)
+		piece.end = piece.start + piece_bytes;
+	int r = page_scan_next(&scan->pages, &piece, &scan->regions);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < scan->regions.count; i++) {
+		const struct uapi_page_region *region = &scan->regions.list[i];
+
+		if (look->ret_there)
+			ranges_append(look->ret_there, region->start, region->end);
+		bool is_doubtful = scan->doubts_swapped && !(region->categories & UAPI_PAGE_IS_PRESENT);
+		if (is_doubtful || (region->categories & written))
+			ranges_append(look->ret_written, region->start, region->end);
+	}
+	query->start = scan->regions.end;
+	return 0;
+}
+
+static struct error *scan_area(struct dirty_scan *scan, const struct area *area, uint64_t written,
+                               const struct look *look)
+{
+	struct page_query query = page_query_for(&scan->pages, area);
+
+	query.returned = written;
+	if (!look->ret_there)
+		query.required = written & ~query.any;
+	while (query.start < query.end) {
+		int r = dirty_scan_piece(scan, &query, written, look);
+
+		if (r < 0)
+			return error_new(-r, "scan from %#" PRIx64, query.start);
+	}
+	return NULL;
+}
+
+struct error *dirty_scan_areas(struct dirty_scan *scan, uint64_t written, const struct look *look)
+{
+	for (size_t i = 0; i < look->areas->count; i++)
+		if (dirty_has_pages(&look->areas->list[i]))
+			TRY(scan_area(scan, &look->areas->list[i], written, look));
+	return NULL;
+}

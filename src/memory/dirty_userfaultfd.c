@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * Written pages told by userfaultfd(2) in its asynchronous write-protect mode.
+ *
+ * The descriptor belongs to the address space of the program, which makes it, and is held by us alone: when its last copy
+ * is closed, in whatever way, nothing of it stays in the program. Areas that are new, grown or moved aren't registered: all
+ * their pages count as written, and the next beginning registers them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "memory/dirty_scan.h"
+#include "memory/page_query.h"
+#include "util/alloc.h"
+
+enum { UFFD_FLAGS = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY };
+
+/* As in scans: mmap_lock. */
+static const uint64_t piece_bytes = UINT64_C(64) << 20;
+
+struct dirty {
+	pid_t pid;
+	int uffd;                 /* owned */
+	struct ranges registered; /* for the end */
+};
+
+static struct error *enable(int uffd)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UAPI_UFFD_FEATURE_WP_ASYNC | UAPI_UFFD_FEATURE_WP_UNPOPULATED,
+	};
+
+	if (ioctl(uffd, UFFDIO_API, &api) < 0)
+		return error_hint(
+			error_new(errno, "ioctl(UFFDIO_API)"),
+			"tracking written pages by userfaultfd needs Linux 6.7 with CONFIG_PTE_MARKER_UFFD_WP");
+	return NULL;
+}
+
+static struct error *begin(struct process *process, struct dirty **ret_dirty)
+{
+	auto_batch struct batch *batch = process_batch(process, 0);
+	struct arg made = batch_call(batch, userfaultfd, val(UFFD_FLAGS));
+	auto_fd int fd = -1;
+
+	TRY(process_make_fd(process, batch, made, &fd));
+	TRY(enable(fd));
+	*ret_dirty = dirty_userfaultfd_adopt(process->pid, take(fd));
+	return NULL;
+}
+
+int dirty_userfaultfd_fd(const struct dirty *dirty)
+{
+	return dirty->uffd;
+}
+
+struct dirty *dirty_userfaultfd_adopt(pid_t pid, int fd)
+{
+	struct dirty *dirty = xalloc(sizeof(*dirty));
+
+	dirty->pid = pid;
+	dirty->uffd = fd;
+	return dirty;
+}
+
+/* Slow, 50 ms per GB: the kernel takes off the protection. */
+static void end(struct dirty *dirty)
+{
+	for (size_t i = 0; i < dirty->registered.count; i++) {
+		const struct range *range = &dirty->registered.list[i];
+
+		for (uint64_t at = range->start; at < range->end; at += piece_bytes) {
+			uint64_t size_bytes = range->end - at < piece_bytes ? range->end - at : piece_bytes;
+			struct uffdio_range piece = {.start = at, .len = size_bytes};
+
+			/* What isn't mapped any more has nothing to be taken off. */
+			ioctl(dirty->uffd, UFFDIO_UNREGISTER, &piece);
+		}
+	}
+	if (dirty->uffd >= 0)
+		close(dirty->uffd);
+	ranges_free(&dirty->registered);
+	free(dirty);
+}
+
+/* False: it can't be registered, so all its pages count as written, always. */
+static bool register_area(struct dirty *dirty, const struct area *area)
+{
+	struct uffdio_register request = {
+		.range = {.start = area->entry.start, .len = area->entry.end - area->entry.start},
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	auto_ranges struct ranges added = {0};
+
+	if (ioctl(dirty->uffd, UFFDIO_REGISTER, &request) < 0)
+		return false;
+	ranges_append(&added, area->entry.start, area->entry.end);
+	ranges_unite(&dirty->registered, &added);
+	return true;
+}
+
+/* A part of an area that is to be scanned in one way. */
+static struct error *scan_part(struct dirty *dirty, struct dirty_scan *scan, const struct area *area,
+                               const struct range *part, const struct look *look)
+{
+	struct page_query query = page_query_for(&scan->pages, area);
+	bool is_tried = !look->is_beginning;
+
+	query.start = part->start;
+	query.end = part->end;
+	/* A protected page of a private file that was given back (MADV_DONTNEED) leaves a marker, which looks like a
+	 * page that was swapped out unchanged. */
+	scan->doubts_swapped = area_content(area) == AREA_CONTENT_PRIVATE_FILE;
+	query.returned = UAPI_PAGE_IS_WRITTEN | (scan->doubts_swapped ? UAPI_PAGE_IS_PRESENT : 0);
+	query.flags = UAPI_PM_SCAN_CHECK_WPASYNC | (look->is_beginning ? UAPI_PM_SCAN_WP_MATCHING : 0);
+	if (!look->ret_there)
+		query.required = UAPI_PAGE_IS_WRITTEN;
+	while (query.start < query.end) {
+		int r = dirty_scan_piece(scan, &query, UAPI_PAGE_IS_WRITTEN, look);
+
+		if (r == 0)
+			continue;
+		if (r != -EPERM)
+			return error_new(-r, "scan from %#" PRIx64, query.start);
+		/* Not registered (yet, or any more): then no page of it is protected. */
+		if (is_tried || !register_area(dirty, area))
+			query.flags = 0;
+		is_tried = true;
+	}
+	return NULL;
+}
+
+static struct error *scan_area(struct dirty *dirty, struct dirty_scan *scan, const struct area *area,
+                               const struct look *look)
+{
+	auto_ranges struct ranges whole = {0};
+
+	ranges_append(&whole, area->entry.start, area->entry.end);
+	auto_ranges struct ranges parts =
+		ranges_without(&whole, look->except ? look->except : &(const struct ranges){0});
+	for (size_t i = 0; i < parts.count; i++)
+		TRY(scan_part(dirty, scan, area, &parts.list[i], look));
+	return NULL;
+}
+
+static struct error *scan_areas(struct dirty *dirty, struct dirty_scan *scan, const struct look *look)
+{
+	for (size_t i = 0; i < look->areas->count; i++)
+		if (dirty_has_pages(&look->areas->list[i]))
+			TRY(scan_area(dirty, scan, &look->areas->list[i], look));
+	return NULL;
+}
+
+/*
+ * To begin anew only what was written is touched, so what is there is looked for beforehand. A page that is new in
+ * between is one that was written.
+ */
+static struct error *look_at_pages(struct dirty *dirty, const struct look *look)
+{
+	auto_dirty_scan struct dirty_scan *scan = NULL;
+	auto_ranges struct ranges ignored = {0};
+	const struct look before = {.areas = look->areas, .ret_there = look->ret_there, .ret_written = &ignored};
+	struct look now = *look;
+
+	TRY(dirty_scan_open(dirty->pid, &scan));
+	if (!look->is_beginning)
+		return scan_areas(dirty, scan, look);
+	if (look->ret_there)
+		TRY(scan_areas(dirty, scan, &before));
+	now.ret_there = NULL;
+	TRY(scan_areas(dirty, scan, &now));
+	if (look->ret_there)
+		ranges_unite(look->ret_there, look->ret_written);
+	return NULL;
+}
+
+const struct dirty_way dirty_userfaultfd = {
+	.name = "userfaultfd",
+	.knows_shared = true,
+	.misses_devices = true,
+	.begin = begin,
+	.look = look_at_pages,
+	.end = end,
+};

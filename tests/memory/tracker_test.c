@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * Rounds over a process that changes its memory between them in every way there is: at the end a copy that was made from
+ * what the rounds sent is the same.
+ */
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "image/pages.h"
+#include "lib/tempdir.h"
+#include "lib/unit.h"
+#include "memory/areas.h"
+#include "memory/subject.h"
+#include "memory/tracker.h"
+#include "util/number_map.h"
+
+static const size_t private_pages = 512;
+static const size_t shared_pages = 128;
+static const size_t read_bytes = 4 << 20; /* by a device */
+enum { CHANGES = 300, ROUNDS = 6, PATH_BYTES = 128 };
+
+/* ---- The process ---- */
+
+struct places {
+	unsigned char *private, *shared, *twice, *again, *file, *come_and_go; /* twice and again: the same pages */
+	int memfd;
+	uint64_t random;
+	char path[PATH_BYTES];
+};
+
+/* xorshift: the same in every run. */
+static uint64_t next_random(struct places *places)
+{
+	places->random ^= places->random << 13;
+	places->random ^= places->random >> 7;
+	places->random ^= places->random << 17;
+	return places->random;
+}
+
+static unsigned char *map(size_t pages, int flags, int fd)
+{
+	unsigned char *area = mmap(NULL, pages * PAGE_BYTES, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	if (area == MAP_FAILED)
+		abort();
+	return area;
+}
+
+/* Times that are younger than a tick or two don't tell whether a file has changed. */
+static void wait_for_old_times(int fd)
+{
+	struct stat file;
+	struct timespec now;
+
+	fstat(fd, &file);
+	do
+		clock_gettime(CLOCK_REALTIME, &now);
+	while (now.tv_sec == file.st_ctim.tv_sec && now.tv_nsec < file.st_ctim.tv_nsec + 25000000);
+}
+
+static void set_up(struct places *places)
+{
+	int fd = open(places->path, O_RDONLY | O_CLOEXEC);
+
+	places->random = 42;
+	places->private = map(private_pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	places->file = map(shared_pages, MAP_PRIVATE, fd);
+	close(fd);
+	places->memfd = memfd_create("changes", MFD_CLOEXEC);
+	if (ftruncate(places->memfd, (off_t)(shared_pages * PAGE_BYTES)) < 0)
+		abort();
+	places->shared = map(shared_pages, MAP_SHARED, places->memfd);
+	places->twice = map(shared_pages, MAP_SHARED | MAP_ANONYMOUS, -1);
+	memset(places->private, 1, private_pages / 2 * PAGE_BYTES);
+	memset(places->shared, 2, shared_pages * PAGE_BYTES);
+	memset(places->twice, 3, shared_pages * PAGE_BYTES);
+	wait_for_old_times(places->memfd);
+}
+
+static void store(struct places *places, unsigned char *area, size_t pages)
+{
+	uint64_t value = next_random(places);
+
+	memcpy(area + value % pages * PAGE_BYTES + 8 * (value >> 32) % 512, &value, sizeof(value));
+}
+
+static void change(struct places *places)
+{
+	uint64_t value = next_random(places);
+	size_t page = value / 16 % shared_pages;
+
+	switch (value % 16) {
+	case 0:
+		madvise(places->private + page * PAGE_BYTES, PAGE_BYTES, MADV_DONTNEED);
+		break;
+	case 1:
+		madvise(places->file + page * PAGE_BYTES, PAGE_BYTES, MADV_DONTNEED);
+		break;
+	case 2:
+		store(places, places->file, shared_pages);
+		break;
+	case 3:
+		if (pwrite(places->memfd, &value, sizeof(value), (off_t)(page * PAGE_BYTES)) != sizeof(value))
+			abort();
+		break;
+	case 4:
+		if (fallocate(places->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(page * PAGE_BYTES),
+		              PAGE_BYTES) < 0)
+			abort();
+		break;
+	case 5:
+		store(places, places->shared, shared_pages);
+		break;
+	case 6:
+		store(places, places->again && page % 2 ? places->again : places->twice, shared_pages);
+		break;
+	case 7:
+		memset(places->private + page * PAGE_BYTES, 0, PAGE_BYTES);
+		break;
+	default:
+		store(places, places->private, private_pages);
+	}
+}
+
+/* The same pages once more, in the page tables at once: mremap(2). */
+static unsigned char *double_mapping(unsigned char *area)
+{
+	unsigned char *again = mremap(area, 0, shared_pages * PAGE_BYTES, MREMAP_MAYMOVE);
+
+	if (again == MAP_FAILED || madvise(again, shared_pages * PAGE_BYTES, MADV_POPULATE_WRITE) < 0)
+		abort();
+	return again;
+}
+
+/* Areas that come, go and come again elsewhere in the same place. */
+static void change_areas(struct places *places, unsigned step)
+{
+	if (step == 2)
+		places->again = double_mapping(places->twice);
+	if (step % 2) {
+		places->come_and_go = map(shared_pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		memset(places->come_and_go, (int)step, shared_pages / 2 * PAGE_BYTES);
+	} else {
+		munmap(places->come_and_go, shared_pages * PAGE_BYTES);
+	}
+}
+
+static uint64_t run(unsigned step, void *shared)
+{
+	struct places *places = shared;
+
+	if (step == 0) {
+		set_up(places);
+		return 0;
+	}
+	for (int i = 0; i < CHANGES; i++)
+		change(places);
+	change_areas(places, step);
+	return 0;
+}
+
+/* ---- The copy ---- */
+
+struct copy {
+	struct page_sink sink;
+	struct number_map *pages; /* address to malloc(3)ed bytes */
+	size_t put_pages;
+};
+
+static void *bytes_of(uint64_t value)
+{
+	return (void *)(uintptr_t)value; /* NOLINT(performance-no-int-to-ptr): a map of numbers holds it */
+}
+
+static void remove_page(struct copy *copy, uint64_t address)
+{
+	uint64_t bytes;
+
+	if (number_map_remove(copy->pages, address, 0, &bytes))
+		free(bytes_of(bytes));
+}
+
+static struct error *put(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
+{
+	struct copy *copy = (struct copy *)(void *)sink;
+
+	for (size_t i = 0; i < page_count; i++) {
+		void *page = malloc(PAGE_BYTES);
+
+		remove_page(copy, address + i * PAGE_BYTES);
+		memcpy(page, (const char *)bytes + i * PAGE_BYTES, PAGE_BYTES);
+		number_map_add(copy->pages, address + i * PAGE_BYTES, 0, (uintptr_t)page);
+	}
+	copy->put_pages += page_count;
+	return NULL;
+}
+
+static struct error *drop(struct page_sink *sink, uint64_t address, size_t page_count)
+{
+	for (size_t i = 0; i < page_count; i++)
+		remove_page((struct copy *)(void *)sink, address + i * PAGE_BYTES);
+	return NULL;
+}
+
+static struct copy copy_new(void)
+{
+	return (struct copy){.sink = {put, drop, NULL}, .pages = number_map_new()};
+}
+
+static void copy_free(struct copy *copy)
+{
+	uint64_t bytes;
+
+	while (number_map_pop(copy->pages, &bytes))
+		free(bytes_of(bytes));
+	number_map_free(copy->pages);
+}
+#define auto_copy __attribute__((cleanup(copy_free)))
+
+static void copy_forget(struct copy *copy, const struct ranges *gone)
+{
+	for (size_t i = 0; i < gone->count; i++)
+		error_free(
+			drop(&copy->sink, gone->list[i].start, (gone->list[i].end - gone->list[i].start) / PAGE_BYTES));
+}
+
+/* A page that was never sent reads as zeros, or as the mapped file's. */
+static void assert_page(const struct copy *copy, const struct process *process, uint64_t address, unsigned char unsent)
+{
+	unsigned char there[PAGE_BYTES];
+	unsigned char expected[PAGE_BYTES];
+	uint64_t bytes;
+
+	memset(expected, unsent, sizeof(expected));
+	if (number_map_find(copy->pages, address, 0, &bytes))
+		memcpy(expected, bytes_of(bytes), PAGE_BYTES);
+	assert_int_equal(pread(process->mem_fd, there, PAGE_BYTES, (off_t)address), PAGE_BYTES);
+	assert_memory_equal(there, expected, PAGE_BYTES);
+}
+
+static void assert_area(const struct copy *copy, const struct process *process, const unsigned char *area, size_t pages,
+                        unsigned char unsent)
+{
+	for (size_t i = 0; area && i < pages; i++)
+		assert_page(copy, process, (uintptr_t)area + i * PAGE_BYTES, unsent);
+}
+
+/* ---- Rounds ---- */
+
+static struct tracker *track(const struct test_subject *subject, enum track how)
+{
+	struct tracker *tracker = NULL;
+	auto_process struct process *process = NULL;
+
+	assert_ok(process_seize(subject->pid, &process));
+	assert_ok(process_stop(process));
+	assert_ok(process_enter(process, 0, 0));
+	auto_error struct error *error = tracker_new(process, how, &tracker);
+	assert_ok(process_thaw(process));
+	if (error && error_errnum(error) == EOPNOTSUPP) {
+		fprintf(stderr, "skipped: %s\n", error_line(error));
+		return NULL;
+	}
+	assert_null(error);
+	return tracker;
+}
+
+static void look_again(pid_t pid, struct areas *areas, struct tracker *tracker, struct copy *copy)
+{
+	struct areas now;
+
+	assert_ok(areas_read(pid, &now));
+	auto_ranges struct ranges gone = areas_gone(areas, &now);
+	tracker_forget(tracker, &gone);
+	copy_forget(copy, &gone);
+	areas_free(areas);
+	*areas = now;
+}
+
+static void make_file(const struct tempdir *dir, const char *name, size_t size_bytes, int byte,
+                      char ret_path[PATH_BYTES])
+{
+	auto_free char *bytes = xalloc(size_bytes);
+
+	memset(bytes, byte, size_bytes);
+	tempdir_put(dir, name, bytes, size_bytes);
+	snprintf(ret_path, PATH_BYTES, "%s/%s", dir->path, name);
+}
+
+static void assert_arrives_whole(enum track how)
+{
+	auto_tempdir struct tempdir dir = tempdir_new();
+	struct places *places = mmap(NULL, sizeof(*places), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	auto_areas struct areas areas = {0};
+	auto_copy struct copy copy = copy_new();
+
+	make_file(&dir, "file", shared_pages * PAGE_BYTES, 'f', places->path);
+	auto_test_subject struct test_subject subject = subject_start(run, places);
+	subject_do(&subject, 0);
+	auto_tracker struct tracker *tracker = track(&subject, how);
+	if (!tracker)
+		skip();
+	struct process process = subject_process(&subject);
+	for (unsigned step = 1; step <= ROUNDS; step++) {
+		uint64_t left;
+
+		look_again(subject.pid, &areas, tracker, &copy);
+		assert_ok(tracker_round(tracker, &areas, &copy.sink));
+		subject_do(&subject, step);
+		assert_ok(tracker_count(tracker, &areas, &left));
+		assert_true(left > 0);
+	}
+	look_again(subject.pid, &areas, tracker, &copy);
+	assert_ok(tracker_finish(tracker, &areas, &copy.sink));
+	assert_area(&copy, &process, places->private, private_pages, 0);
+	assert_area(&copy, &process, places->file, shared_pages, 'f');
+	assert_area(&copy, &process, places->come_and_go, ROUNDS % 2 ? shared_pages : 0, 0);
+	assert_area(&copy, &process, places->shared, shared_pages, 0);
+	/* Sent once, at the lower of its addresses. */
+	assert_area(&copy, &process, places->twice < places->again ? places->twice : places->again, shared_pages, 0);
+	close(process.mem_fd);
+	munmap(places, sizeof(*places));
+}
+
+static void test_memory_arrives_whole_by_userfaultfd(void **state)
+{
+	(void)state;
+	assert_arrives_whole(TRACK_USERFAULTFD);
+}
+
+static void test_memory_arrives_whole_by_soft_dirty_bits(void **state)
+{
+	(void)state;
+	assert_arrives_whole(TRACK_SOFT_DIRTY);
+}
+
+static void test_memory_arrives_whole_by_hashes(void **state)
+{
+	(void)state;
+	assert_arrives_whole(TRACK_HASH);
+}
+
+/* ---- Hot pages ---- */
+
+struct hot_places {
+	unsigned char *area;
+};
+
+static uint64_t run_hot(unsigned step, void *shared)
+{
+	struct hot_places *places = shared;
+
+	if (step == 0)
+		places->area = map(private_pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	/* One page is written in every round, another one in each round of its own. */
+	places->area[0] = (unsigned char)(step + 1);
+	places->area[(size_t)(step + 1) * PAGE_BYTES] = (unsigned char)(step + 1);
+	return 0;
+}
+
+static void test_a_page_written_in_every_round_is_left_for_the_last(void **state)
+{
+	struct hot_places *places = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	auto_test_subject struct test_subject subject = subject_start(run_hot, places);
+	auto_areas struct areas areas = {0};
+	auto_copy struct copy copy = copy_new();
+	size_t put_pages[ROUNDS];
+	uint64_t left;
+
+	(void)state;
+	subject_do(&subject, 0);
+	auto_tracker struct tracker *tracker = track(&subject, TRACK_USERFAULTFD);
+	struct process process = subject_process(&subject);
+	for (unsigned step = 1; step < ROUNDS; step++) {
+		copy.put_pages = 0;
+		look_again(subject.pid, &areas, tracker, &copy);
+		assert_ok(tracker_round(tracker, &areas, &copy.sink));
+		put_pages[step] = copy.put_pages;
+		subject_do(&subject, step);
+	}
+	/* The process's own stack and such are written in every round, too. */
+	assert_true(put_pages[ROUNDS - 1] < put_pages[2]);
+	assert_ok(tracker_count(tracker, &areas, &left));
+	assert_true(left >= 2);
+	copy.put_pages = 0;
+	assert_ok(tracker_finish(tracker, &areas, &copy.sink));
+	assert_true(copy.put_pages >= 2);
+	assert_area(&copy, &process, places->area, private_pages, 0);
+	close(process.mem_fd);
+	munmap(places, PAGE_BYTES);
+}
+
+/* ---- Devices ---- */
+
+enum { READ_BYTES_PER_SECOND = 16 << 20 };
+
+struct device_places {
+	unsigned char *area;
+	int fd;
+	pthread_t thread;
+	pid_t tid;
+	char path[PATH_BYTES], group[PATH_BYTES];
+};
+
+static bool write_text(const char *dir, const char *name, const char *text)
+{
+	auto_free char *path = xformat("%s/%s", dir, name);
+	auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+/* A control group that reads slowly: what is read is pinned all the while. */
+static bool make_slow_group(struct device_places *places)
+{
+	struct stat stat_of_file;
+
+	snprintf(places->group, sizeof(places->group), "/sys/fs/cgroup/blkio/godwit-test-%d", getpid());
+	if (stat(places->path, &stat_of_file) < 0 || mkdir(places->group, 0700) < 0)
+		return false;
+	auto_free char *limit =
+		xformat("%u:%u %d", major(stat_of_file.st_dev), minor(stat_of_file.st_dev), READ_BYTES_PER_SECOND);
+	return write_text(places->group, "blkio.throttle.read_bps_device", limit);
+}
+
+static void *read_slowly(void *data)
+{
+	struct device_places *places = data;
+	auto_free char *tid = xformat("%d", gettid());
+
+	if (!write_text(places->group, "tasks", tid))
+		abort();
+	__atomic_store_n(&places->tid, gettid(), __ATOMIC_SEQ_CST);
+	if (pread(places->fd, places->area, read_bytes, 0) != (ssize_t)read_bytes)
+		abort();
+	return NULL;
+}
+
+static void wait_for_disk_sleep(const struct device_places *places)
+{
+	char state = 0;
+
+	while (state != 'D') {
+		pid_t tid = __atomic_load_n(&places->tid, __ATOMIC_SEQ_CST);
+		auto_free char *name = xformat("task/%d/stat", tid);
+		auto_free char *text = NULL;
+
+		if (tid && procfs_read(getpid(), name, &text, NULL) == 0)
+			state = strrchr(text, ')')[2];
+		sched_yield();
+	}
+}
+
+static uint64_t run_device(unsigned step, void *shared)
+{
+	struct device_places *places = shared;
+
+	if (step == 0) {
+		places->area = map(read_bytes / PAGE_BYTES, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		memset(places->area, 'o', read_bytes);
+		places->fd = open(places->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+		return (uint64_t)places->fd;
+	}
+	if (step == 1) {
+		pthread_create(&places->thread, NULL, read_slowly, places);
+		wait_for_disk_sleep(places);
+	} else {
+		pthread_join(places->thread, NULL);
+	}
+	return 0;
+}
+
+static void assert_device_is_seen(struct device_places *places)
+{
+	auto_test_subject struct test_subject subject = subject_start(run_device, places);
+	auto_areas struct areas areas = {0};
+	auto_copy struct copy copy = copy_new();
+
+	subject_do(&subject, 0);
+	auto_tracker struct tracker *tracker = track(&subject, TRACK_USERFAULTFD);
+	struct process process = subject_process(&subject);
+	subject_do(&subject, 1);
+	look_again(subject.pid, &areas, tracker, &copy);
+	assert_ok(tracker_round(tracker, &areas, &copy.sink));
+	subject_do(&subject, 2);
+	assert_ok(tracker_finish(tracker, &areas, &copy.sink));
+	assert_area(&copy, &process, places->area, read_bytes / PAGE_BYTES, 0);
+	close(process.mem_fd);
+}
+
+static void test_what_a_disk_writes_behind_the_protection_arrives(void **state)
+{
+	auto_tempdir struct tempdir dir = tempdir_new();
+	struct device_places *places =
+		mmap(NULL, sizeof(*places), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	make_file(&dir, "file", read_bytes, 'n', places->path);
+	sync();
+	if (make_slow_group(places))
+		assert_device_is_seen(places);
+	else
+		fprintf(stderr, "skipped: no control group of version 1 slows down reads of %s\n", places->path);
+	rmdir(places->group);
+	munmap(places, sizeof(*places));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_memory_arrives_whole_by_userfaultfd),
+		cmocka_unit_test(test_memory_arrives_whole_by_soft_dirty_bits),
+		cmocka_unit_test(test_memory_arrives_whole_by_hashes),
+		cmocka_unit_test(test_a_page_written_in_every_round_is_left_for_the_last),
+		cmocka_unit_test(test_what_a_disk_writes_behind_the_protection_arrives),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
