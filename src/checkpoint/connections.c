@@ -161,7 +161,7 @@ struct error *connections_go_on(struct connections *connections)
 struct error *connections_keep_locked(struct connections *connections, const struct lock_holder *holder)
 {
 	if (connections->flow_count > 0)
-		TRY(kept_lock_put(holder, connections->flows, connections->flow_count));
+		TRY(kept_lock_put(connections->lock, holder, connections->flows, connections->flow_count));
 	connections->is_decided = true;
 	return dismiss_keeper(connections);
 }

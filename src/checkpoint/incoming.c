@@ -49,7 +49,7 @@ struct error *incoming_unlock(struct incoming *incoming)
 {
 	if (!incoming->lock)
 		return NULL;
-	TRY(kept_locks_unlock(incoming->flows, incoming->count));
+	TRY(kept_locks_unlock(incoming->lock, incoming->flows, incoming->count));
 	return net_lock_release(incoming->lock);
 }
 

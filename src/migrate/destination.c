@@ -30,13 +30,15 @@ struct destination {
 	GodwitHello *hello;      /* owned */
 	struct carry_options carry;
 	struct interface_address *places; /* owned: where addresses will be */
-	struct image_store *draft;        /* owned: what it began with */
-	struct image_store *images;       /* owned: those that come in now */
-	struct ranges gone;               /* owned: comes before REMAP */
-	struct incoming *incoming;        /* owned */
-	struct build *build;              /* owned */
-	struct image_store *final;        /* owned: the build borrows it */
-	struct journal *journal;          /* owned */
+	struct announcer **announcers;    /* owned, both: to tell of them */
+	size_t announcer_count;
+	struct image_store *draft;  /* owned: what it began with */
+	struct image_store *images; /* owned: those that come in now */
+	struct ranges gone;         /* owned: comes before REMAP */
+	struct incoming *incoming;  /* owned */
+	struct build *build;        /* owned */
+	struct image_store *final;  /* owned: the build borrows it */
+	struct journal *journal;    /* owned */
 	struct journal_record record;
 };
 
@@ -50,6 +52,9 @@ static void destination_free(struct destination *destination)
 	ranges_free(&destination->gone);
 	frame_free(&destination->frame);
 	free(destination->places);
+	for (size_t i = 0; i < destination->announcer_count; i++)
+		announcer_free(destination->announcers[i]);
+	free(destination->announcers);
 	if (destination->hello)
 		godwit_hello__free_unpacked(destination->hello, NULL);
 	if (destination->journal && destination->record.state == JOURNAL_READY)
@@ -84,6 +89,20 @@ static struct error *continue_clocks(const GodwitHello *hello)
 	return NULL;
 }
 
+static struct error *find_places(struct destination *destination)
+{
+	const GodwitHello *hello = destination->hello;
+
+	destination->places = xalloc((hello->n_addresses + 1) * sizeof(*destination->places));
+	destination->announcers = xalloc((hello->n_addresses + 1) * sizeof(struct announcer *));
+	for (size_t i = 0; i < hello->n_addresses; i++) {
+		TRY(arriving_place(hello->addresses[i], &destination->places[i]));
+		TRY(announcer_new(&destination->places[i], &destination->announcers[i]));
+		destination->announcer_count++;
+	}
+	return NULL;
+}
+
 static struct error *take_hello(struct destination *destination)
 {
 	auto_free char *boot_id = identity_boot_id();
@@ -101,9 +120,7 @@ static struct error *take_hello(struct destination *destination)
 		.tcp_established = hello->tcp_established,
 		.ghost_limit_bytes = hello->ghost_limit_bytes,
 	};
-	destination->places = xalloc((hello->n_addresses + 1) * sizeof(*destination->places));
-	for (size_t i = 0; i < hello->n_addresses; i++)
-		TRY(arriving_place(hello->addresses[i], &destination->places[i]));
+	TRY(find_places(destination));
 	TRY(journal_create(destination->options->state_dir, hello->migration, false, &destination->journal));
 	snprintf(destination->record.migration, sizeof(destination->record.migration), "%s", hello->migration);
 	destination->record.state = JOURNAL_READY;
@@ -183,7 +200,7 @@ static struct error *announce(const struct destination *destination)
 
 	for (size_t i = 0; i < destination->hello->n_addresses; i++) {
 		error = error_join(error, address_add(&destination->places[i]));
-		error = error_join(error, address_announce(&destination->places[i]));
+		error = error_join(error, announcer_send(destination->announcers[i]));
 	}
 	return error;
 }

@@ -72,5 +72,15 @@ MUST_USE struct error *address_delete(const struct interface_address *address);
 /*
  * Tells the neighbours where the address is now: gratuitous ARP (as a request and as a reply, since each is ignored
  * by somebody), or an unsolicited neighbor advertisement. Nothing on an interface without link-layer addresses.
+ *
+ * In three steps, since closing a packet socket takes 6 ms (seen): the first before the freeze, the last after it.
  */
+struct announcer;
+MUST_USE struct error *announcer_new(const struct interface_address *address, struct announcer **ret_announcer);
+MUST_USE struct error *announcer_send(const struct announcer *announcer);
+void announcer_free(struct announcer *announcer);
+DEFINE_OWNED(struct announcer *, announcer_free)
+#define auto_announcer AUTO(announcer_free)
+
+/* All three. */
 MUST_USE struct error *address_announce(const struct interface_address *address);

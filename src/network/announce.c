@@ -4,6 +4,7 @@
 /* Telling the neighbours where an address is now: see address.h. */
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <net/ethernet.h>
 #include <net/if_arp.h>
 #include <netinet/icmp6.h>
@@ -11,6 +12,7 @@
 #include <netpacket/packet.h>
 
 #include "network/address.h"
+#include "util/alloc.h"
 
 /* RFC 826, for Ethernet and IPv4. */
 struct arp_packet {
@@ -72,16 +74,16 @@ static struct error *send_arp(int fd, const struct sockaddr_ll *from, uint16_t o
 	return NULL;
 }
 
-static struct error *announce_ipv4(const struct interface_address *address)
-{
-	auto_fd int fd = -1;
-	struct sockaddr_ll name;
+struct announcer {
+	struct interface_address address;
+	struct sockaddr_ll link; /* of the interface */
+	int fd;                  /* owned: packet socket, or raw one for ICMPv6; -1: there is nobody to tell */
+};
 
-	TRY(open_link(address->interface_index, ETHERTYPE_ARP, &fd, &name));
-	if (!has_ethernet_address(&name))
-		return NULL;
-	TRY(send_arp(fd, &name, ARPOP_REQUEST, address->ip.bytes));
-	return send_arp(fd, &name, ARPOP_REPLY, address->ip.bytes);
+static struct error *announce_ipv4(const struct announcer *announcer)
+{
+	TRY(send_arp(announcer->fd, &announcer->link, ARPOP_REQUEST, announcer->address.ip.bytes));
+	return send_arp(announcer->fd, &announcer->link, ARPOP_REPLY, announcer->address.ip.bytes);
 }
 
 /* RFC 4861, 7.2.6: to all nodes, with the override flag. The kernel fills in the checksum. */
@@ -108,31 +110,79 @@ static struct error *send_advertisement(int fd, const struct interface_address *
 	return NULL;
 }
 
-static struct error *announce_ipv6(const struct interface_address *address)
+static struct error *open_icmpv6(int interface_index, int *ret_fd)
 {
 	static const int hops = 255; /* receivers demand it: RFC 4861, 7.1.2 */
-	struct sockaddr_in6 from = {.sin6_family = AF_INET6, .sin6_scope_id = (uint32_t)address->interface_index};
-	struct sockaddr_ll name;
-	auto_fd int link = -1;
-
-	TRY(open_link(address->interface_index, ETHERTYPE_IPV6, &link, &name));
-	if (!has_ethernet_address(&name))
-		return NULL;
 	auto_fd int fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6);
+
 	if (fd < 0)
 		return error_new(errno, "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6)");
 	if (setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof(hops)) != 0 ||
-	    setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &address->interface_index, sizeof(int)) != 0)
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &interface_index, sizeof(int)) != 0)
 		return error_new(errno, "setsockopt(ICMPv6)");
+	*ret_fd = take(fd);
+	return NULL;
+}
+
+static struct error *announce_ipv6(const struct announcer *announcer)
+{
+	const struct interface_address *address = &announcer->address;
+	struct sockaddr_in6 from = {.sin6_family = AF_INET6, .sin6_scope_id = (uint32_t)address->interface_index};
+
 	memcpy(&from.sin6_addr, address->ip.bytes, 16);
-	if (bind(fd, (struct sockaddr *)&from, sizeof(from)) != 0)
+	if (bind(announcer->fd, (struct sockaddr *)&from, sizeof(from)) != 0)
 		return error_new(errno, "bind(ICMPv6)");
-	return send_advertisement(fd, address, name.sll_addr);
+	return send_advertisement(announcer->fd, address, announcer->link.sll_addr);
+}
+
+static struct error *fill(struct announcer *announcer)
+{
+	bool is_v4 = announcer->address.ip.family == AF_INET;
+	int interface_index = announcer->address.interface_index;
+	auto_fd int link_fd = -1;
+
+	TRY(open_link(interface_index, is_v4 ? ETHERTYPE_ARP : ETHERTYPE_IPV6, &link_fd, &announcer->link));
+	if (!has_ethernet_address(&announcer->link))
+		return NULL;
+	if (!is_v4)
+		return open_icmpv6(interface_index, &announcer->fd);
+	announcer->fd = take(link_fd);
+	return NULL;
+}
+
+struct error *announcer_new(const struct interface_address *address, struct announcer **ret_announcer)
+{
+	auto_announcer struct announcer *announcer = xalloc(sizeof(*announcer));
+
+	announcer->address = *address;
+	announcer->fd = -1;
+	TRY(fill(announcer), "announce an address on interface %d", address->interface_index);
+	*ret_announcer = take(announcer);
+	return NULL;
+}
+
+void announcer_free(struct announcer *announcer)
+{
+	if (!announcer)
+		return;
+	if (announcer->fd >= 0)
+		close(announcer->fd);
+	free(announcer);
+}
+
+struct error *announcer_send(const struct announcer *announcer)
+{
+	if (announcer->fd < 0)
+		return NULL;
+	struct error *error =
+		announcer->address.ip.family == AF_INET ? announce_ipv4(announcer) : announce_ipv6(announcer);
+	return error_wrap(error, "announce an address on interface %d", announcer->address.interface_index);
 }
 
 struct error *address_announce(const struct interface_address *address)
 {
-	struct error *error = address->ip.family == AF_INET ? announce_ipv4(address) : announce_ipv6(address);
+	auto_announcer struct announcer *announcer = NULL;
 
-	return error_wrap(error, "announce an address on interface %d", address->interface_index);
+	TRY(announcer_new(address, &announcer));
+	return announcer_send(announcer);
 }

@@ -62,18 +62,18 @@ static struct error *own_pid_namespace(uint64_t *ret_id)
 	return NULL;
 }
 
-struct error *kept_lock_put(const struct lock_holder *holder, const struct flow *flows, size_t count)
+struct error *kept_lock_put(struct net_lock *via, const struct lock_holder *holder, const struct flow *flows,
+                            size_t count)
 {
-	auto_netlink struct netlink *netlink = NULL;
 	auto_ruleset_batch struct ruleset_batch *batch = ruleset_batch_new();
 	auto_free char *name = table_name(holder);
 	uint64_t namespace_id = 0;
 
 	TRY(own_pid_namespace(&namespace_id));
-	TRY(netlink_open(NETLINK_NETFILTER, &netlink));
 	ruleset_add_table(batch, &(struct ruleset_table){.name = name, .namespace_id = namespace_id});
 	ruleset_add_flows(batch, name, flows, count);
-	return error_wrap(ruleset_commit(batch, netlink), "keep the network locked for pid %d", holder->pid);
+	return error_wrap(ruleset_commit(batch, net_lock_channel(via)), "keep the network locked for pid %d",
+	                  holder->pid);
 }
 
 struct holder_list {
@@ -237,9 +237,9 @@ static struct error *unlock_in_table(struct netlink *netlink, const struct lock_
 	return error_wrap(ruleset_commit(batch, netlink), "unlock flows of table %s", name);
 }
 
-struct error *kept_locks_unlock(const struct flow *flows, size_t count)
+struct error *kept_locks_unlock(struct net_lock *via, const struct flow *flows, size_t count)
 {
-	auto_netlink struct netlink *netlink = NULL;
+	struct netlink *netlink = net_lock_channel(via);
 	auto_free struct lock_holder *holders = NULL;
 	auto_free struct flow *wanted = xalloc((count + 1) * sizeof(*wanted));
 	auto_free struct flow *found = xalloc((count + 1) * sizeof(*found));
@@ -249,7 +249,6 @@ struct error *kept_locks_unlock(const struct flow *flows, size_t count)
 	qsort(wanted, count, sizeof(*wanted), compare_flows);
 	struct coverage coverage = {.wanted = wanted, .wanted_count = count, .found = found};
 
-	TRY(netlink_open(NETLINK_NETFILTER, &netlink));
 	TRY(collect_holders(netlink, &holders, &holder_count));
 	for (size_t i = 0; i < holder_count; i++)
 		TRY(unlock_in_table(netlink, &holders[i], &coverage));

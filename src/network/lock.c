@@ -44,6 +44,11 @@ void net_lock_free(struct net_lock *lock)
 	free(lock);
 }
 
+struct netlink *net_lock_channel(struct net_lock *lock)
+{
+	return lock->netlink;
+}
+
 struct error *net_lock_engage(struct net_lock *lock, const struct flow *flows, size_t count)
 {
 	ruleset_add_flows(lock->batch, lock->table, flows, count);

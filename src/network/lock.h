@@ -55,8 +55,12 @@ struct kept_lock {
 	bool is_stale; /* the holder is gone */
 };
 
-/* Locks flows for as long as nobody removes that, and replaces what was kept for the holder. Runs frozen: one call. */
-MUST_USE struct error *kept_lock_put(const struct lock_holder *holder, const struct flow *flows, size_t count);
+/*
+ * Locks flows for as long as nobody removes that, and replaces what was kept for the holder. Runs frozen: one call, by the
+ * channel of a lock of ours, since closing a channel that has changed rules takes 10 ms (seen).
+ */
+MUST_USE struct error *kept_lock_put(struct net_lock *via, const struct lock_holder *holder, const struct flow *flows,
+                                     size_t count);
 
 /* What is kept in this network namespace for tasks of this PID namespace. The caller frees the array with free(3). */
 MUST_USE struct error *kept_locks_list(struct kept_lock **ret_locks, size_t *ret_count);
@@ -67,5 +71,9 @@ MUST_USE struct error *kept_lock_remove(const struct lock_holder *holder);
 /* Removes what is kept for tasks that are gone. */
 MUST_USE struct error *kept_locks_sweep(size_t *ret_removed);
 
-/* Unlocks these flows wherever they are kept locked; a table that has no others goes. */
-MUST_USE struct error *kept_locks_unlock(const struct flow *flows, size_t count);
+/* Unlocks these flows wherever they are kept locked; a table that has no others goes. By the channel of via, as above. */
+MUST_USE struct error *kept_locks_unlock(struct net_lock *via, const struct flow *flows, size_t count);
+
+/* For kept-lock.c. Borrowed. */
+struct netlink;
+struct netlink *net_lock_channel(struct net_lock *lock);

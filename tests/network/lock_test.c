@@ -277,6 +277,22 @@ static void test_many_connections_are_locked_in_one_step(void **state)
 }
 
 /* proc(5): field 22. The name of a test has no spaces. */
+static struct error *keep(const struct lock_holder *holder, const struct flow *flows, size_t count)
+{
+	auto_net_lock struct net_lock *via = NULL;
+
+	TRY(net_lock_open(&via));
+	return kept_lock_put(via, holder, flows, count);
+}
+
+static struct error *unlock(const struct flow *flows, size_t count)
+{
+	auto_net_lock struct net_lock *via = NULL;
+
+	TRY(net_lock_open(&via));
+	return kept_locks_unlock(via, flows, count);
+}
+
 static struct lock_holder own_holder(void)
 {
 	struct lock_holder holder = {.pid = getpid()};
@@ -302,8 +318,8 @@ static void test_a_kept_lock_stays_until_it_is_removed(void **state)
 	size_t count = 0;
 	size_t removed = 77;
 
-	assert_ok(kept_lock_put(&holder, &flow, 1));
-	assert_ok(kept_lock_put(&holder, &flow, 1)); /* replaces it */
+	assert_ok(keep(&holder, &flow, 1));
+	assert_ok(keep(&holder, &flow, 1)); /* replaces it */
 	assert_false(arrives(fixture->client, fixture->server, 50));
 	assert_ok(kept_locks_sweep(&removed));
 	assert_int_equal(removed, 0);
@@ -328,8 +344,8 @@ static void test_a_kept_lock_of_a_task_that_is_gone_is_swept(void **state)
 	size_t count = 0;
 	auto_free struct kept_lock *locks = NULL;
 
-	assert_ok(kept_lock_put(&alive, &flow, 1));
-	assert_ok(kept_lock_put(&reused, &flow, 1));
+	assert_ok(keep(&alive, &flow, 1));
+	assert_ok(keep(&reused, &flow, 1));
 	wire_run("nft 'add table inet godwit-12-34; add table inet godwit-own-5; add table inet other'");
 	assert_ok(kept_locks_sweep(&removed));
 	assert_int_equal(removed, 1);
@@ -352,19 +368,19 @@ static void test_flows_are_unlocked_wherever_they_are_kept(void **state)
 	auto_free struct kept_lock *locks = NULL;
 	size_t count = 0;
 
-	assert_ok(kept_lock_put(&holder, flows, 3));
-	assert_ok(kept_lock_put(&other, flows, 1));
+	assert_ok(keep(&holder, flows, 3));
+	assert_ok(keep(&other, flows, 1));
 	/* What isn't part of an IPv4 listener must not count. */
 	flows[2].remote_port = 99;
 	flows[2].local_address[15] = 99;
 	assert_false(arrives(fixture->client, fixture->server, 50));
-	assert_ok(kept_locks_unlock(flows, 1));
+	assert_ok(unlock(flows, 1));
 	wait_until_arrived(fixture->server);
 	assert_ok(kept_locks_list(&locks, &count));
 	assert_int_equal(count, 1); /* the one that has more */
 	assert_int_equal(locks[0].holder.start_time, holder.start_time);
 	free(take(locks));
-	assert_ok(kept_locks_unlock(flows, 3));
+	assert_ok(unlock(flows, 3));
 	assert_ok(kept_locks_list(&locks, &count));
 	assert_int_equal(count, 0);
 }
