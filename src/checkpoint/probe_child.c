@@ -117,7 +117,7 @@ static void scratch_remove(struct scratch *scratch)
 
 	if (!dir)
 		return;
-	for (const struct dirent *entry; (entry = readdir(dir));)
+	for (const struct dirent *entry; (entry = readdir(dir));) /* NOLINT(concurrency-mt-unsafe): a dir of ours */
 		if (entry->d_name[0] != '.')
 			unlinkat(dirfd(dir), entry->d_name, 0);
 	closedir(dir);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/criu_options.h"
 #include "cli/options.h"
 #include "util/alloc.h"
 
@@ -107,6 +108,13 @@ static const struct option_spec *find_spec(const struct option_spec *specs, int 
 	return NULL;
 }
 
+/* "--name=value" and "-n" without all but the name. The caller frees. */
+static char *option_name(const char *word)
+{
+	word += strspn(word, "-");
+	return xformat("%.*s", (int)strcspn(word, "="), word);
+}
+
 static struct error *complain(const struct command *command, int id, char **argv)
 {
 	const char *word = argv[optind - 1];
@@ -115,6 +123,12 @@ static struct error *complain(const struct command *command, int id, char **argv
 	auto_free char *letter = optopt > 0 && optopt < FIRST_ID ? xformat("-%c", optopt) : NULL;
 	if (id == ':')
 		return error_new(0, "option %s needs an argument", letter ? letter : word);
+	auto_free char *name = option_name(letter ? letter : word);
+	const char *advice = criu_option_advice(name);
+	if (advice)
+		return error_hint(error_new(0, "option %s is CRIU's, and not one of godwit %s", letter ? letter : word,
+		                            command->name),
+		                  "%s", advice);
 	return error_hint(error_new(0, "unknown option %s", letter ? letter : word),
 	                  "godwit %s --help lists the options", command->name);
 }
