@@ -127,8 +127,8 @@ static const struct probe table[] = {
 	},
 	{
 		.names = {"tracking", "mem_dirty_track", "pagemap_scan"},
-		.purpose = "sending memory while the program runs",
-		.without = "all memory is sent while the program stands still",
+		.purpose = "the kernel tells which memory was written",
+		.without = "all memory is read in each round, and once more while the program stands still",
 		.run = probe_tracking,
 	},
 	{

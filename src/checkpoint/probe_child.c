@@ -91,7 +91,14 @@ struct error *probe_tracking(void)
 
 	TRY(start_program(false, &pid));
 	TRY(freeze(pid, &frozen));
-	return tracker_new(frozen->process, TRACK_USERFAULTFD, &tracker);
+	struct error *error = tracker_new(frozen->process, TRACK_USERFAULTFD, &tracker);
+	if (!error)
+		return NULL;
+	struct error *other = tracker_new(frozen->process, TRACK_SOFT_DIRTY, &tracker);
+	if (other)
+		return error_join(error, other);
+	error_free(error);
+	return NULL;
 }
 
 /* ---- There and back ---- */
