@@ -16,7 +16,9 @@
 #include "checkpoint/nursery.h"
 #include "memory/areas.h"
 #include "objects/reg_file.h"
+#include "objects/tty.h"
 #include "util/alloc.h"
+#include "util/problems.h"
 #include "util/procfs.h"
 
 enum {
@@ -222,6 +224,24 @@ static void forget_model(struct build *build)
 	build->model = NULL;
 }
 
+/* What the kinds of files know of this host. */
+static struct error *preflight_files(const struct build *build)
+{
+	auto_problems struct problems problems = {0};
+
+	for (size_t i = 0; i < image_count(build->model->store, IMAGE_FILES, 0); i++) {
+		ProtobufCMessage *message;
+
+		TRY(image_get(build->model->store, IMAGE_FILES, 0, i, &message));
+		FileEntry *entry = (FileEntry *)message;
+		const struct file_ops *ops = file_ops_of_type(entry->type);
+		if (ops && ops->preflight)
+			problems_add(&problems, ops->preflight(entry, build->files));
+		file_entry__free_unpacked(entry, NULL);
+	}
+	return problems_error(&problems, "what the program has open can't be made here:");
+}
+
 struct error *build_preflight(const struct image_store *store, const struct build_options *options)
 {
 	auto_build struct build *build = xalloc(sizeof(*build));
@@ -229,7 +249,7 @@ struct error *build_preflight(const struct image_store *store, const struct buil
 	build->own_pidfd = -1;
 	build->options = *options;
 	TRY(prepare(build, store));
-	return reg_files_verify(build->files);
+	return error_join(reg_files_verify(build->files), preflight_files(build));
 }
 
 struct error *build_new(const struct image_store *store, const struct build_options *options, struct build **ret_build)
@@ -344,7 +364,10 @@ struct error *build_release(struct build *build, bool is_left_stopped)
 	restore_files_free(build->files);
 	build->files = restore_files_new(build->model->store, build->options.carry);
 	build->is_released = true;
-	return process_release(build->process, is_left_stopped || was_stopped(build->model));
+	TRY(process_release(build->process, is_left_stopped || was_stopped(build->model)));
+	if (build->options.carry->shell_job)
+		tty_tell_size(build->model->store, build->process->pid);
+	return NULL;
 }
 
 static void reap(pid_t pid)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "checkpoint/preconditions.h"
@@ -134,6 +135,20 @@ static struct error *check_session(pid_t pid, const struct carry_options *option
 		"the session that restores it");
 }
 
+/* A terminal that it leads a session on, though it may have no descriptor of it. */
+static struct error *check_terminal(pid_t pid, const struct carry_options *options)
+{
+	uint64_t session;
+	dev_t terminal = procfs_terminal(pid);
+
+	if (!terminal || options->shell_job || procfs_stat_field(pid, 6, &session) < 0 || (pid_t)session != pid)
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "it has a controlling terminal (%u:%u), which stays", major(terminal),
+	                            minor(terminal)),
+	                  "start it apart: setsid -f PROG </dev/null >LOG 2>&1; or pass --shell-job, then it gets the "
+	                  "terminal that it is restored from");
+}
+
 /* ---- What it shares ---- */
 
 static bool is_shared(pid_t pid, pid_t other, int type)
@@ -179,5 +194,6 @@ void preconditions_check(pid_t pid, const struct carry_options *options, struct 
 	check_namespaces(pid, problems);
 	problems_add(problems, check_tracer(pid));
 	problems_add(problems, check_session(pid, options));
+	problems_add(problems, check_terminal(pid, options));
 	problems_add(problems, check_sharing(pid));
 }

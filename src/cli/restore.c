@@ -13,6 +13,7 @@
 #include "checkpoint/restore.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/job.h"
 #include "util/alloc.h"
 
 struct restore_command {
@@ -88,24 +89,37 @@ static sigset_t waited_signals(void)
 	return set;
 }
 
-/* Until the program ends; its exit status, as a shell tells it. */
+/* What waitpid(2) says of it until it ends; then its exit status, as a shell tells it. -1: nothing new. */
+static int look_at(struct job *job, bool is_job)
+{
+	int status;
+	pid_t changed = waitpid(job->pid, &status, WNOHANG | __WALL | (is_job ? WUNTRACED : 0));
+
+	if (changed < 0)
+		return errno == EINTR ? -1 : EXIT_FAILURE;
+	if (changed == 0)
+		return -1;
+	if (WIFSTOPPED(status)) {
+		job_stop(job);
+		return -1;
+	}
+	job_end(job);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 static int wait_for(pid_t pid, bool is_job)
 {
 	sigset_t set = waited_signals();
+	struct job job = job_begin(pid);
 	int status;
 
-	for (;;) {
-		pid_t ended = waitpid(pid, &status, WNOHANG | __WALL);
-
-		if (ended == pid)
-			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-		if (ended < 0 && errno != EINTR)
-			return EXIT_FAILURE;
+	while ((status = look_at(&job, is_job)) < 0) {
 		int signal = sigwaitinfo(&set, NULL);
 		/* The terminal has sent it to the whole foreground group, and so to the program, too. */
 		if (signal > 0 && signal != SIGCHLD && !is_job)
 			kill(pid, signal);
 	}
+	return status;
 }
 
 /* ---- The command ---- */

@@ -88,9 +88,9 @@ bool open_files_first(struct open_files *files, FdTypes type, uint64_t key, uint
 /* The description behind a number of the table, or NULL. */
 const struct open_file *open_files_at(const struct open_files *files, int fd);
 
-/* Another process that has this pipe open (one of them), 0: none. Reads /proc of all processes, once for each files:
+/* Another process that has this pipe or pseudoterminal open (one of them), 0: none. Reads /proc of all processes, once for each files:
  * not to be called while the program is frozen. */
-pid_t open_files_outsider(struct open_files *files, const struct stat *pipe);
+pid_t open_files_outsider(struct open_files *files, const struct stat *stat);
 
 /* A copy of the description's descriptor in this process: pidfd_getfd(2). The caller closes it, soon: a copy that is
  * held delays EOF and the release of locks. */
@@ -197,6 +197,9 @@ struct file_ops {
 
 	/* Puts file into the images. Reads only, but for hold(): the program must not notice a save that fails half way. */
 	struct error *(*save)(const struct open_file *file, struct image_store *store);
+
+	/* Can it be made again on this host? Called when nothing has been made yet. May be NULL: nothing is known. */
+	struct error *(*preflight)(const FileEntry *entry, struct restore_files *restore);
 
 	/*
 	 * Makes the file again. The entry comes from an image: checked for well-formed protobuf, nothing else.

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
-#include "objects/objects.h"
+#include "objects/tty_info.h"
 #include "util/alloc.h"
 #include "util/number_map.h"
 #include "util/procfs.h"
@@ -103,8 +103,16 @@ const struct open_file *open_files_at(const struct open_files *files, int fd)
 	return number ? number->file : NULL;
 }
 
-/* Notes the pipes that a process has open. One that ends meanwhile has none. */
-static void note_pipes_of(struct open_files *files, pid_t pid)
+/* What has two ends. */
+static bool is_noted(const struct statx *file)
+{
+	return S_ISFIFO(file->stx_mode) ||
+	       (S_ISCHR(file->stx_mode) &&
+	        tty_kind_of(makedev(file->stx_rdev_major, file->stx_rdev_minor)) == TTY_SLAVE);
+}
+
+/* Notes the pipes and pseudoterminals that a process has open. One that ends meanwhile has none. */
+static void note_files_of(struct open_files *files, pid_t pid)
 {
 	auto_free int *fds = NULL;
 	size_t count = 0;
@@ -113,17 +121,16 @@ static void note_pipes_of(struct open_files *files, pid_t pid)
 		return;
 	for (size_t i = 0; i < count; i++) {
 		auto_free char *path = xformat("/proc/%d/fd/%d", pid, fds[i]);
-		struct statx pipe;
+		struct statx file;
 
 		/* AT_STATX_DONT_SYNC: no question to a file server that may not answer. */
-		if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &pipe) == 0 &&
-		    S_ISFIFO(pipe.stx_mode))
-			number_map_add(files->outsiders, pipe.stx_ino, makedev(pipe.stx_dev_major, pipe.stx_dev_minor),
+		if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &file) == 0 && is_noted(&file))
+			number_map_add(files->outsiders, file.stx_ino, makedev(file.stx_dev_major, file.stx_dev_minor),
 			               (uint64_t)pid);
 	}
 }
 
-static void note_pipes_of_others(struct open_files *files)
+static void note_files_of_others(struct open_files *files)
 {
 	auto_free int *pids = NULL;
 	size_t count = 0;
@@ -132,17 +139,17 @@ static void note_pipes_of_others(struct open_files *files)
 		return;
 	for (size_t i = 0; i < count; i++)
 		if (pids[i] != files->pid && pids[i] != getpid())
-			note_pipes_of(files, pids[i]);
+			note_files_of(files, pids[i]);
 }
 
-pid_t open_files_outsider(struct open_files *files, const struct stat *pipe)
+pid_t open_files_outsider(struct open_files *files, const struct stat *stat)
 {
 	uint64_t pid = 0;
 
 	if (!files->outsiders) {
 		files->outsiders = number_map_new();
-		note_pipes_of_others(files);
+		note_files_of_others(files);
 	}
-	number_map_find(files->outsiders, pipe->st_ino, pipe->st_dev, &pid);
+	number_map_find(files->outsiders, stat->st_ino, stat->st_dev, &pid);
 	return (pid_t)pid;
 }

@@ -361,6 +361,14 @@ static bool is_written(const RegFileEntry *entry)
 	return (entry->flags & O_ACCMODE) != O_RDONLY && !(entry->flags & O_PATH);
 }
 
+/* Under their path terminals are never opened: tty.c. */
+static bool is_terminal_path(const RegFileEntry *reg)
+{
+	return reg->has_mode && S_ISCHR(reg->mode) &&
+	       (strncmp(reg->name, "/dev/pts/", strlen("/dev/pts/")) == 0 ||
+	        strncmp(reg->name, "/dev/tty", strlen("/dev/tty")) == 0 || strcmp(reg->name, "/dev/ptmx") == 0);
+}
+
 static struct error *verify_entry(struct restore_files *restore, size_t index, bool written_only)
 {
 	auto_entry FileEntry *entry = NULL;
@@ -376,6 +384,8 @@ static struct error *verify_entry(struct restore_files *restore, size_t index, b
 	if (written_only && !is_written(entry->reg))
 		return NULL;
 	TRY(check_name(entry->reg->name));
+	if (is_terminal_path(entry->reg))
+		return NULL;
 	TRY(ghost_find(entry->reg->id, restore, &is_ghost, &ghost_id));
 	return is_ghost ? ghost_verify(entry->reg) : verify(entry->reg, restore, &stat);
 }

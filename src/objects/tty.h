@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* What a program that has got another terminal has to be told once it runs. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "image/store.h"
+
+/*
+ * SIGWINCH, if the terminal has another size than the one that the images tell of. A signal that came earlier would find
+ * the program outside of the system call that it waits in, and so would be heeded only with the next key.
+ */
+void tty_tell_size(const struct image_store *store, pid_t pid);
