@@ -49,6 +49,7 @@ struct dump {
 	struct connections *connections; /* owned */
 	struct frozen *frozen;           /* owned */
 	struct image_store *store;       /* owned */
+	struct pages_writer *writer;     /* owned */
 	struct dump_statistics *statistics;
 	uint64_t start_ns;      /* of the freeze */
 	bool is_network_locked; /* by a script */
@@ -61,23 +62,29 @@ static void dump_free(struct dump *dump)
 	frozen_free(dump->frozen);
 	saver_free(dump->saver);
 	image_store_free(dump->store);
+	pages_writer_free(dump->writer);
 	keeper_stop(dump->keeper);
 }
 
 static struct error *write_pages(struct dump *dump)
 {
-	auto_pages_writer struct pages_writer *writer = NULL;
+	struct file_sink sink = {.sink.put = put_pages, .sink.drop = drop_pages, .writer = dump->writer};
 	uint64_t start_ns = clock_now_ns();
 
-	TRY(pages_writer_open(dump->options->images_dir_fd, dump->options->pid, PAGES_ID, &writer));
-	struct file_sink sink = {.sink.put = put_pages, .sink.drop = drop_pages, .writer = writer};
 	TRY(pages_send(dump->frozen->process, saver_areas(dump->saver), &sink.sink));
-	uint64_t sent_ns = clock_now_ns();
-	TRY(pages_writer_finish(writer));
-	dump->statistics->memory_ns = sent_ns - start_ns;
-	dump->statistics->write_ns = clock_now_ns() - sent_ns;
-	dump->statistics->pages_written = pages_writer_count(writer);
+	dump->statistics->memory_ns = clock_now_ns() - start_ns;
+	dump->statistics->pages_written = pages_writer_count(dump->writer);
 	return NULL;
+}
+
+/* From here on the images survive a crash of the machine. */
+static struct error *finish_images(struct dump *dump)
+{
+	uint64_t start_ns = clock_now_ns();
+
+	TRY(pages_writer_finish(dump->writer));
+	dump->statistics->write_ns = clock_now_ns() - start_ns;
+	return image_store_write(dump->store, dump->options->images_dir_fd);
 }
 
 static struct error *check(struct dump *dump)
@@ -181,7 +188,7 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 	log_line(options->log, LOG_PHASES, "%llu pages are written",
 	         (unsigned long long)dump->statistics->pages_written);
 	if (!is_written_late)
-		TRY(image_store_write(dump->store, options->images_dir_fd));
+		TRY(finish_images(dump));
 	TRY(hooks_run(options->hooks, "post-dump", options->pid, HOOK_NO_LIMIT_MS));
 	if (options->end == DUMP_LEAVE_RUNNING)
 		TRY(unlock_network(dump));
@@ -189,7 +196,7 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 	dump->statistics->frozen_ns = clock_now_ns() - dump->start_ns;
 	log_line(options->log, LOG_PHASES, "frozen no longer, after %.3f ms",
 	         (double)dump->statistics->frozen_ns / 1e6);
-	return is_written_late ? image_store_write(dump->store, options->images_dir_fd) : NULL;
+	return is_written_late ? finish_images(dump) : NULL;
 }
 
 struct error *dump_run(const struct dump_options *options, enum dump_outcome *ret_outcome,
@@ -204,6 +211,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	TRY(check(&dump));
 	save_log(options->log, dump.saver);
 	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));
+	TRY(pages_writer_open(options->images_dir_fd, options->pid, PAGES_ID, &dump.writer));
 	log_line(options->log, LOG_PHASES, "it can be saved");
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
 	struct error *error = save(&dump, ret_outcome);

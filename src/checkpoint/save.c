@@ -122,12 +122,15 @@ static struct error *put_pstree(const struct process *process, struct image_stor
 {
 	PstreeEntry entry = PSTREE_ENTRY__INIT;
 	auto_free uint32_t *tids = xalloc(process->thread_count * sizeof(*tids));
+	auto_free char *stat = NULL;
 	uint64_t group;
 	uint64_t session;
 
-	int r = procfs_stat_field(process->pid, 5, &group);
+	int r = procfs_read(process->pid, "stat", &stat, NULL);
 	if (r == 0)
-		r = procfs_stat_field(process->pid, 6, &session);
+		r = procfs_field(stat, 5, &group);
+	if (r == 0)
+		r = procfs_field(stat, 6, &session);
 	if (r < 0)
 		return error_new(-r, "stat of process %d", process->pid);
 	for (size_t i = 0; i < process->thread_count; i++)

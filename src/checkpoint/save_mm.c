@@ -26,10 +26,15 @@ static const struct {
 
 static struct error *read_limits(pid_t pid, MmEntry *mm)
 {
+	auto_free char *stat = NULL;
+	int r = procfs_read(pid, "stat", &stat, NULL);
+
+	if (r < 0)
+		return error_new(-r, "stat of process %d", pid);
 	for (size_t i = 0; i < sizeof(stat_fields) / sizeof(stat_fields[0]); i++) {
 		uint64_t value;
-		int r = procfs_stat_field(pid, stat_fields[i].field, &value);
 
+		r = procfs_field(stat, stat_fields[i].field, &value);
 		if (r < 0)
 			return error_new(-r, "field %u of stat of process %d", stat_fields[i].field, pid);
 		memcpy((char *)mm + stat_fields[i].offset, &value, sizeof(value));

@@ -30,7 +30,7 @@ struct error *output_open(int dir_fd, const char *name, struct output **ret_outp
 	output->dir_fd = dir_fd;
 	output->name = xformat("%s", name);
 	output->fd = take(fd);
-	output->buffer = xalloc(BUFFER_BYTES);
+	output->buffer = xalloc_touched(BUFFER_BYTES);
 	*ret_output = output;
 	return NULL;
 }

@@ -25,7 +25,7 @@ void page_reader_init(struct page_reader *reader, pid_t pid, int mem_fd, struct 
 		.mem_fd = mem_fd,
 		.sink = sink,
 		.judge = judge,
-		.buffer = xalloc(PAGE_SINK_BYTES),
+		.buffer = xalloc_touched(PAGE_SINK_BYTES),
 		.file_fd = -1,
 	};
 }
