@@ -6,13 +6,16 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "checkpoint/alive.h"
 #include "checkpoint/building.h"
+#include "checkpoint/connections.h"
 #include "checkpoint/nursery.h"
 #include "memory/areas.h"
 #include "objects/reg_file.h"
@@ -26,6 +29,7 @@ enum {
 	STUB_LAST_ADDRESS = 0x50,
 	SPARE_NUMBERS = 64, /* that the program may open more while it is built, without anything having to move */
 	SPARE_THREADS = 64,
+	DEATH_MS = 5000,     /* that our death may take until it is known what has become of the program */
 	RSEQ_UNREGISTER = 1, /* RSEQ_FLAG_UNREGISTER of rseq(2) */
 };
 static const uint64_t STUB_STEP = UINT64_C(1) << 40;
@@ -333,6 +337,32 @@ static bool is_own_executable(int fd)
 	       own.st_dev == other.st_dev;
 }
 
+/* In the keeper: we have died when it was about to live without us, or had just begun to. */
+static void undo_death(const void *bytes, const int *fds, size_t fd_count)
+{
+	struct lock_holder holder;
+	bool is_alive = false;
+
+	(void)fds;
+	(void)fd_count;
+	memcpy(&holder, bytes, sizeof(holder));
+	error_free(alive_prove(&holder, DEATH_MS, &is_alive));
+	if (is_alive)
+		error_free(connections_revive(&holder));
+}
+
+static struct error *tell_keeper(const struct build *build)
+{
+	struct lock_holder holder = {.pid = build->process->pid};
+	const struct keeper_undo undo = {.undo = undo_death, .bytes = &holder, .size_bytes = sizeof(holder)};
+	uint32_t id;
+
+	int r = procfs_start_time(holder.pid, &holder.start_time);
+	if (r < 0)
+		return error_new(-r, "start time of process %d", holder.pid);
+	return keeper_add(build->options.keeper, &undo, &id);
+}
+
 struct error *build_complete(struct build *build)
 {
 	int exe_here;
@@ -347,7 +377,8 @@ struct error *build_complete(struct build *build)
 	TRY(memory_finish(build->memory, build->model->mm, exe_there), "memory");
 	TRY(build_files(build));
 	TRY(build_threads(build));
-	return process_complete(build->process);
+	TRY(process_complete(build->process));
+	return tell_keeper(build);
 }
 
 /* A program that was stopped when it was saved. */
@@ -358,31 +389,31 @@ static bool was_stopped(const struct model *model)
 	return model->cores[0]->tc->task_state == TASK_STOPPED;
 }
 
-struct error *build_release(struct build *build, bool is_left_stopped)
+struct error *build_outlive(struct build *build, bool is_left_stopped)
 {
 	/* A spare end of a pipe that is still held here would delay its EOF. */
 	restore_files_free(build->files);
 	build->files = restore_files_new(build->model->store, build->options.carry);
+	TRY(process_outlive(build->process, is_left_stopped || was_stopped(build->model)));
 	build->is_released = true;
-	TRY(process_release(build->process, is_left_stopped || was_stopped(build->model)));
-	if (build->options.carry->shell_job)
-		tty_tell_size(build->model->store, build->process->pid);
 	return NULL;
 }
 
-static void reap(pid_t pid)
+struct error *build_release(struct build *build)
 {
-	kill(pid, SIGKILL);
-	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
-		continue;
+	TRY(process_release(build->process));
+	if (build->options.carry->shell_job)
+		tty_tell_size(build->model->store, build->process->pid);
+	return NULL;
 }
 
 void build_free(struct build *build)
 {
 	if (!build)
 		return;
+	/* On the way out of something that failed for a reason of its own, which is the one to tell. */
 	if (build->process && !build->is_released)
-		reap(build->process->pid);
+		error_free(process_end(build->process));
 	memory_free(build->memory);
 	process_free(build->process);
 	forget_model(build);

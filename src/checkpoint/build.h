@@ -7,9 +7,12 @@
  *     build_new()       a bare task with the right PID; its areas mapped, empty
  *     build_memory()    … to be filled with pages
  *     build_complete()  descriptors, threads, credentials …: it stands at where the program was, stopped
- *     build_release()   it runs, and lives on without us
+ *     build_outlive()   from here on our death lets it run, and the keeper brings its connections back
+ *     build_resume()    connections go on, once the network is open
+ *     build_release()   it runs
  *
- * Until build_release() nothing of it outlives us, and build_free() leaves nothing behind.
+ * Until build_outlive() nothing of it outlives us, and build_free() leaves nothing behind. A connection that the network
+ * can reach must not be closed any more, so that comes before the network is opened.
  */
 #pragma once
 
@@ -21,6 +24,7 @@ struct build;
 
 struct build_options {
 	const struct carry_options *carry; /* borrowed until free */
+	struct keeper *keeper;             /* borrowed until free */
 	bool program_runs;                 /* until build_renew(): its files may change meanwhile */
 };
 
@@ -46,7 +50,6 @@ MUST_USE struct error *build_renew(struct build *build, const struct image_store
 struct memory *build_memory(struct build *build);
 pid_t build_pid(const struct build *build);
 MUST_USE struct error *build_complete(struct build *build);
-MUST_USE struct error *build_release(struct build *build, bool is_left_stopped);
-
-/* Behind build_release(), once the network is open: connections go on. */
+MUST_USE struct error *build_outlive(struct build *build, bool is_left_stopped);
 MUST_USE struct error *build_resume(struct build *build);
+MUST_USE struct error *build_release(struct build *build);

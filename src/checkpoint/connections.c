@@ -9,6 +9,8 @@
 #include "checkpoint/file_table.h"
 #include "util/alloc.h"
 #include "util/clock.h"
+#include "util/procfs.h"
+#include "util/test_stop.h"
 
 enum { LOOK_AGAIN_US = 100 };
 
@@ -22,7 +24,8 @@ struct connections {
 	size_t held_count;
 	uint32_t *undo_ids; /* owned: of the keeper */
 	size_t undo_count;
-	bool is_decided; /* whether they go on here */
+	struct lock_holder holder; /* of the lock that is kept; its pid is 0: none */
+	bool is_decided;           /* whether they go on here */
 };
 
 struct error *connections_new(struct saver *saver, struct keeper *keeper, struct connections **ret_connections)
@@ -73,8 +76,16 @@ static size_t fill_undo(const struct connections *connections, size_t first, str
 	return count;
 }
 
+static struct error *add_undo(struct connections *connections, const struct keeper_undo *undo)
+{
+	TRY(keeper_add(connections->keeper, undo, &connections->undo_ids[connections->undo_count]));
+	connections->undo_count++;
+	return NULL;
+}
+
 static struct error *tell_keeper(struct connections *connections)
 {
+	/* One for each at most, and one for the kept lock. */
 	connections->undo_ids = xalloc((connections->held_count + 1) * sizeof(*connections->undo_ids));
 	for (size_t i = 0; i < connections->held_count;) {
 		struct undo undo = {0};
@@ -88,8 +99,7 @@ static struct error *tell_keeper(struct connections *connections)
 			.fd_count = count,
 		};
 
-		TRY(keeper_add(connections->keeper, &message, &connections->undo_ids[connections->undo_count]));
-		connections->undo_count++;
+		TRY(add_undo(connections, &message));
 		i += count;
 	}
 	return NULL;
@@ -133,16 +143,22 @@ struct error *connections_save(struct connections *connections, struct image_sto
 	const struct file_table *files = saver_files(connections->saver);
 
 	TRY(lock(connections));
+	test_stop("locked");
 	TRY(file_table_hold(files, &connections->held, &connections->held_count));
 	TRY(tell_keeper(connections));
-	return file_table_save_locked(files, store);
+	TRY(file_table_save_locked(files, store));
+	test_stop("held");
+	return NULL;
 }
 
 static struct error *release(struct connections *connections)
 {
-	if (!connections->lock)
-		return NULL;
-	return net_lock_release(connections->lock);
+	struct error *error = connections->lock ? net_lock_release(connections->lock) : NULL;
+
+	if (connections->holder.pid)
+		error = error_join(error, kept_lock_remove(&connections->holder));
+	connections->holder.pid = 0;
+	return error;
 }
 
 /* Unlocked first: what a socket has to say when it leaves repair mode would be dropped. */
@@ -158,12 +174,35 @@ struct error *connections_go_on(struct connections *connections)
 	return error_join(error, dismiss_keeper(connections));
 }
 
+/* In the keeper, before the sockets: what one has to say when it leaves repair mode would be dropped. */
+static void undo_kept_lock(const void *bytes, const int *fds, size_t fd_count)
+{
+	struct lock_holder holder;
+
+	(void)fds;
+	(void)fd_count;
+	memcpy(&holder, bytes, sizeof(holder));
+	error_free(kept_lock_remove(&holder));
+}
+
 struct error *connections_keep_locked(struct connections *connections, const struct lock_holder *holder)
 {
-	if (connections->flow_count > 0)
-		TRY(kept_lock_put(connections->lock, holder, connections->flows, connections->flow_count));
+	const struct keeper_undo undo = {
+		.undo = undo_kept_lock,
+		.bytes = holder,
+		.size_bytes = sizeof(*holder),
+	};
+
+	if (connections->flow_count == 0)
+		return NULL;
+	TRY(add_undo(connections, &undo));
+	connections->holder = *holder;
+	return kept_lock_put(connections->lock, holder, connections->flows, connections->flow_count);
+}
+
+void connections_stay(struct connections *connections)
+{
 	connections->is_decided = true;
-	return dismiss_keeper(connections);
 }
 
 struct error *connections_dropped(const struct connections *connections, uint64_t *ret_packets)
@@ -186,4 +225,47 @@ void connections_free(struct connections *connections)
 	free(connections->flows);
 	net_lock_free(connections->lock);
 	free(connections);
+}
+
+/* ---- Of a program that another godwit has left ---- */
+
+static struct error *go_on_all(struct held_file *held, size_t count)
+{
+	struct error *error = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		error = error_join(error, held[i].ops->go_on(held[i].fd, held[i].before));
+		close(held[i].fd);
+	}
+	free(held);
+	return error;
+}
+
+static struct error *unlock_all(const struct file_table *files)
+{
+	auto_net_lock struct net_lock *via = NULL;
+	auto_free struct flow *flows = NULL;
+	size_t count;
+
+	TRY(file_table_flows(files, &flows, &count));
+	if (count == 0)
+		return NULL;
+	TRY(net_lock_open(&via));
+	return kept_locks_unlock(via, flows, count);
+}
+
+struct error *connections_revive(const struct lock_holder *holder)
+{
+	const struct carry_options options = {.tcp_established = true};
+	auto_file_table struct file_table *files = NULL;
+	struct held_file *held = NULL;
+	size_t count = 0;
+	auto_fd int pidfd = procfs_open_pid(holder->pid);
+
+	if (pidfd < 0)
+		return error_new(-pidfd, "process %d", holder->pid);
+	TRY(file_table_read(holder->pid, pidfd, NULL, &options, &files));
+	struct error *error = error_join(kept_lock_remove(holder), unlock_all(files));
+	error = error_join(error, file_table_hold(files, &held, &count));
+	return error_join(error, go_on_all(held, count));
 }

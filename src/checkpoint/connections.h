@@ -36,8 +36,22 @@ MUST_USE struct error *connections_save(struct connections *connections, struct 
 /* The program goes on here: its connections, too. */
 MUST_USE struct error *connections_go_on(struct connections *connections);
 
-/* The program doesn't go on here: the lock stays, without us, in the name of holder. */
+/*
+ * The program is about not to go on here: a lock that stays without us, in the name of holder. All can be undone until
+ * connections_stay(): by connections_go_on(), or by the keeper.
+ */
 MUST_USE struct error *connections_keep_locked(struct connections *connections, const struct lock_holder *holder);
+
+/* It doesn't go on here: from now on the connections are left as they are. What the keeper has to undo is for the caller
+ * to withdraw: keeper_commit(). */
+void connections_stay(struct connections *connections);
+
+/*
+ * Brings back the connections of a program that another godwit has left without them: locks that were kept for it are
+ * removed, its sockets work again. They are as they were, but for SO_REUSEADDR, which is set afterwards. Does all that can
+ * be done, and tells all that couldn't.
+ */
+MUST_USE struct error *connections_revive(const struct lock_holder *holder);
 
 /* How many packets the lock has dropped. */
 MUST_USE struct error *connections_dropped(const struct connections *connections, uint64_t *ret_packets);

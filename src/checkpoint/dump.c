@@ -2,7 +2,10 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "checkpoint/connections.h"
@@ -12,8 +15,11 @@
 #include "checkpoint/save_log.h"
 #include "image/pages.h"
 #include "memory/pages.h"
+#include "task/keeper.h"
+#include "util/alloc.h"
 #include "util/clock.h"
 #include "util/procfs.h"
+#include "util/test_stop.h"
 
 enum {
 	PAGES_ID = 1,
@@ -133,12 +139,60 @@ static struct error *freeze_and_save(struct dump *dump)
 
 /* ---- The end ---- */
 
-static struct error *holder_of(pid_t pid, struct lock_holder *ret_holder)
+/* Whose name the lock has that stays: one that is ended by us needs it until it is restored. */
+static struct error *holder_of(const struct dump *dump, struct lock_holder *ret_holder)
 {
-	int r = procfs_start_time(pid, &ret_holder->start_time);
+	*ret_holder = (struct lock_holder){.pid = dump->options->pid};
+	if (dump->options->end != DUMP_LEAVE_STOPPED)
+		return NULL;
+	int r = procfs_start_time(ret_holder->pid, &ret_holder->start_time);
+	return r < 0 ? error_new(-r, "start time of process %d", ret_holder->pid) : NULL;
+}
 
-	ret_holder->pid = pid;
-	return r < 0 ? error_new(-r, "start time of process %d", pid) : NULL;
+/* In the keeper: the end had begun, and nothing else may follow. */
+static void undo_mercy(const void *bytes, const int *fds, size_t fd_count)
+{
+	(void)bytes;
+	(void)fd_count;
+	syscall(SYS_pidfd_send_signal, fds[0], SIGKILL, NULL, 0);
+}
+
+/* In the keeper: it was stopped for good too early. */
+static void undo_stop(const void *bytes, const int *fds, size_t fd_count)
+{
+	(void)bytes;
+	(void)fd_count;
+	syscall(SYS_pidfd_send_signal, fds[0], SIGCONT, NULL, 0);
+}
+
+/* Registered first, and so done last: the connections come before it. One that was stopped before stays so. */
+static struct error *tell_keeper_of_stop(const struct dump *dump)
+{
+	auto_free char *status = NULL;
+	auto_fd int pidfd = procfs_open_pid(dump->options->pid);
+	const struct keeper_undo undo = {.undo = undo_stop, .fds = &pidfd, .fd_count = 1};
+	uint32_t id;
+
+	if (dump->options->end != DUMP_LEAVE_STOPPED)
+		return NULL;
+	int r = pidfd < 0 ? pidfd : procfs_read(dump->options->pid, "status", &status, NULL);
+	if (r < 0)
+		return error_new(-r, "process %d", dump->options->pid);
+	return strstr(status, "\nState:\tT") ? NULL : keeper_add(dump->keeper, &undo, &id);
+}
+
+/* All is written: from here on the program doesn't go on by itself, whatever becomes of us. */
+static struct error *commit_to_kill(struct dump *dump)
+{
+	const struct keeper_undo undo = {
+		.undo = undo_mercy,
+		.fds = &dump->frozen->process->pidfd,
+		.fd_count = 1,
+	};
+
+	TRY(keeper_commit(dump->keeper, &undo));
+	connections_stay(dump->connections);
+	return NULL;
 }
 
 static struct error *end(struct dump *dump, enum dump_outcome *ret_outcome)
@@ -149,13 +203,18 @@ static struct error *end(struct dump *dump, enum dump_outcome *ret_outcome)
 		TRY(connections_go_on(dump->connections));
 		return frozen_thaw(dump->frozen);
 	}
-	TRY(holder_of(dump->options->pid, &holder));
+	TRY(holder_of(dump, &holder));
 	TRY(connections_keep_locked(dump->connections, &holder));
+	test_stop("kept");
 	if (dump->options->end == DUMP_LEAVE_STOPPED) {
 		TRY(frozen_leave_stopped(dump->frozen));
+		test_stop("left");
 		*ret_outcome = DUMP_STOPPED;
-		return NULL;
+		connections_stay(dump->connections);
+		return keeper_commit(dump->keeper, NULL);
 	}
+	TRY(commit_to_kill(dump));
+	test_stop("committed");
 	/* Without its own help: it is parked, so nothing of it runs any more. */
 	TRY(process_end(dump->frozen->process));
 	process_free(take(dump->frozen->process));
@@ -180,15 +239,18 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 	bool is_written_late = options->end == DUMP_LEAVE_RUNNING && !options->hooks;
 
 	TRY(freeze_and_save(dump));
+	test_stop("frozen");
 	log_line(options->log, LOG_PHASES, "frozen; all is saved but pages and connections");
 	dump->is_network_locked = true;
 	TRY(hooks_run_network(options->hooks, "network-lock", options->pid, HOOK_NO_LIMIT_MS));
 	TRY(connections_save(dump->connections, dump->store));
 	TRY(write_pages(dump));
+	test_stop("pages");
 	log_line(options->log, LOG_PHASES, "%llu pages are written",
 	         (unsigned long long)dump->statistics->pages_written);
 	if (!is_written_late)
 		TRY(finish_images(dump));
+	test_stop("images");
 	TRY(hooks_run(options->hooks, "post-dump", options->pid, HOOK_NO_LIMIT_MS));
 	if (options->end == DUMP_LEAVE_RUNNING)
 		TRY(unlock_network(dump));
@@ -207,6 +269,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	*ret_outcome = DUMP_RUNS;
 	*ret_statistics = (struct dump_statistics){0};
 	TRY(keeper_start(&dump.keeper));
+	TRY(tell_keeper_of_stop(&dump));
 	TRY(saver_new(options->pid, &options->carry, &dump.saver));
 	TRY(check(&dump));
 	save_log(options->log, dump.saver);

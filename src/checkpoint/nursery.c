@@ -151,24 +151,13 @@ static struct error *name_holder(struct error *error, pid_t pid)
 	                  comm);
 }
 
-/* Is it dead, and only there for its parent to see? Field 3 of proc_pid_stat(5). */
-static bool is_dead(pid_t pid)
-{
-	auto_free char *stat = NULL;
-
-	if (procfs_read(pid, "stat", &stat, NULL) < 0)
-		return true;
-	const char *name_end = strrchr(stat, ')');
-	return name_end && strlen(name_end) > 2 && strchr("ZX", name_end[2]);
-}
-
 /* As clone_as(), but a PID whose holder has just died becomes free soon. */
 static pid_t clone_when_free(pid_t pid)
 {
 	for (int waited_ms = 0;; waited_ms++) {
 		pid_t child = clone_as(pid, 0);
 
-		if (child >= 0 || errno != EEXIST || waited_ms == DEAD_MS || !is_dead(pid))
+		if (child >= 0 || errno != EEXIST || waited_ms == DEAD_MS || !procfs_is_dead(pid))
 			return child;
 		usleep(1000);
 		errno = EEXIST;

@@ -10,6 +10,8 @@
 #include "checkpoint/restore.h"
 #include "image/pages.h"
 #include "memory/pages.h"
+#include "task/keeper.h"
+#include "util/test_stop.h"
 
 enum { PIECE_PAGES = PAGE_SINK_BYTES / PAGE_BYTES };
 
@@ -56,6 +58,15 @@ static struct error *fill(struct build *build, int images_dir_fd)
 	return NULL;
 }
 
+/* The inventory is written last: see image_store_write(). */
+static struct error *check_whole(const struct image_store *store)
+{
+	if (image_count(store, IMAGE_INVENTORY, 0) > 0)
+		return NULL;
+	return error_hint(error_new(ENODATA, "the images are not complete: there is no inventory.img"),
+	                  "the dump was cut short; the program that it was of runs on, or is to be saved again");
+}
+
 /* The last points at which a script can refuse: with our own lock still on, its connections leave no trace then. */
 static struct error *prepare_to_go(const struct restore_options *options, pid_t pid)
 {
@@ -64,33 +75,48 @@ static struct error *prepare_to_go(const struct restore_options *options, pid_t 
 	return hooks_run(options->hooks, "pre-resume", pid, HOOK_NO_LIMIT_MS);
 }
 
+/* The first step is the last that leaves nothing behind when it fails; behind it everything is tried. */
+static struct error *let_go(struct build *build, struct incoming *incoming, bool is_left_stopped, pid_t *ret_pid)
+{
+	TRY(build_outlive(build, is_left_stopped));
+	test_stop("outlives");
+	*ret_pid = build_pid(build);
+	struct error *error = incoming_unlock(incoming);
+	test_stop("unlocked");
+	error = error_join(error, build_resume(build));
+	return error_join(error, build_release(build));
+}
+
 struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 {
+	auto_keeper struct keeper *keeper = NULL;
 	auto_image_store struct image_store *store = NULL;
 	auto_incoming struct incoming *incoming = NULL;
 	auto_build struct build *build = NULL;
-	const struct build_options build_options = {.carry = &options->carry};
 
+	*ret_pid = 0;
+	TRY(keeper_start(&keeper));
+	const struct build_options build_options = {.carry = &options->carry, .keeper = keeper};
 	TRY(image_store_read(options->images_dir_fd, &store));
+	TRY(check_whole(store));
 	TRY(build_preflight(store, &build_options));
 	log_line(options->log, LOG_PHASES, "all that is needed is here");
 	TRY(hooks_run(options->hooks, "pre-restore", 0, HOOK_NO_LIMIT_MS));
 	TRY(incoming_lock(store, &incoming));
 	TRY(build_new(store, &build_options, &build));
-	*ret_pid = build_pid(build);
-	log_line(options->log, LOG_PHASES, "process %d is there, with its areas", *ret_pid);
-	TRY(hooks_run(options->hooks, "setup-namespaces", *ret_pid, HOOK_NO_LIMIT_MS));
-	TRY(hooks_run(options->hooks, "post-setup-namespaces", *ret_pid, HOOK_NO_LIMIT_MS));
+	pid_t pid = build_pid(build);
+	log_line(options->log, LOG_PHASES, "process %d is there, with its areas", pid);
+	TRY(hooks_run(options->hooks, "setup-namespaces", pid, HOOK_NO_LIMIT_MS));
+	TRY(hooks_run(options->hooks, "post-setup-namespaces", pid, HOOK_NO_LIMIT_MS));
 	TRY(fill(build, options->images_dir_fd), "memory");
 	log_line(options->log, LOG_PHASES, "its memory is filled");
 	TRY(build_complete(build));
 	log_line(options->log, LOG_PHASES, "it is complete");
 	if (options->watcher)
-		TRY(options->watcher->before_go(options->watcher, *ret_pid));
-	TRY(prepare_to_go(options, *ret_pid));
-	TRY(incoming_unlock(incoming));
-	TRY(build_resume(build));
-	TRY(build_release(build, options->leave_stopped));
+		TRY(options->watcher->before_go(options->watcher, pid));
+	TRY(prepare_to_go(options, pid));
+	test_stop("restored");
+	TRY(let_go(build, incoming, options->leave_stopped, ret_pid));
 	log_line(options->log, LOG_PHASES, options->leave_stopped ? "it is stopped, as asked" : "it runs");
 	return NULL;
 }

@@ -24,5 +24,6 @@ struct restore_options {
 	struct log *log;                 /* borrowed; may be NULL */
 };
 
-/* The process is our child and runs (or is stopped, as asked). When this fails nothing of it is left. */
+/* The process is our child and runs (or is stopped, as asked). When this fails with *ret_pid 0, nothing of it is left;
+ * else it runs, but not all of it is as it should be. */
 MUST_USE struct error *restore_run(const struct restore_options *options, pid_t *ret_pid);

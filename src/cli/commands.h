@@ -10,4 +10,5 @@ extern const struct command check_command;
 extern const struct command dump_command;
 extern const struct command migrate_command;
 extern const struct command receive_command;
+extern const struct command resolve_command;
 extern const struct command restore_command;

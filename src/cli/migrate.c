@@ -139,28 +139,6 @@ static const struct option_spec migrate_table[] = {
 	{0},
 };
 
-/* ---- Connecting ---- */
-
-static struct error *connect_destination(const struct migrate_options *options, struct channel **ret_channel)
-{
-	const struct migrate_command *migrate = options->connect_data;
-	static const char scheme[] = "tls://";
-	uint8_t key[CHANNEL_KEY_BYTES];
-
-	if (strncmp(migrate->destination, scheme, strlen(scheme)) == 0) {
-		TRY(channel_read_key(migrate->key, key));
-		return channel_connect_tls(migrate->destination + strlen(scheme), key, ret_channel);
-	}
-	const struct ssh_target target = {
-		.command = migrate->ssh,
-		.host = migrate->destination,
-		.remote_path = migrate->remote_path,
-		.options = migrate->remote_options,
-		.option_count = migrate->remote_option_count,
-	};
-	return channel_over_ssh(&target, ret_channel);
-}
-
 /* ---- Telling ---- */
 
 struct teller {
@@ -190,6 +168,18 @@ static void tell(struct migrate_watcher *watcher, const struct migrate_progress 
 	fflush(stderr);
 }
 
+static void tell_waiting(struct migrate_watcher *watcher, const struct error *last, unsigned next_s)
+{
+	const struct teller *teller = (struct teller *)watcher;
+	auto_free char *why = error_line(last);
+
+	fprintf(stderr,
+	        "%sthe program stands still until the other host says whether it runs there; it can't be asked: %s; "
+	        "again in %u s (SIGQUIT leaves it to godwit resolve)\n",
+	        teller->is_terminal ? "\x1b[K" : "", why, next_s);
+	fflush(stderr);
+}
+
 static double ms(uint64_t ns)
 {
 	return (double)ns / 1e6;
@@ -203,7 +193,8 @@ static const char *outcome_text(enum migrate_outcome outcome)
 	case MIGRATE_RUNS_THERE:
 		return "The program runs at the destination.";
 	case MIGRATE_UNDECIDED:
-		return "The program stands still here until it is known whether it runs at the destination.";
+		return "The program stands still here until it is known whether it runs at the destination: godwit "
+		       "resolve asks.";
 	}
 	return "";
 }
@@ -290,16 +281,28 @@ static void block_stops(void)
 	sigaddset(&stops, SIGINT);
 	sigaddset(&stops, SIGTERM);
 	sigaddset(&stops, SIGHUP);
+	sigaddset(&stops, SIGQUIT);
 	sigprocmask(SIG_BLOCK, &stops, NULL);
 }
 
 static struct error *move(struct migrate_command *command, struct log *log, enum migrate_outcome *ret_outcome,
                           struct migrate_statistics *ret_statistics)
 {
-	struct teller teller = {.watcher.progress = tell, .is_terminal = isatty(STDERR_FILENO)};
+	struct teller teller = {
+		.watcher = {.progress = tell, .waiting = tell_waiting},
+		.is_terminal = isatty(STDERR_FILENO),
+	};
+	auto_free char *remote_options = channel_quote(command->remote_options, command->remote_option_count);
 	const struct migrate_options options = {
 		.pid = command->common.pid,
-		.destination = command->destination,
+		.route =
+			{
+				.destination = command->destination,
+				.ssh = command->ssh,
+				.remote_path = command->remote_path,
+				.remote_options = remote_options,
+				.key = command->key,
+			},
 		.state_dir = command->state_dir,
 		.max_downtime_ms = (unsigned)command->max_downtime_ms,
 		.max_freeze_ms = (unsigned)command->max_freeze_ms,
@@ -312,8 +315,6 @@ static struct error *move(struct migrate_command *command, struct log *log, enum
 		.watcher = &teller.watcher,
 		.hooks = scripts_hooks(&command->common.scripts),
 		.log = log,
-		.connect = connect_destination,
-		.connect_data = command,
 	};
 
 	TRY(check_program(command->common.pid));
@@ -337,7 +338,8 @@ static int migrate(struct migrate_command *command, struct report *report)
 	add_statistics(report, &statistics);
 	if (!error && !command->common.is_json)
 		print_summary(command, &statistics);
-	return report_end(report, error, outcome_text(outcome));
+	int status = report_end(report, error, outcome_text(outcome));
+	return outcome == MIGRATE_UNDECIDED ? EXIT_UNDECIDED : status;
 }
 
 static int run_migrate(const struct command *command, int argc, char **argv)

@@ -74,6 +74,14 @@ void report_ms(struct report *report, const char *name, uint64_t value_ns)
 		json_object_object_add(report->json, name, json_object_new_double((double)value_ns / 1e6));
 }
 
+void report_json(struct report *report, const char *name, struct json_object *value)
+{
+	if (report->json)
+		json_object_object_add(report->json, name, value);
+	else
+		json_object_put(value);
+}
+
 void report_leave_to_others(struct report *report)
 {
 	report->is_left_to_others = true;

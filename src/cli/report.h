@@ -47,6 +47,10 @@ void report_object(struct report *report, const char *name, struct json_object *
 void report_number(struct report *report, const char *name, uint64_t value);
 void report_ms(struct report *report, const char *name, uint64_t value_ns);
 
+/* Takes value over. */
+struct json_object;
+void report_json(struct report *report, const char *name, struct json_object *value);
+
 /* Somebody else tells people about a failure. */
 void report_leave_to_others(struct report *report);
 

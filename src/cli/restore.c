@@ -139,7 +139,7 @@ static struct error *bring_back(struct restore_command *restore, struct log *log
 		.log = log,
 	};
 	struct error *error = restore_run(&options, ret_pid);
-	if (error && pidfile.is_written)
+	if (error && pidfile.is_written && !*ret_pid)
 		unlink(pidfile.path);
 	return error;
 }
@@ -162,14 +162,16 @@ static int restore(struct restore_command *restore, struct report *report)
 	pid_t pid = 0;
 	struct error *error = error_wrap(bring_back(restore, report_log(report), &pid),
 	                                 "cannot restore the program from %s", restore->common.images_dir);
-	const char *outcome = error                      ? "Nothing was restored."
+	bool is_there = pid > 0;
+	const char *outcome = error && is_there          ? "The program runs, but some of its connections may not work."
+	                      : error                    ? "Nothing was restored."
 	                      : restore->is_left_stopped ? "The program is there, stopped; kill -CONT lets it run."
 	                                                 : "The program runs.";
 
 	report_number(report, "pid", (uint64_t)pid);
 	if (!error)
 		post_resume(restore, report, pid);
-	report_text(report, "program", error ? "none" : restore->is_left_stopped ? "stopped" : "runs");
+	report_text(report, "program", !is_there ? "none" : restore->is_left_stopped ? "stopped" : "runs");
 	int status = report_end(report, error, outcome);
 	if (status || restore->is_detached)
 		return status;

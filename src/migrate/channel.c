@@ -17,10 +17,14 @@
 #include "migrate/channel.h"
 #include "migrate/tls.h"
 #include "util/alloc.h"
+#include "util/procfs.h"
+
+enum { SSH_END_MS = 1000 };
 
 struct channel {
 	int read_fd, write_fd; /* owned; may be the same */
 	struct tls *tls;       /* owned; NULL: none */
+	int watched_fd;        /* borrowed; -1: none */
 	pid_t ssh;             /* 0: none */
 	uint64_t written_bytes;
 };
@@ -31,7 +35,21 @@ struct channel *channel_over_fds(int read_fd, int write_fd)
 
 	channel->read_fd = read_fd;
 	channel->write_fd = write_fd;
+	channel->watched_fd = -1;
 	return channel;
+}
+
+/* It ends when its input does, but not while its own connection is cut. */
+static void end_ssh(pid_t ssh)
+{
+	struct pollfd ended = {.fd = procfs_open_pid(ssh), .events = POLLIN};
+
+	if (ended.fd < 0 || poll(&ended, 1, SSH_END_MS) != 1)
+		kill(ssh, SIGKILL);
+	if (ended.fd >= 0)
+		close(ended.fd);
+	while (waitpid(ssh, NULL, 0) < 0 && errno == EINTR)
+		continue;
 }
 
 void channel_free(struct channel *channel)
@@ -42,10 +60,8 @@ void channel_free(struct channel *channel)
 	close(channel->read_fd);
 	if (channel->write_fd != channel->read_fd)
 		close(channel->write_fd);
-	/* It ends when its input does. */
 	if (channel->ssh)
-		while (waitpid(channel->ssh, NULL, 0) < 0 && errno == EINTR)
-			continue;
+		end_ssh(channel->ssh);
 	free(channel);
 }
 
@@ -53,8 +69,15 @@ void channel_free(struct channel *channel)
 
 enum { WORDS_MAX = 32 };
 
-/* For a shell; the caller frees. */
-static char *quote(const char *word)
+static void quote(const char *word, FILE *out)
+{
+	fputc('\'', out);
+	for (; *word; word++)
+		fputs(*word == '\'' ? "'\\''" : (char[]){*word, '\0'}, out);
+	fputc('\'', out);
+}
+
+char *channel_quote(const char *const *words, size_t count)
 {
 	char *quoted = NULL;
 	size_t size_bytes = 0;
@@ -62,36 +85,24 @@ static char *quote(const char *word)
 
 	if (!out)
 		abort();
-	fputc('\'', out);
-	for (; *word; word++)
-		fputs(*word == '\'' ? "'\\''" : (char[]){*word, '\0'}, out);
-	fputc('\'', out);
+	for (size_t i = 0; i < count; i++) {
+		if (i > 0)
+			fputc(' ', out);
+		quote(words[i], out);
+	}
 	fclose(out);
 	return quoted;
-}
-
-/* What the shell over there is to run. The caller frees. */
-static char *remote_command(const struct ssh_target *target)
-{
-	char *command = xformat("%s receive", target->remote_path);
-
-	for (size_t i = 0; i < target->option_count; i++) {
-		auto_free char *former = command;
-		auto_free char *option = quote(target->options[i]);
-
-		command = xformat("%s %s", former, option);
-	}
-	return command;
 }
 
 /* In a child that shares nothing we need: the words of the command, then host and what to run there. */
 __attribute__((noreturn)) static void be_ssh(const struct ssh_target *target, int fd)
 {
 	auto_free char *command = xformat("%s", target->command);
-	auto_free char *remote = remote_command(target);
+	auto_free char *remote = xformat("%s receive %s", target->remote_path, target->options ? target->options : "");
 	char *words[WORDS_MAX + 3];
 	size_t count = 0;
 	char *rest = NULL;
+	sigset_t none;
 
 	for (char *word = strtok_r(command, " ", &rest); word && count < WORDS_MAX; word = strtok_r(NULL, " ", &rest))
 		words[count++] = word;
@@ -99,8 +110,10 @@ __attribute__((noreturn)) static void be_ssh(const struct ssh_target *target, in
 	words[count++] = host;
 	words[count++] = remote;
 	words[count] = NULL;
-	/* Ctrl-C is for us: we end it in order. */
+	/* Ctrl-C is for us: we end it in order. Of our blocked signals it knows nothing. */
 	setpgid(0, 0);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	dup2(fd, STDIN_FILENO);
 	dup2(fd, STDOUT_FILENO);
 	execvp(words[0], words);
@@ -166,13 +179,26 @@ static void tune(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof(patience_ms));
 }
 
+/* Of connect(2), too: socket(7). */
+static void limit_writes(int fd, unsigned patience_ms)
+{
+	const struct timeval patience = {.tv_sec = patience_ms / 1000, .tv_usec = patience_ms % 1000 * 1000};
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+}
+
 static int connect_to_any(const struct addrinfo *list)
 {
 	for (const struct addrinfo *at = list; at; at = at->ai_next) {
 		auto_fd int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-		if (fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) == 0)
+		if (fd < 0)
+			continue;
+		limit_writes(fd, CHANNEL_PATIENCE_MS);
+		if (connect(fd, at->ai_addr, at->ai_addrlen) == 0)
 			return take(fd);
+		if (errno == EINPROGRESS)
+			errno = ETIMEDOUT;
 	}
 	return -errno;
 }
@@ -226,13 +252,18 @@ struct error *channel_accept_tls(int fd, const uint8_t key[CHANNEL_KEY_BYTES], s
 
 static struct error *wait_for_input(struct channel *channel, int timeout_ms)
 {
-	struct pollfd input = {.fd = channel->read_fd, .events = POLLIN};
+	struct pollfd inputs[] = {
+		{.fd = channel->read_fd, .events = POLLIN},
+		{.fd = channel->watched_fd, .events = POLLIN},
+	};
 
 	if (channel->tls && tls_pending(channel->tls))
 		return NULL;
 	for (;;) {
-		int n = poll(&input, 1, timeout_ms);
+		int n = poll(inputs, 2, timeout_ms);
 
+		if (n > 0 && inputs[1].revents)
+			return error_new(EINTR, "stopped by a signal");
 		if (n > 0)
 			return NULL;
 		if (n == 0)
@@ -276,12 +307,15 @@ static void skip(struct iovec **iov, size_t *count, size_t size_bytes)
 	}
 }
 
+void channel_watch(struct channel *channel, int fd)
+{
+	channel->watched_fd = fd;
+}
+
 /* On what is no socket it does nothing: a pipe to ssh is drained by ssh, whose own patience counts. */
 void channel_set_patience(struct channel *channel, unsigned patience_ms)
 {
-	const struct timeval patience = {.tv_sec = patience_ms / 1000, .tv_usec = patience_ms % 1000 * 1000};
-
-	setsockopt(channel->write_fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	limit_writes(channel->write_fd, patience_ms);
 }
 
 struct error *channel_write(struct channel *channel, struct iovec *iov, size_t count)

@@ -25,12 +25,14 @@ struct channel *channel_over_fds(int read_fd, int write_fd);
 
 /* How to reach a host by ssh(1). All borrowed. */
 struct ssh_target {
-	const char *command;        /* "ssh", or what stands for it, with its arguments; split at spaces */
-	const char *host;           /* [user@]host */
-	const char *remote_path;    /* how godwit is called there, split at spaces by the remote shell */
-	const char *const *options; /* of godwit receive, quoted for that shell by us */
-	size_t option_count;
+	const char *command;     /* "ssh", or what stands for it, with its arguments; split at spaces */
+	const char *host;        /* [user@]host */
+	const char *remote_path; /* how godwit is called there, split at spaces by the remote shell */
+	const char *options;     /* of godwit receive, quoted for that shell: channel_quote() */
 };
+/* Words as a shell understands them. The caller frees. */
+char *channel_quote(const char *const *words, size_t count);
+
 MUST_USE struct error *channel_over_ssh(const struct ssh_target *target, struct channel **ret_channel);
 
 enum { CHANNEL_KEY_BYTES = 32 };
@@ -54,6 +56,9 @@ DEFINE_OWNED(struct channel *, channel_free)
 /* Exactly that many bytes, or an error: ECONNRESET where the other side has ended, ETIMEDOUT after timeout_ms (-1: as
  * long as it takes). */
 MUST_USE struct error *channel_read(struct channel *channel, void *bytes, size_t size_bytes, int timeout_ms);
+
+/* From now on waiting for input ends with the error EINTR when fd (borrowed; -1: none) has something to read. */
+void channel_watch(struct channel *channel, int fd);
 
 /* How long a write may take, from now on. */
 void channel_set_patience(struct channel *channel, unsigned patience_ms);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,10 +19,13 @@
 #include "migrate/identity.h"
 #include "migrate/journal.h"
 #include "migrate/moving.h"
+#include "migrate/settle.h"
+#include "task/keeper.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
+#include "util/test_stop.h"
 
-enum { SETTLE_WAIT_MS = 20000, RELEASE_MAX = 64 };
+enum { GO_PATIENCE_MS = 5000 }; /* behind "ready" the source has nothing more to do than to say GO */
 
 struct destination {
 	const struct receive_options *options;
@@ -39,6 +43,8 @@ struct destination {
 	struct build *build;        /* owned */
 	struct image_store *final;  /* owned: the build borrows it */
 	struct journal *journal;    /* owned */
+	struct keeper *keeper;      /* owned */
+	struct settle_keep keep;
 	struct journal_record record;
 };
 
@@ -57,9 +63,10 @@ static void destination_free(struct destination *destination)
 	free(destination->announcers);
 	if (destination->hello)
 		godwit_hello__free_unpacked(destination->hello, NULL);
-	if (destination->journal && destination->record.state == JOURNAL_READY)
+	if (destination->journal && destination->record.state == JOURNAL_BEGUN)
 		journal_remove(destination->journal);
 	journal_free(destination->journal);
+	keeper_stop(destination->keeper);
 }
 
 /* ---- Hello ---- */
@@ -103,6 +110,23 @@ static struct error *find_places(struct destination *destination)
 	return NULL;
 }
 
+/* What the keeper has to do when we die is told by the record, too. */
+static struct error *open_journal(struct destination *destination)
+{
+	const char *state_dir = destination->options->state_dir;
+	const GodwitHello *hello = destination->hello;
+	struct keeper_undo undo;
+	uint32_t id;
+
+	snprintf(destination->record.migration, sizeof(destination->record.migration), "%s", hello->migration);
+	destination->record.began_s = time(NULL);
+	TRY(journal_create(state_dir, &destination->record, destination->places,
+	                   hello->n_addresses * sizeof(*destination->places), &destination->journal));
+	TRY(settle_undo(state_dir, &destination->record, &destination->keep, &undo));
+	TRY(keeper_start(&destination->keeper));
+	return keeper_add(destination->keeper, &undo, &id);
+}
+
 static struct error *take_hello(struct destination *destination)
 {
 	auto_free char *boot_id = identity_boot_id();
@@ -121,9 +145,8 @@ static struct error *take_hello(struct destination *destination)
 		.ghost_limit_bytes = hello->ghost_limit_bytes,
 	};
 	TRY(find_places(destination));
-	TRY(journal_create(destination->options->state_dir, hello->migration, false, &destination->journal));
-	snprintf(destination->record.migration, sizeof(destination->record.migration), "%s", hello->migration);
-	destination->record.state = JOURNAL_READY;
+	TRY(open_journal(destination));
+	test_stop("destination-begun");
 	return strcmp(boot_id, hello->boot_id) == 0 ? NULL : continue_clocks(hello);
 }
 
@@ -131,7 +154,11 @@ static struct error *take_hello(struct destination *destination)
 
 static struct error *begin(struct destination *destination)
 {
-	const struct build_options options = {.carry = &destination->carry, .program_runs = true};
+	const struct build_options options = {
+		.carry = &destination->carry,
+		.keeper = destination->keeper,
+		.program_runs = true,
+	};
 
 	if (destination->build)
 		return error_new(EPROTO, "BEGIN twice");
@@ -143,7 +170,9 @@ static struct error *begin(struct destination *destination)
 	pid_t pid = build_pid(destination->build);
 	log_line(destination->options->log, LOG_PHASES, "process %d is there, with its areas", pid);
 	TRY(hooks_run(destination->options->hooks, "setup-namespaces", pid, HOOK_LIMIT_MS));
-	return hooks_run(destination->options->hooks, "post-setup-namespaces", pid, HOOK_LIMIT_MS);
+	TRY(hooks_run(destination->options->hooks, "post-setup-namespaces", pid, HOOK_LIMIT_MS));
+	test_stop("destination-prepared");
+	return NULL;
 }
 
 static struct error *remap(struct destination *destination)
@@ -186,10 +215,9 @@ static struct error *complete(struct destination *destination)
 	destination->record.pid = build_pid(destination->build);
 	log_line(destination->options->log, LOG_PHASES, "it is complete");
 	TRY(hooks_run(destination->options->hooks, "post-restore", destination->record.pid, HOOK_LIMIT_MS));
-	int r = procfs_start_time(destination->record.pid, &destination->record.start_time);
-	if (r < 0)
-		return error_new(-r, "start time of process %d", destination->record.pid);
-	return journal_write(destination->journal, &destination->record);
+	TRY(journal_set_program(&destination->record));
+	test_stop("destination-ready");
+	return NULL;
 }
 
 /* ---- GO ---- */
@@ -205,30 +233,55 @@ static struct error *announce(const struct destination *destination)
 	return error;
 }
 
+/* Nobody stops us in the middle of it: when ssh dies, or the terminal it came from. */
+static void block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* The record is durable before anything can outlive us: who asks looks whether the program is there. */
+static struct error *begin_to_go(struct destination *destination)
+{
+	destination->record.state = JOURNAL_GOING;
+	struct error *error = journal_write(destination->journal, &destination->record);
+
+	test_stop("destination-going");
+	if (!error)
+		error = build_outlive(destination->build, false);
+	if (error)
+		destination->record.state = JOURNAL_BEGUN; /* it dies with us */
+	return error;
+}
+
 /*
- * The only copy of the program: from here on everything is tried, and what fails is told, but nothing ends it. The record
- * is durable before the first task runs.
+ * The only copy of the program: from here on everything is tried, and what fails is told, but nothing ends it.
  */
 static struct error *go(struct destination *destination, struct received *ret_received)
 {
 	struct hooks *hooks = destination->options->hooks;
 
-	destination->record.state = JOURNAL_GOING;
-	struct error *error = journal_write(destination->journal, &destination->record);
-	if (error) {
-		destination->record.state = JOURNAL_READY;
-		return error;
-	}
-	error = announce(destination);
+	block_signals();
+	TRY(begin_to_go(destination));
+	test_stop("destination-outlives");
+	struct error *error = announce(destination);
 	error = error_join(error, hooks_run_network(hooks, "network-unlock", destination->record.pid, HOOK_LIMIT_MS));
 	error = error_join(error, hooks_run(hooks, "pre-resume", destination->record.pid, HOOK_LIMIT_MS));
 	error = error_join(error, incoming_unlock(destination->incoming));
+	test_stop("destination-unlocked");
 	error = error_join(error, build_resume(destination->build));
-	error = error_join(error, build_release(destination->build, false));
+	error = error_join(error, build_release(destination->build));
+	test_stop("destination-released");
 	log_line(destination->options->log, LOG_PHASES, "it runs");
 	ret_received->pid = destination->record.pid;
 	destination->record.state = JOURNAL_RUNS;
 	error = error_join(error, journal_write(destination->journal, &destination->record));
+	test_stop("destination-runs");
 	if (error)
 		ret_received->warning = error_line(error);
 	error_free(error);
@@ -285,6 +338,12 @@ static struct error *handle(struct destination *destination, struct received *re
 	return error_new(EPROTO, "frame of type %d here", (int)frame->type);
 }
 
+static struct error *wait_for_done(struct destination *destination)
+{
+	TRY(frame_receive(destination->channel, CHANNEL_PATIENCE_MS, &destination->frame));
+	return destination->frame.type == FRAME_DONE ? NULL : error_new(EPROTO, "no DONE");
+}
+
 /* The source will ask again if it doesn't hear us: the record stays until it says that it has. */
 static void post_resume(struct destination *destination, struct received *received)
 {
@@ -299,9 +358,11 @@ static struct error *finish(struct destination *destination, struct received *re
 {
 	struct error *error = frame_send_answer(destination->channel, NULL, received->warning ? received->warning : "");
 
+	/* Questions about it can be answered from now on. */
+	journal_unlock(destination->journal);
+	error = error ? error : wait_for_done(destination);
+	received->is_awaited = error != NULL;
 	if (!error)
-		error = frame_receive(destination->channel, CHANNEL_PATIENCE_MS, &destination->frame);
-	if (!error && destination->frame.type == FRAME_DONE)
 		journal_remove(destination->journal);
 	error_free(error);
 	post_resume(destination, received);
@@ -323,33 +384,12 @@ static struct error *serve(struct destination *destination, struct received *ret
 		}
 		if (is_answered(destination->frame.type))
 			TRY(frame_send_answer(destination->channel, NULL, ""));
-		TRY(frame_receive(destination->channel, CHANNEL_PATIENCE_MS, &destination->frame));
+		int patience_ms = destination->final ? GO_PATIENCE_MS : CHANNEL_PATIENCE_MS;
+		TRY(frame_receive(destination->channel, patience_ms, &destination->frame));
 	}
 }
 
 /* ---- Questions ---- */
-
-/* The very task that was built: it may have died with its maker, just before it was let go. */
-static bool is_there(const struct journal_record *record)
-{
-	uint64_t start_time;
-
-	return procfs_start_time(record->pid, &start_time) == 0 && start_time == record->start_time;
-}
-
-static struct error *decide(const struct receive_options *options, const char *migration, bool *ret_is_going)
-{
-	auto_journal struct journal *journal = NULL;
-	struct journal_record record;
-
-	TRY(journal_open(options->state_dir, migration, false, SETTLE_WAIT_MS, &journal, &record));
-	*ret_is_going = record.state == JOURNAL_RUNS || (record.state == JOURNAL_GOING && is_there(&record));
-	if (*ret_is_going)
-		return NULL;
-	/* Whoever would still want it to go has gone: the lock was theirs. */
-	record.state = JOURNAL_NEVER;
-	return journal_write(journal, &record);
-}
 
 static struct error *settle(struct destination *destination)
 {
@@ -358,14 +398,13 @@ static struct error *settle(struct destination *destination)
 
 	if (!settle)
 		return error_new(EPROTO, "a question that makes no sense");
-	struct error *error = decide(destination->options, settle->migration, &is_going);
+	struct error *error = settle_answer(destination->options->state_dir, settle->migration, &is_going);
+	struct error *cut = frame_send_answer(destination->channel, error, is_going ? "going" : "never");
+	/* The record stays until the source has nothing left to ask. */
+	if (!error && !cut && is_going && (cut = wait_for_done(destination)) == NULL)
+		error = settle_forget(destination->options->state_dir, settle->migration);
 	godwit_settle__free_unpacked(settle, NULL);
-	/* No record: it never came so far that it could go, for the record is made first. */
-	if (error && error_errnum(error) == ENOENT) {
-		error_free(error);
-		error = NULL;
-	}
-	TRY(frame_send_answer(destination->channel, error, is_going ? "going" : "never"));
+	error_free(cut);
 	return error;
 }
 

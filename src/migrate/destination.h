@@ -23,9 +23,10 @@ struct receive_options {
 
 /* What one connection has brought. */
 struct received {
-	pid_t pid;     /* of the program that runs here now; 0: none */
-	bool is_told;  /* a failure: the other side knows of it */
-	char *warning; /* owned: what went wrong behind GO, when it could only go on; NULL: nothing */
+	pid_t pid;       /* of the program that runs here now; 0: none */
+	bool is_told;    /* a failure: the other side knows of it */
+	bool is_awaited; /* the source doesn't know yet that it runs: it will ask */
+	char *warning;   /* owned: what went wrong behind GO, when it could only go on; NULL: nothing */
 };
 
 /* Serves one connection: a migration, or a question about one. */

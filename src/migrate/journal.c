@@ -14,25 +14,37 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "migrate/identity.h"
 #include "migrate/journal.h"
 #include "util/alloc.h"
+#include "util/procfs.h"
 
 /* Text for people, filled up with spaces, the checksum of what is before it in the last line. */
 enum {
-	BLOCK_BYTES = 1024,
+	BLOCK_BYTES = 4096,
 	SUM_BYTES = 21 /* "sum " and 16 digits and a newline */,
-	TEXT_BYTES = BLOCK_BYTES - SUM_BYTES
+	TEXT_BYTES = BLOCK_BYTES - SUM_BYTES,
+	MORE_BYTES_MAX = 16 << 20, /* behind the block */
 };
 
 struct journal {
-	int dir_fd, fd; /* owned */
-	char *name;     /* owned */
+	int dir_fd, fd;    /* owned */
+	char *name;        /* owned */
+	size_t more_bytes; /* behind the block, and their checksum */
+	uint64_t more_sum;
 };
 
 static const char *const state_names[] = {
-	[JOURNAL_READY] = "ready", [JOURNAL_COMMITTED] = "committed", [JOURNAL_GOING] = "going",
-	[JOURNAL_RUNS] = "runs",   [JOURNAL_NEVER] = "never",
+	[JOURNAL_BEGUN] = "begun",
+	[JOURNAL_COMMITTED] = "committed",
+	[JOURNAL_GOING] = "going",
+	[JOURNAL_RUNS] = "runs",
 };
+
+const char *journal_state_name(enum journal_state state)
+{
+	return state_names[state];
+}
 
 struct error *journal_new_migration(char ret_migration[MIGRATION_ID_BYTES])
 {
@@ -43,6 +55,67 @@ struct error *journal_new_migration(char ret_migration[MIGRATION_ID_BYTES])
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		snprintf(ret_migration + 2 * i, 3, "%02x", bytes[i]);
 	return NULL;
+}
+
+/* ---- What a record says ---- */
+
+static struct error *set_text(char into[JOURNAL_TEXT_BYTES], const char *text, const char *what)
+{
+	if (!text)
+		text = "";
+	if (strlen(text) >= JOURNAL_TEXT_BYTES || strchr(text, '\n'))
+		return error_new(EINVAL, "%s has more than %d bytes, or several lines", what, JOURNAL_TEXT_BYTES - 1);
+	snprintf(into, JOURNAL_TEXT_BYTES, "%s", text);
+	return NULL;
+}
+
+struct error *journal_set_route(struct journal_record *record, const struct route *route)
+{
+	/* Whoever settles it may be in another folder. */
+	auto_free char *key = route->key ? realpath(route->key, NULL) : NULL;
+
+	TRY(set_text(record->destination, route->destination, "the destination"));
+	TRY(set_text(record->ssh, route->ssh, "the ssh command"));
+	TRY(set_text(record->remote_path, route->remote_path, "the remote path"));
+	TRY(set_text(record->remote_options, route->remote_options, "the options of the other side"));
+	return set_text(record->key, key ? key : route->key, "the name of the key file");
+}
+
+struct route journal_route(const struct journal_record *record)
+{
+	return (struct route){
+		.destination = record->destination,
+		.ssh = record->ssh,
+		.remote_path = record->remote_path,
+		.remote_options = record->remote_options,
+		.key = *record->key ? record->key : NULL,
+	};
+}
+
+struct error *journal_set_program(struct journal_record *record)
+{
+	auto_free char *boot_id = identity_boot_id();
+	auto_free char *comm = NULL;
+
+	int r = procfs_start_time(record->pid, &record->start_time);
+	if (r == 0)
+		r = procfs_read(record->pid, "comm", &comm, NULL);
+	if (r < 0)
+		return error_new(-r, "process %d", record->pid);
+	comm[strcspn(comm, "\n")] = '\0';
+	snprintf(record->program, sizeof(record->program), "%s", comm);
+	snprintf(record->boot_id, sizeof(record->boot_id), "%s", boot_id);
+	return NULL;
+}
+
+bool journal_is_program_there(const struct journal_record *record)
+{
+	auto_free char *boot_id = identity_boot_id();
+	uint64_t start_time;
+
+	return record->pid > 0 && strcmp(boot_id, record->boot_id) == 0 &&
+	       procfs_start_time(record->pid, &start_time) == 0 && start_time == record->start_time &&
+	       !procfs_is_dead(record->pid);
 }
 
 /* It becomes a file name. */
@@ -96,29 +169,50 @@ void journal_remove(struct journal *journal)
 	unlinkat(journal->dir_fd, journal->name, 0);
 }
 
-static struct error *reserve(struct journal *journal)
+static struct error *write_all(const struct journal *journal, const void *bytes, size_t size_bytes, off_t offset)
 {
-	char spaces[BLOCK_BYTES];
+	for (size_t done = 0; done < size_bytes;) {
+		ssize_t n = pwrite(journal->fd, (const char *)bytes + done, size_bytes - done, offset + (off_t)done);
 
-	memset(spaces, ' ', sizeof(spaces));
-	if (pwrite(journal->fd, spaces, sizeof(spaces), 0) != sizeof(spaces) || fsync(journal->fd) < 0 ||
-	    fsync(journal->dir_fd) < 0)
-		return error_new(errno ? errno : ENOSPC, "journal %s", journal->name);
+		if (n < 0 && errno != EINTR)
+			return error_new(errno, "journal %s", journal->name);
+		done += n > 0 ? (size_t)n : 0;
+	}
 	return NULL;
 }
 
-struct error *journal_create(const char *state_dir, const char *migration, bool is_source, struct journal **ret_journal)
+static struct error *reserve(struct journal *journal, const void *bytes, size_t size_bytes)
+{
+	char spaces[BLOCK_BYTES];
+
+	if (size_bytes > MORE_BYTES_MAX)
+		return error_new(EFBIG, "journal %s", journal->name);
+	memset(spaces, ' ', sizeof(spaces));
+	journal->more_bytes = size_bytes;
+	journal->more_sum = XXH3_64bits(bytes, size_bytes);
+	TRY(write_all(journal, spaces, sizeof(spaces), 0));
+	TRY(write_all(journal, bytes, size_bytes, BLOCK_BYTES));
+	if (fsync(journal->fd) < 0 || fsync(journal->dir_fd) < 0)
+		return error_new(errno, "journal %s", journal->name);
+	return NULL;
+}
+
+struct error *journal_create(const char *state_dir, const struct journal_record *record, const void *bytes,
+                             size_t size_bytes, struct journal **ret_journal)
 {
 	auto_journal struct journal *journal = NULL;
 
-	TRY(journal_at(state_dir, migration, is_source, &journal));
+	TRY(journal_at(state_dir, record->migration, record->is_source, &journal));
 	journal->fd = openat(journal->dir_fd, journal->name, O_RDWR | O_CREAT | O_EXCL | O_DSYNC | O_CLOEXEC, 0600);
 	if (journal->fd < 0 || flock(journal->fd, LOCK_EX | LOCK_NB) < 0)
-		return error_new(errno, "journal %s/%s", state_dir, journal->name);
-	struct error *error = reserve(journal);
+		return error_hint(error_new(errno, "journal %s/%s", state_dir, journal->name),
+		                  "--state-dir names another folder");
+	struct error *error = reserve(journal, bytes, size_bytes);
+	if (!error)
+		error = journal_write(journal, record);
 	if (error) {
 		journal_remove(journal);
-		return error;
+		return error_hint(error, "--state-dir names another folder");
 	}
 	*ret_journal = take(journal);
 	return NULL;
@@ -136,15 +230,19 @@ struct error *journal_write(struct journal *journal, const struct journal_record
 	char block[BLOCK_BYTES + 1];
 
 	memset(block, ' ', sizeof(block));
-	int n = snprintf(block, TEXT_BYTES, "godwit-journal 1\nstate %s\npid %d\nstart %" PRIu64 "\ndestination %s\n",
-	                 state_names[record->state], record->pid, record->start_time, record->destination);
+	int n = snprintf(block, TEXT_BYTES,
+	                 "godwit-journal 2\nstate %s\npid %d\nstart %" PRIu64 "\nboot %s\nprogram %s\n"
+	                 "began %lld\nexit %d\nmore %zu %016" PRIx64
+	                 "\ndestination %s\nssh %s\nremote-path %s\nremote-options %s\nkey %s\n",
+	                 state_names[record->state], record->pid, record->start_time,
+	                 *record->boot_id ? record->boot_id : "-", *record->program ? record->program : "-",
+	                 (long long)record->began_s, record->exit_status, journal->more_bytes, journal->more_sum,
+	                 record->destination, record->ssh, record->remote_path, record->remote_options, record->key);
 	if (n < 0 || n >= TEXT_BYTES)
 		return error_new(EFBIG, "journal %s", journal->name);
 	block[n] = ' ';
 	snprintf(block + TEXT_BYTES, SUM_BYTES + 1, "sum %016" PRIx64 "\n", sum_of(block));
-	if (pwrite(journal->fd, block, BLOCK_BYTES, 0) != BLOCK_BYTES)
-		return error_new(errno, "journal %s", journal->name);
-	return NULL;
+	return write_all(journal, block, BLOCK_BYTES, 0);
 }
 
 static bool find_state(const char *name, enum journal_state *ret_state)
@@ -157,30 +255,56 @@ static bool find_state(const char *name, enum journal_state *ret_state)
 	return false;
 }
 
+/* The rest of the line that begins with name and a space, "" where there is none. */
+static void line_of(const char *block, const char *name, char *ret_text, size_t room)
+{
+	auto_free char *start = xformat("\n%s ", name);
+	const char *at = strstr(block, start);
+
+	ret_text[0] = '\0';
+	if (!at)
+		return;
+	at += strlen(start);
+	snprintf(ret_text, room, "%.*s", (int)strcspn(at, "\n"), at);
+}
+
 /* A block that was never written, or only in part, is none: what it was to say has not happened. */
-static bool parse(const char *block, struct journal_record *record)
+static bool parse(const char *block, struct journal *journal, struct journal_record *record)
 {
 	char state[16];
-	int pid;
+	long long began_s;
 	uint64_t sum;
 
 	if (sscanf(block + TEXT_BYTES, "sum %" SCNx64, &sum) != 1 || sum != sum_of(block))
 		return false;
-	record->destination[0] = '\0';
-	if (sscanf(block, "godwit-journal 1\nstate %15s\npid %d\nstart %" SCNu64 "\ndestination %255[^\n]", state, &pid,
-	           &record->start_time, record->destination) < 3)
+	if (sscanf(block,
+	           "godwit-journal 2\nstate %15s\npid %d\nstart %" SCNu64 "\nboot %39s\nprogram %*[^\n]\n"
+	           "began %lld\nexit %d\nmore %zu %" SCNx64,
+	           state, &record->pid, &record->start_time, record->boot_id, &began_s, &record->exit_status,
+	           &journal->more_bytes, &journal->more_sum) != 8)
 		return false;
-	record->pid = pid;
+	record->began_s = (time_t)began_s;
+	line_of(block, "program", record->program, sizeof(record->program));
+	line_of(block, "destination", record->destination, sizeof(record->destination));
+	line_of(block, "ssh", record->ssh, sizeof(record->ssh));
+	line_of(block, "remote-path", record->remote_path, sizeof(record->remote_path));
+	line_of(block, "remote-options", record->remote_options, sizeof(record->remote_options));
+	line_of(block, "key", record->key, sizeof(record->key));
 	return find_state(state, &record->state);
 }
 
-static bool read_record(int fd, const char *name, struct journal_record *ret_record)
+/* One that says nothing: nothing has been done yet. */
+static void read_record(struct journal *journal, struct journal_record *ret_record)
 {
 	char block[BLOCK_BYTES + 1] = "";
+	struct journal_record none = {.is_source = strstr(journal->name, ".source") != NULL};
 
-	snprintf(ret_record->migration, sizeof(ret_record->migration), "%.32s", name);
-	ret_record->is_source = strstr(name, ".source") != NULL;
-	return pread(fd, block, BLOCK_BYTES, 0) == BLOCK_BYTES && parse(block, ret_record);
+	snprintf(none.migration, sizeof(none.migration), "%.32s", journal->name);
+	*ret_record = none;
+	if (pread(journal->fd, block, BLOCK_BYTES, 0) != BLOCK_BYTES || !parse(block, journal, ret_record)) {
+		*ret_record = none;
+		journal->more_bytes = 0;
+	}
 }
 
 static bool lock_within(int fd, unsigned wait_ms)
@@ -197,6 +321,7 @@ struct error *journal_open(const char *state_dir, const char *migration, bool is
                            struct journal **ret_journal, struct journal_record *ret_record)
 {
 	auto_journal struct journal *journal = NULL;
+	struct stat stat;
 
 	TRY(journal_at(state_dir, migration, is_source, &journal));
 	journal->fd = openat(journal->dir_fd, journal->name, O_RDWR | O_DSYNC | O_CLOEXEC);
@@ -204,15 +329,63 @@ struct error *journal_open(const char *state_dir, const char *migration, bool is
 		return error_new(errno, "journal %s/%s", state_dir, journal->name);
 	if (!lock_within(journal->fd, wait_ms))
 		return error_new(EBUSY, "migration %s is under way", migration);
-	if (!read_record(journal->fd, journal->name, ret_record))
-		ret_record->state = JOURNAL_READY;
+	/* Removed by the one who had the lock. */
+	if (fstat(journal->fd, &stat) == 0 && stat.st_nlink == 0)
+		return error_new(ENOENT, "journal %s/%s", state_dir, journal->name);
+	read_record(journal, ret_record);
 	*ret_journal = take(journal);
 	return NULL;
 }
 
-struct error *journal_list_sources(const char *state_dir, struct journal_record **ret_records, size_t *ret_count)
+struct error *journal_read_bytes(const struct journal *journal, uint8_t **ret_bytes, size_t *ret_size_bytes)
 {
-	auto_free struct journal_record *records = NULL;
+	size_t size_bytes = journal->more_bytes;
+
+	*ret_bytes = NULL;
+	*ret_size_bytes = 0;
+	if (size_bytes > MORE_BYTES_MAX)
+		return error_new(EBADMSG, "journal %s", journal->name);
+	auto_free uint8_t *bytes = xalloc(size_bytes + 1);
+	if (pread(journal->fd, bytes, size_bytes, BLOCK_BYTES) != (ssize_t)size_bytes ||
+	    XXH3_64bits(bytes, size_bytes) != journal->more_sum)
+		return error_new(EBADMSG, "journal %s", journal->name);
+	*ret_bytes = take(bytes);
+	*ret_size_bytes = size_bytes;
+	return NULL;
+}
+
+void journal_unlock(struct journal *journal)
+{
+	flock(journal->fd, LOCK_UN);
+}
+
+/* ---- All of them ---- */
+
+static bool is_record_name(const char *name)
+{
+	auto_free char *migration = xformat("%.32s", name);
+
+	return is_migration(migration) && (strcmp(name + MIGRATION_ID_BYTES - 1, ".source") == 0 ||
+	                                   strcmp(name + MIGRATION_ID_BYTES - 1, ".destination") == 0);
+}
+
+/* False: it has just been removed. */
+static bool read_listed(int dir_fd, const char *name, struct journal_record *ret_record)
+{
+	auto_fd int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+	auto_free char *own_name = xformat("%s", name);
+	struct journal journal = {.dir_fd = dir_fd, .fd = fd, .name = own_name};
+
+	if (fd < 0)
+		return false;
+	read_record(&journal, ret_record);
+	ret_record->is_busy = flock(fd, LOCK_SH | LOCK_NB) < 0;
+	return true;
+}
+
+struct error *journal_list(const char *state_dir, struct journal_record **ret_records, size_t *ret_count)
+{
+	struct journal_record *records = NULL;
 	size_t count = 0;
 	DIR *dir = opendir(state_dir);
 
@@ -220,20 +393,16 @@ struct error *journal_list_sources(const char *state_dir, struct journal_record 
 	*ret_count = 0;
 	if (!dir)
 		return errno == ENOENT ? NULL : error_new(errno, "state folder: open(%s)", state_dir);
-	for (const struct dirent *entry; (entry = readdir(dir));) {
-		struct journal_record record = {0};
-		auto_fd int fd =
-			strstr(entry->d_name, ".source") ? openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC) : -1;
+	for (const struct dirent *entry; (entry = readdir(dir));) { /* NOLINT(concurrency-mt-unsafe): our own stream */
+		struct journal_record record;
 
-		if (fd < 0 || !read_record(fd, entry->d_name, &record))
+		if (!is_record_name(entry->d_name) || !read_listed(dirfd(dir), entry->d_name, &record))
 			continue;
-		records = reallocarray(records, count + 1, sizeof(*records));
-		if (!records)
-			abort();
+		records = xrealloc(records, (count + 1) * sizeof(*records));
 		records[count++] = record;
 	}
 	closedir(dir);
-	*ret_records = take(records);
+	*ret_records = records;
 	*ret_count = count;
 	return NULL;
 }

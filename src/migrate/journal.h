@@ -4,57 +4,73 @@
 /*
  * What a host remembers of a migration, so that a crash or a cut leaves exactly one copy of the program.
  *
- * A record is a file in the state folder, of one block with a checksum, locked (flock(2)) by the process that is at
- * work on it. The states, and what a crash right behind each means:
+ * A record is a file in the state folder, named after the migration and the side: a block of text with a checksum, and
+ * behind it what else is needed to undo or finish the migration later. It is locked (flock(2)) by the process that is at
+ * work on it. docs/handoff.md has the states, and what a crash behind each means.
  *
- *     source      destination     if either crashes or the link is cut now
- *     -           -               the source's copy runs on; nothing is left over there
- *     -           ready           the same: without GO the destination ends what it has built
- *     committed   ready           the source's copy stands still and asks: "never" (then it runs on), or "going"
- *     committed   going           the source's copy stands still and asks: the destination looks for its task, whose PID
- *                                 and start time the record has. It is there: "going". Or it has died with its
- *                                 maker: "never"
- *     committed   runs            the source's copy stands still and asks: "going"; it is ended
- *     -           runs            the program runs over there
- *
- * The destination becomes "going" only on GO, which is sent behind "committed"; and who asks it writes "never" where
- * it isn't, so that it can't become so later. Both are durable before anything is done about them.
+ * The destination becomes "going" only on GO, which is sent behind "committed"; and who asks it removes its record where
+ * it isn't, under its lock, so that it can't become so later. Both are durable before anything is done about them.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
+#include "migrate/route.h"
 #include "util/error.h"
 
 enum journal_state {
-	JOURNAL_READY,     /* destination: built, waits for GO */
+	JOURNAL_BEGUN,     /* nothing is decided: as if it had not been */
 	JOURNAL_COMMITTED, /* source: its copy doesn't go on without the destination's word */
 	JOURNAL_GOING,     /* destination: runs, or is about to */
 	JOURNAL_RUNS,      /* destination: has been let go */
-	JOURNAL_NEVER,     /* destination: will not run */
 };
+const char *journal_state_name(enum journal_state state);
 
-enum { MIGRATION_ID_BYTES = 33, JOURNAL_DESTINATION_BYTES = 256 };
+enum {
+	MIGRATION_ID_BYTES = 33,
+	JOURNAL_BOOT_ID_BYTES = 40,
+	JOURNAL_PROGRAM_BYTES = 20,
+	JOURNAL_TEXT_BYTES = 512,
+};
 
 struct journal_record {
 	char migration[MIGRATION_ID_BYTES]; /* 32 hex digits */
 	bool is_source;
+	bool is_busy; /* in a list: a process is at work on it */
 	enum journal_state state;
-	pid_t pid; /* of the program, with the time it began: procfs_start_time() */
+	pid_t pid; /* of the program, with the time it began: procfs_start_time(). 0: it isn't known yet */
 	uint64_t start_time;
-	char destination[JOURNAL_DESTINATION_BYTES]; /* of a source: as the user named it */
+	char boot_id[JOURNAL_BOOT_ID_BYTES]; /* both mean something as long as this is the host's */
+	char program[JOURNAL_PROGRAM_BYTES]; /* its name */
+	time_t began_s;                      /* the migration, CLOCK_REALTIME */
+	int exit_status;                     /* of a source: with which the copy here ends; -1: by SIGKILL */
+	/* Of a source, how the destination is reached: struct route. */
+	char destination[JOURNAL_TEXT_BYTES], ssh[JOURNAL_TEXT_BYTES], remote_path[JOURNAL_TEXT_BYTES],
+		remote_options[JOURNAL_TEXT_BYTES], key[JOURNAL_TEXT_BYTES];
 };
+
+/* Puts a route into the record, and names one that is there; it borrows from the record. */
+MUST_USE struct error *journal_set_route(struct journal_record *record, const struct route *route);
+struct route journal_route(const struct journal_record *record);
+
+/* Names the program as of now: pid must be set. */
+MUST_USE struct error *journal_set_program(struct journal_record *record);
+
+/* The very program of the record is there, as far as can be seen. */
+bool journal_is_program_there(const struct journal_record *record);
 
 struct journal;
 
 /* 32 random hex digits. */
 MUST_USE struct error *journal_new_migration(char ret_migration[MIGRATION_ID_BYTES]);
 
-/* Makes the file for a record, with room for its block, and locks it. Nothing is in it yet: journal_write(). */
-MUST_USE struct error *journal_create(const char *state_dir, const char *migration, bool is_source,
-                                      struct journal **ret_journal);
+/* Makes the file for a record, with room for its block, and locks it. Nothing is in it yet: journal_write(). bytes is
+ * what is kept behind the block. */
+MUST_USE struct error *journal_create(const char *state_dir, const struct journal_record *record, const void *bytes,
+                                      size_t size_bytes, struct journal **ret_journal);
 
 /*
  * Opens one that is there, and waits up to wait_ms for its lock. The error's errno is ENOENT where there is none, EBUSY
@@ -63,8 +79,14 @@ MUST_USE struct error *journal_create(const char *state_dir, const char *migrati
 MUST_USE struct error *journal_open(const char *state_dir, const char *migration, bool is_source, unsigned wait_ms,
                                     struct journal **ret_journal, struct journal_record *ret_record);
 
+/* What is kept behind the block. The caller frees. */
+MUST_USE struct error *journal_read_bytes(const struct journal *journal, uint8_t **ret_bytes, size_t *ret_size_bytes);
+
 /* Durable when it returns: one write with O_DSYNC into a block that is there. */
 MUST_USE struct error *journal_write(struct journal *journal, const struct journal_record *record);
+
+/* Others may work on it now. */
+void journal_unlock(struct journal *journal);
 
 /* The migration is over: nobody will ask any more. */
 void journal_remove(struct journal *journal);
@@ -74,6 +96,5 @@ void journal_free(struct journal *journal);
 DEFINE_OWNED(struct journal *, journal_free)
 #define auto_journal AUTO(journal_free)
 
-/* All records of sources in a state folder, whoever is at work on them. The caller frees the array. */
-MUST_USE struct error *journal_list_sources(const char *state_dir, struct journal_record **ret_records,
-                                            size_t *ret_count);
+/* All records in a state folder; those that say nothing yet have pid 0. The caller frees the array. */
+MUST_USE struct error *journal_list(const char *state_dir, struct journal_record **ret_records, size_t *ret_count);

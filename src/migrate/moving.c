@@ -16,6 +16,8 @@ struct moving {
 	size_t removed;
 };
 
+enum { ADDRESSES_MAX = 1024 }; /* more than these in what was written down are none of ours */
+
 /* "ADDRESS[/PREFIX]"; *ret_prefix is -1 where none is given. */
 static struct error *parse(const char *text, struct ip_address *ret_ip, int *ret_prefix)
 {
@@ -64,6 +66,51 @@ void moving_free(struct moving *moving)
 		address_note_free(moving->notes[i]);
 	free(moving->notes);
 	free(moving);
+}
+
+/* Each note behind the number of its bytes. */
+void moving_bytes(const struct moving *moving, uint8_t **ret_bytes, size_t *ret_size_bytes)
+{
+	uint8_t *all = NULL;
+	size_t all_bytes = 0;
+
+	for (size_t i = 0; i < moving->count; i++) {
+		auto_free uint8_t *bytes = NULL;
+		uint64_t size_bytes;
+
+		address_note_bytes(moving->notes[i], &bytes, &size_bytes);
+		all = xrealloc(all, all_bytes + sizeof(size_bytes) + size_bytes);
+		memcpy(all + all_bytes, &size_bytes, sizeof(size_bytes));
+		memcpy(all + all_bytes + sizeof(size_bytes), bytes, size_bytes);
+		all_bytes += sizeof(size_bytes) + size_bytes;
+	}
+	*ret_bytes = all;
+	*ret_size_bytes = all_bytes;
+}
+
+struct error *moving_from_bytes(const uint8_t *bytes, size_t size_bytes, struct moving **ret_moving)
+{
+	__attribute__((cleanup(free_moving))) struct moving *moving = xalloc(sizeof(*moving));
+
+	moving->notes = xalloc(ADDRESSES_MAX * sizeof(struct address_note *));
+	while (size_bytes > 0) {
+		uint64_t note_bytes;
+
+		if (size_bytes < sizeof(note_bytes) || moving->count == ADDRESSES_MAX)
+			return error_new(EBADMSG, "notes of addresses");
+		memcpy(&note_bytes, bytes, sizeof(note_bytes));
+		bytes += sizeof(note_bytes);
+		size_bytes -= sizeof(note_bytes);
+		if (note_bytes > size_bytes)
+			return error_new(EBADMSG, "notes of addresses");
+		TRY(address_note_from_bytes(bytes, note_bytes, &moving->notes[moving->count]));
+		moving->count++;
+		bytes += note_bytes;
+		size_bytes -= note_bytes;
+	}
+	moving->removed = moving->count;
+	*ret_moving = take(moving);
+	return NULL;
 }
 
 struct error *moving_remove(struct moving *moving)

@@ -20,6 +20,12 @@ MUST_USE struct error *moving_remove(struct moving *moving);
 /* As before; does nothing where nothing was removed. NULL does nothing. */
 void moving_put_back(struct moving *moving);
 
+/* What moving_put_back() needs, for a later process. The caller frees; NULL: no address moves. */
+void moving_bytes(const struct moving *moving, uint8_t **ret_bytes, size_t *ret_size_bytes);
+
+/* From these bytes, as if all had been removed. */
+MUST_USE struct error *moving_from_bytes(const uint8_t *bytes, size_t size_bytes, struct moving **ret_moving);
+
 /* ---- At the destination ---- */
 
 /* Where an address that comes will be: the interface that has its subnet. */

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,16 +20,16 @@
 #include "migrate/frames.h"
 #include "migrate/identity.h"
 #include "migrate/moving.h"
+#include "migrate/settle.h"
 #include "migrate/source.h"
 #include "util/alloc.h"
 #include "util/clock.h"
-#include "util/procfs.h"
+#include "util/test_stop.h"
 
 enum {
 	FREEZE_TRIES = 20,
 	BETWEEN_TRIES_US = 5000,
 	DRAIN_NS = 3 * 1000 * 1000,
-	SETTLE_TRIES = 5,
 	BETWEEN_TELLINGS_NS = 100 * 1000 * 1000,
 	FIXED_PAUSE_NS = 8 * 1000 * 1000, /* what a freeze takes without any pages, for the prediction */
 	LEAST_RATE = 1 << 20,
@@ -47,7 +48,10 @@ struct source {
 	struct frozen *frozen;           /* owned */
 	struct connections *connections; /* owned */
 	struct journal_record record;
+	struct settle_keep keep;
+	struct keeper_undo undo; /* what the keeper does if we die; borrows from keep */
 	struct lock_holder holder;
+	int signals_fd;     /* owned; -1: none */
 	uint64_t frozen_ns; /* when the freeze began */
 	uint64_t told_ns;   /* when somebody was told last */
 	bool is_committed;
@@ -60,6 +64,9 @@ static void source_free(struct source *source)
 	if (!source->is_committed)
 		moving_put_back(source->moving);
 	connections_free(source->connections);
+	/* Not known yet where it runs: it stands still, without us. */
+	if (source->is_committed && source->frozen && source->frozen->process)
+		process_free(take(source->frozen->process));
 	frozen_free(source->frozen);
 	tracker_free(source->tracker);
 	saver_free(source->saver);
@@ -69,6 +76,8 @@ static void source_free(struct source *source)
 	moving_free(source->moving);
 	channel_free(source->channel);
 	keeper_stop(source->keeper);
+	if (source->signals_fd >= 0)
+		close(source->signals_fd);
 }
 
 static void tell(struct source *source, const char *phase, bool is_step)
@@ -81,10 +90,23 @@ static void tell(struct source *source, const char *phase, bool is_step)
 		source->options->watcher->progress(source->options->watcher, &source->progress);
 }
 
-/* Signals that ask us to stop are blocked, so that nothing is cut in the middle, and looked for between two steps. */
+/* Signals that ask us to stop are blocked, so that nothing is cut in the middle, and looked for between two steps and
+ * while we wait for the other side. */
+static const int stops[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+static struct error *watch_signals(struct source *source)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
+		sigaddset(&set, stops[i]);
+	source->signals_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	return source->signals_fd < 0 ? error_new(errno, "signalfd") : NULL;
+}
+
 static struct error *check_signals(void)
 {
-	static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
 	sigset_t pending;
 
 	sigpending(&pending);
@@ -193,6 +215,7 @@ static struct error *put_pages(struct page_sink *sink, uint64_t address, const v
 {
 	struct channel_sink *channel_sink = (struct channel_sink *)sink;
 
+	TRY(check_signals());
 	if (channel_sink->told)
 		tell_progress(channel_sink, page_count);
 	return frame_send_pages(channel_sink->channel, address, bytes, page_count);
@@ -247,6 +270,7 @@ static struct error *send_round(struct source *source)
 	};
 
 	TRY(send_areas(source, NULL));
+	test_stop("round");
 	TRY(tracker_round(source->tracker, saver_areas(source->saver), &sink.sink));
 	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
 	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL));
@@ -354,6 +378,7 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	source->frozen_ns = last_ns;
 	TRY(freeze(source->options->pid, &source->frozen));
 	lap(&statistics->stop_ns, &last_ns);
+	test_stop("frozen");
 	TRY(send_areas(source, source->frozen->process));
 	lap(&statistics->areas_ns, &last_ns);
 	TRY(send_last_pages(source));
@@ -421,19 +446,30 @@ static struct error *step_back(struct source *source)
 {
 	source->is_committed = false;
 	moving_put_back(source->moving);
+	struct error *error = connections_go_on(source->connections);
 	process_set_stay(source->frozen->process, false);
-	return error_join(kept_lock_remove(&source->holder), connections_go_on(source->connections));
+	return error;
 }
 
-/* Standing still has to outlive us from here on. */
+/*
+ * Standing still has to outlive us from here on. Until the record says so all of it is undone, by us or the keeper; then
+ * our death means something else, and only then the address goes and GO may be said.
+ */
 static struct error *stand_still(struct source *source)
 {
 	process_set_stay(source->frozen->process, true);
+	test_stop("staying");
 	TRY(connections_keep_locked(source->connections, &source->holder));
+	test_stop("kept");
 	source->record.state = JOURNAL_COMMITTED;
 	TRY(journal_write(source->journal, &source->record));
+	test_stop("committed");
+	TRY(keeper_commit(source->keeper, &source->undo));
+	connections_stay(source->connections);
 	source->is_committed = true;
-	return moving_remove(source->moving);
+	TRY(moving_remove(source->moving));
+	test_stop("moved");
+	return NULL;
 }
 
 static struct error *commit(struct source *source)
@@ -441,43 +477,34 @@ static struct error *commit(struct source *source)
 	uint64_t start_ns = clock_now_ns();
 
 	TRY(check_signals());
+	channel_watch(source->channel, -1);
 	struct error *error = stand_still(source);
 	source->statistics->commit_ns = clock_now_ns() - start_ns;
 	return error ? error_join(error, step_back(source)) : NULL;
 }
 
-struct error *migrate_ask(struct channel *channel, const char *migration, bool *ret_is_going)
+static void tell_waiting(const struct asking *asking, const struct error *last, unsigned next_s)
 {
-	GodwitSettle settle = GODWIT_SETTLE__INIT;
-	auto_free char *text = NULL;
+	struct migrate_watcher *watcher = asking->context;
 
-	settle.version = MIGRATE_VERSION;
-	settle.migration = (char *)(uintptr_t)migration;
-	TRY(frame_send_message(channel, FRAME_SETTLE, &settle.base));
-	TRY(frame_receive_answer(channel, CHANNEL_PATIENCE_MS, &text));
-	*ret_is_going = strcmp(text, "going") == 0;
-	return NULL;
+	if (watcher)
+		watcher->waiting(watcher, last, next_s);
 }
 
-/* The link was cut behind GO: asks over a new one. */
+/* The link was cut behind GO: asks over a new one, which takes the place of the old one. */
 static struct error *settle(struct source *source, bool *ret_is_going)
 {
-	struct error *last = NULL;
+	const struct asking asking = {
+		.route = &source->options->route,
+		.migration = source->record.migration,
+		.tell = tell_waiting,
+		.context = source->options->watcher,
+	};
 
 	tell(source, "settle", true);
-	for (int tries = 0; tries < SETTLE_TRIES; tries++) {
-		struct channel *channel = NULL;
-
-		error_free(last);
-		last = source->options->connect(source->options, &channel);
-		if (!last)
-			last = migrate_ask(channel, source->record.migration, ret_is_going);
-		channel_free(channel);
-		if (!last)
-			return NULL;
-		sleep(1);
-	}
-	return last;
+	channel_free(take(source->channel));
+	TRY(settle_keep_asking(&asking, &source->channel, ret_is_going));
+	return NULL;
 }
 
 static struct error *end_here(struct source *source)
@@ -486,9 +513,8 @@ static struct error *end_here(struct source *source)
 
 	TRY(status < 0 ? process_end(source->frozen->process) : process_exit(source->frozen->process, status));
 	process_free(take(source->frozen->process));
-	TRY(kept_lock_remove(&source->holder));
-	journal_remove(source->journal);
-	return NULL;
+	test_stop("ended");
+	return kept_lock_remove(&source->holder);
 }
 
 static struct error *hand_over(struct source *source, enum migrate_outcome *ret_outcome)
@@ -497,8 +523,10 @@ static struct error *hand_over(struct source *source, enum migrate_outcome *ret_
 	bool is_going = true;
 	struct error *error = frame_send(source->channel, FRAME_GO, NULL, 0);
 
+	test_stop("go");
 	if (!error)
 		error = frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
+	test_stop("answered");
 	source->statistics->go_ns = clock_now_ns() - start_ns;
 	source->statistics->pause_ns = clock_now_ns() - source->frozen_ns;
 	*ret_outcome = MIGRATE_UNDECIDED;
@@ -514,12 +542,51 @@ static struct error *hand_over(struct source *source, enum migrate_outcome *ret_
 	}
 	*ret_outcome = MIGRATE_RUNS_THERE;
 	TRY(end_here(source), "the program runs at the destination, but its copy here could not be ended");
-	/* Nobody will ask any more; whether the other side hears it matters little. */
-	error_free(frame_send(source->channel, FRAME_DONE, NULL, 0));
+	settle_done(source->channel);
+	test_stop("done");
+	journal_remove(source->journal);
 	return NULL;
 }
 
 /* ---- All of it ---- */
+
+static struct error *open_journal(struct source *source)
+{
+	const struct migrate_options *options = source->options;
+	auto_free uint8_t *addresses = NULL;
+	size_t addresses_bytes;
+
+	source->record = (struct journal_record){
+		.is_source = true,
+		.pid = options->pid,
+		.began_s = time(NULL),
+		.exit_status = options->exit_status,
+	};
+	TRY(journal_new_migration(source->record.migration));
+	TRY(journal_set_program(&source->record));
+	TRY(journal_set_route(&source->record, &options->route));
+	source->holder = (struct lock_holder){.pid = options->pid, .start_time = source->record.start_time};
+	moving_bytes(source->moving, &addresses, &addresses_bytes);
+	return journal_create(options->state_dir, &source->record, addresses, addresses_bytes, &source->journal);
+}
+
+static struct error *tell_keeper(struct source *source)
+{
+	uint32_t id;
+
+	TRY(settle_undo(source->options->state_dir, &source->record, &source->keep, &source->undo));
+	return keeper_add(source->keeper, &source->undo, &id);
+}
+
+static struct error *connect_and_greet(struct source *source)
+{
+	tell(source, "connect", true);
+	TRY(route_connect(&source->options->route, &source->channel));
+	channel_watch(source->channel, source->signals_fd);
+	TRY(hello(source));
+	test_stop("greeted");
+	return NULL;
+}
 
 static struct error *prepare(struct source *source)
 {
@@ -527,25 +594,20 @@ static struct error *prepare(struct source *source)
 	uint64_t start_ns = clock_now_ns();
 
 	tell(source, "check", true);
+	TRY(watch_signals(source));
 	TRY(keeper_start(&source->keeper));
 	TRY(saver_new(options->pid, &options->carry, &source->saver));
 	TRY(check(source));
 	TRY(moving_new(options->addresses, options->address_count, &source->moving));
-	source->record = (struct journal_record){.is_source = true, .pid = options->pid};
-	TRY(journal_new_migration(source->record.migration));
-	snprintf(source->record.destination, sizeof(source->record.destination), "%s", options->destination);
-	int r = procfs_start_time(options->pid, &source->record.start_time);
-	if (r < 0)
-		return error_new(-r, "start time of process %d", options->pid);
-	source->holder = (struct lock_holder){.pid = options->pid, .start_time = source->record.start_time};
-	TRY(journal_create(options->state_dir, source->record.migration, true, &source->journal));
-	tell(source, "connect", true);
-	TRY(options->connect(options, &source->channel));
-	TRY(hello(source));
+	TRY(open_journal(source));
+	TRY(tell_keeper(source));
+	test_stop("begun");
+	TRY(connect_and_greet(source));
 	save_log(options->log, source->saver);
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_LIMIT_MS));
 	TRY(connections_new(source->saver, source->keeper, &source->connections));
 	TRY(send_draft(source));
+	test_stop("prepared");
 	source->statistics->check_ns = clock_now_ns() - start_ns;
 	return NULL;
 }
@@ -561,18 +623,23 @@ static struct error *run(struct source *source, enum migrate_outcome *ret_outcom
 	channel_set_patience(source->channel, source->options->max_freeze_ms);
 	TRY(last_round(source));
 	TRY(hooks_run(source->options->hooks, "post-dump", source->options->pid, freeze_time_left_ms(source)));
+	test_stop("ready");
 	TRY(commit(source));
+	source->statistics->sent_bytes = channel_written(source->channel);
 	TRY(hand_over(source, ret_outcome));
 	log_line(source->options->log, LOG_PHASES, "handed over, after a pause of %.3f ms",
 	         (double)source->statistics->pause_ns / 1e6);
-	source->statistics->sent_bytes = channel_written(source->channel);
 	return connections_dropped(source->connections, &source->statistics->dropped_packets);
 }
 
 struct error *migrate_run(const struct migrate_options *options, enum migrate_outcome *ret_outcome,
                           struct migrate_statistics *ret_statistics)
 {
-	__attribute__((cleanup(source_free))) struct source source = {.options = options, .statistics = ret_statistics};
+	__attribute__((cleanup(source_free))) struct source source = {
+		.options = options,
+		.statistics = ret_statistics,
+		.signals_fd = -1,
+	};
 
 	*ret_outcome = MIGRATE_RUNS_HERE;
 	*ret_statistics = (struct migrate_statistics){0};

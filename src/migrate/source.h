@@ -41,11 +41,13 @@ struct migrate_statistics {
 
 struct migrate_watcher {
 	void (*progress)(struct migrate_watcher *watcher, const struct migrate_progress *progress);
+	/* The program is committed and stands still, and the other side can't be asked yet: why, and when it is tried again. */
+	void (*waiting)(struct migrate_watcher *watcher, const struct error *last, unsigned next_s);
 };
 
 struct migrate_options {
 	pid_t pid;
-	const char *destination; /* as the user named it, for the journal */
+	struct route route;
 	const char *state_dir;
 	unsigned max_downtime_ms, max_freeze_ms, max_rounds;
 	enum track track;
@@ -53,12 +55,9 @@ struct migrate_options {
 	const char *const *addresses; /* "ADDRESS[/PREFIX]" that move along */
 	size_t address_count;
 	struct carry_options carry;
-	struct migrate_watcher *watcher;
-	struct hooks *hooks; /* borrowed; may be NULL */
-	struct log *log;     /* borrowed; may be NULL */
-	/* Makes a connection to the destination; once more to settle what was cut off. */
-	struct error *(*connect)(const struct migrate_options *options, struct channel **ret_channel);
-	const void *connect_data;
+	struct migrate_watcher *watcher; /* borrowed */
+	struct hooks *hooks;             /* borrowed; may be NULL */
+	struct log *log;                 /* borrowed; may be NULL */
 };
 
 /* What became of the program, whether the migration went well or not. */
@@ -68,8 +67,7 @@ enum migrate_outcome {
 	MIGRATE_UNDECIDED, /* stands still here; godwit resolve asks the destination */
 };
 
+/* SIGINT, SIGTERM, SIGHUP and SIGQUIT must be blocked: the first three end it as long as it can be undone, the last one
+ * also ends the waiting for the destination's word. */
 MUST_USE struct error *migrate_run(const struct migrate_options *options, enum migrate_outcome *ret_outcome,
                                    struct migrate_statistics *ret_statistics);
-
-/* Asks a destination what became of a migration. */
-MUST_USE struct error *migrate_ask(struct channel *channel, const char *migration, bool *ret_is_going);

@@ -302,6 +302,84 @@ struct error *address_note(const struct ip_address *ip, struct address_note **re
 	return NULL;
 }
 
+/* ---- Notes as bytes ---- */
+
+/* The address, how many bytes of messages with addresses follow, those, and the messages with routes. */
+struct note_head {
+	struct interface_address address;
+	uint64_t addresses_bytes;
+};
+
+static size_t list_bytes(const struct saved_list *list)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < list->count; i++)
+		bytes += NLMSG_ALIGN(list->messages[i]->nlmsg_len);
+	return bytes;
+}
+
+static uint8_t *copy_list(const struct saved_list *list, uint8_t *at)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		memcpy(at, list->messages[i], list->messages[i]->nlmsg_len);
+		at += NLMSG_ALIGN(list->messages[i]->nlmsg_len);
+	}
+	return at;
+}
+
+void address_note_bytes(const struct address_note *note, uint8_t **ret_bytes, size_t *ret_size_bytes)
+{
+	struct note_head head = {.address = note->address, .addresses_bytes = list_bytes(&note->addresses)};
+	size_t size_bytes = sizeof(head) + head.addresses_bytes + list_bytes(&note->routes);
+	uint8_t *bytes = xalloc(size_bytes);
+
+	memcpy(bytes, &head, sizeof(head));
+	copy_list(&note->routes, copy_list(&note->addresses, bytes + sizeof(head)));
+	*ret_bytes = bytes;
+	*ret_size_bytes = size_bytes;
+}
+
+static struct error *take_list(const uint8_t *bytes, size_t size_bytes, struct saved_list *list)
+{
+	while (size_bytes > 0) {
+		struct nlmsghdr header;
+
+		if (size_bytes < sizeof(header) || list->count == MESSAGES_MAX)
+			return error_new(EBADMSG, "note of an address");
+		memcpy(&header, bytes, sizeof(header));
+		if (header.nlmsg_len < sizeof(header) || NLMSG_ALIGN(header.nlmsg_len) > size_bytes)
+			return error_new(EBADMSG, "note of an address");
+		auto_free struct nlmsghdr *message = xalloc(NLMSG_ALIGN(header.nlmsg_len));
+		memcpy(message, bytes, header.nlmsg_len);
+		saved_list_add(list, message);
+		bytes += NLMSG_ALIGN(header.nlmsg_len);
+		size_bytes -= NLMSG_ALIGN(header.nlmsg_len);
+	}
+	return NULL;
+}
+
+struct error *address_note_from_bytes(const uint8_t *bytes, size_t size_bytes, struct address_note **ret_note)
+{
+	auto_address_note struct address_note *note = xalloc(sizeof(*note));
+	struct note_head head;
+
+	if (size_bytes < sizeof(head))
+		return error_new(EBADMSG, "note of an address");
+	memcpy(&head, bytes, sizeof(head));
+	if (head.addresses_bytes > size_bytes - sizeof(head))
+		return error_new(EBADMSG, "note of an address");
+	note->address = head.address;
+	note->addresses.interface_index = head.address.interface_index;
+	note->routes.interface_index = head.address.interface_index;
+	bytes += sizeof(head);
+	TRY(take_list(bytes, head.addresses_bytes, &note->addresses));
+	TRY(take_list(bytes + head.addresses_bytes, size_bytes - sizeof(head) - head.addresses_bytes, &note->routes));
+	TRY(netlink_open(NETLINK_ROUTE, &note->netlink));
+	*ret_note = take(note);
+	return NULL;
+}
+
 const struct interface_address *address_noted(const struct address_note *note)
 {
 	return &note->address;

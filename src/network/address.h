@@ -54,6 +54,10 @@ void address_note_free(struct address_note *note);
 DEFINE_OWNED(struct address_note *, address_note_free)
 #define auto_address_note AUTO(address_note_free)
 
+/* A note as bytes, and back: for a later process that puts the address back. The caller frees. */
+void address_note_bytes(const struct address_note *note, uint8_t **ret_bytes, size_t *ret_size_bytes);
+MUST_USE struct error *address_note_from_bytes(const uint8_t *bytes, size_t size_bytes, struct address_note **ret_note);
+
 /* The address that was noted, for the destination. */
 const struct interface_address *address_noted(const struct address_note *note);
 

@@ -12,6 +12,7 @@
 #include "network/ruleset-keys.h"
 #include "network/ruleset.h"
 #include "util/alloc.h"
+#include "util/procfs.h"
 
 /* A table more than these is somebody's joke. */
 enum { KEPT_MAX = 4096 };
@@ -70,77 +71,70 @@ struct error *kept_lock_put(struct net_lock *via, const struct lock_holder *hold
 	uint64_t namespace_id = 0;
 
 	TRY(own_pid_namespace(&namespace_id));
-	ruleset_add_table(batch, &(struct ruleset_table){.name = name, .namespace_id = namespace_id});
+	ruleset_add_table(batch, &(struct ruleset_table){.name = name, .note = {namespace_id, (uint64_t)time(NULL)}});
 	ruleset_add_flows(batch, name, flows, count);
 	return error_wrap(ruleset_commit(batch, net_lock_channel(via)), "keep the network locked for pid %d",
 	                  holder->pid);
 }
 
+static bool is_gone(const struct lock_holder *holder)
+{
+	uint64_t start_time;
+
+	if (!holder->start_time)
+		return false;
+	int r = procfs_start_time(holder->pid, &start_time);
+	return r == -ENOENT || r == -ESRCH || (r == 0 && start_time != holder->start_time) ||
+	       procfs_is_dead(holder->pid);
+}
+
 struct holder_list {
 	uint64_t namespace_id;
-	struct lock_holder *holders; /* owned by who collects */
+	struct kept_lock *locks; /* owned by who collects */
 	size_t count;
 };
 
-static struct error *collect_holder(const char *name, uint64_t namespace_id, void *context)
+static struct error *collect_holder(const char *name, const struct ruleset_note *note, void *context)
 {
 	struct holder_list *list = context;
 	struct lock_holder holder;
 
-	if (namespace_id != list->namespace_id || !parse_table_name(name, &holder))
+	if (note->namespace_id != list->namespace_id || !parse_table_name(name, &holder))
 		return NULL;
 	if (list->count == KEPT_MAX)
 		return error_new(E2BIG, "more than %d network locks", KEPT_MAX);
-	list->holders[list->count++] = holder;
+	list->locks[list->count++] = (struct kept_lock){
+		.holder = holder,
+		.made_s = (time_t)note->made_s,
+		.is_stale = is_gone(&holder),
+	};
 	return NULL;
 }
 
 /* The caller frees the array, which is never NULL on success. */
-static struct error *collect_holders(struct netlink *netlink, struct lock_holder **ret_holders, size_t *ret_count)
+static struct error *collect_locks(struct netlink *netlink, struct kept_lock **ret_locks, size_t *ret_count)
 {
-	auto_free struct lock_holder *holders = xalloc(KEPT_MAX * sizeof(*holders));
-	struct holder_list list = {.holders = holders};
+	auto_free struct kept_lock *locks = xalloc(KEPT_MAX * sizeof(*locks));
+	struct holder_list list = {.locks = locks};
 
 	TRY(own_pid_namespace(&list.namespace_id));
 	TRY(ruleset_tables(netlink, collect_holder, &list));
 	*ret_count = list.count;
-	*ret_holders = take(holders);
+	*ret_locks = take(locks);
 	return NULL;
-}
-
-/* Field 22 of /proc/PID/stat; the second one is a name that may contain anything, so count from its end. */
-static bool is_gone(const struct lock_holder *holder)
-{
-	auto_free char *path = xformat("/proc/%d/stat", holder->pid);
-	auto_file FILE *file = fopen(path, "re");
-	char text[1024] = "";
-	uint64_t start_time = 0;
-
-	if (!file)
-		return errno == ENOENT;
-	if (fread(text, 1, sizeof(text) - 1, file) == 0)
-		return true; /* ESRCH: it ended between open and read */
-	const char *field = strrchr(text, ')');
-	for (int n = 2; field && n < 22; n++)
-		field = strchr(field + 1, ' ');
-	if (field)
-		start_time = strtoull(field + 1, NULL, 10);
-	return start_time != holder->start_time;
 }
 
 struct error *kept_locks_list(struct kept_lock **ret_locks, size_t *ret_count)
 {
 	auto_netlink struct netlink *netlink = NULL;
-	auto_free struct lock_holder *holders = NULL;
+	auto_free struct kept_lock *locks = NULL;
 	size_t count = 0;
 
 	TRY(netlink_open(NETLINK_NETFILTER, &netlink));
-	TRY(collect_holders(netlink, &holders, &count));
-	auto_free struct kept_lock *locks = xalloc((count + 1) * sizeof(*locks));
+	TRY(collect_locks(netlink, &locks, &count));
 	for (size_t i = 0; i < count; i++) {
-		auto_free char *name = table_name(&holders[i]);
+		auto_free char *name = table_name(&locks[i].holder);
 
-		locks[i] = (struct kept_lock){.holder = holders[i], .is_stale = is_gone(&holders[i])};
 		TRY(ruleset_dropped(netlink, name, &locks[i].dropped_packets));
 	}
 	*ret_count = count;
@@ -171,16 +165,16 @@ struct error *kept_lock_remove(const struct lock_holder *holder)
 struct error *kept_locks_sweep(size_t *ret_removed)
 {
 	auto_netlink struct netlink *netlink = NULL;
-	auto_free struct lock_holder *holders = NULL;
+	auto_free struct kept_lock *locks = NULL;
 	size_t count = 0;
 	size_t removed = 0;
 
 	TRY(netlink_open(NETLINK_NETFILTER, &netlink));
-	TRY(collect_holders(netlink, &holders, &count));
+	TRY(collect_locks(netlink, &locks, &count));
 	for (size_t i = 0; i < count; i++) {
-		if (!is_gone(&holders[i]))
+		if (!locks[i].is_stale)
 			continue;
-		TRY(remove_table(netlink, &holders[i]));
+		TRY(remove_table(netlink, &locks[i].holder));
 		removed++;
 	}
 	*ret_removed = removed;
@@ -240,17 +234,17 @@ static struct error *unlock_in_table(struct netlink *netlink, const struct lock_
 struct error *kept_locks_unlock(struct net_lock *via, const struct flow *flows, size_t count)
 {
 	struct netlink *netlink = net_lock_channel(via);
-	auto_free struct lock_holder *holders = NULL;
+	auto_free struct kept_lock *locks = NULL;
 	auto_free struct flow *wanted = xalloc((count + 1) * sizeof(*wanted));
 	auto_free struct flow *found = xalloc((count + 1) * sizeof(*found));
-	size_t holder_count = 0;
+	size_t lock_count = 0;
 
 	memcpy(wanted, flows, count * sizeof(*wanted));
 	qsort(wanted, count, sizeof(*wanted), compare_flows);
 	struct coverage coverage = {.wanted = wanted, .wanted_count = count, .found = found};
 
-	TRY(collect_holders(netlink, &holders, &holder_count));
-	for (size_t i = 0; i < holder_count; i++)
-		TRY(unlock_in_table(netlink, &holders[i], &coverage));
+	TRY(collect_locks(netlink, &locks, &lock_count));
+	for (size_t i = 0; i < lock_count; i++)
+		TRY(unlock_in_table(netlink, &locks[i].holder, &coverage));
 	return NULL;
 }

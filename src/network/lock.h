@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "util/error.h"
 #include "util/flow.h"
@@ -46,11 +47,12 @@ MUST_USE struct error *net_lock_dropped(const struct net_lock *lock, uint64_t *r
 /* Whose lock is kept: a task, by PID and start time (field 22 of /proc/PID/stat), which no other task ever shares. */
 struct lock_holder {
 	pid_t pid;
-	uint64_t start_time;
+	uint64_t start_time; /* 0: a program that was saved and ended: its lock stays until it is restored */
 };
 
 struct kept_lock {
 	struct lock_holder holder;
+	time_t made_s; /* since when, CLOCK_REALTIME */
 	uint64_t dropped_packets;
 	bool is_stale; /* the holder is gone */
 };

@@ -63,13 +63,13 @@ static struct error *take_table(const struct nlmsghdr *message, void *context)
 	const struct table_listing *listing = context;
 	const struct nlattr *name = top_level(message, NFTA_TABLE_NAME);
 	const struct nlattr *user_data = top_level(message, NFTA_TABLE_USERDATA);
-	uint64_t namespace_id = 0;
+	struct ruleset_note note = {0};
 
 	if (!name || mnl_attr_validate(name, MNL_TYPE_NUL_STRING) < 0)
 		return error_new(EBADMSG, "nftables table without a name");
-	if (user_data && mnl_attr_get_payload_len(user_data) == sizeof(namespace_id))
-		memcpy(&namespace_id, mnl_attr_get_payload(user_data), sizeof(namespace_id));
-	return listing->each(mnl_attr_get_str(name), namespace_id, listing->context);
+	if (user_data && mnl_attr_get_payload_len(user_data) == sizeof(note))
+		memcpy(&note, mnl_attr_get_payload(user_data), sizeof(note));
+	return listing->each(mnl_attr_get_str(name), &note, listing->context);
 }
 
 struct error *ruleset_tables(struct netlink *netlink, ruleset_each_table *each, void *context)

@@ -90,7 +90,7 @@ static void put_table(struct ruleset_batch *batch, const struct ruleset_table *o
 		abort();
 	nftnl_table_set_str(table, NFTNL_TABLE_NAME, options->name);
 	nftnl_table_set_u32(table, NFTNL_TABLE_FLAGS, options->is_owned ? NFT_TABLE_F_OWNER : 0);
-	nftnl_table_set_data(table, NFTNL_TABLE_USERDATA, &options->namespace_id, sizeof(options->namespace_id));
+	nftnl_table_set_data(table, NFTNL_TABLE_USERDATA, &options->note, sizeof(options->note));
 	nftnl_table_nlmsg_build_payload(message, table);
 	nftnl_table_free(table);
 	message_done(batch, message);

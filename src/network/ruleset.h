@@ -28,10 +28,16 @@ void ruleset_batch_free(struct ruleset_batch *batch);
 DEFINE_OWNED(struct ruleset_batch *, ruleset_batch_free)
 #define auto_ruleset_batch AUTO(ruleset_batch_free)
 
+/* Kept with the table, for who lists it. */
+struct ruleset_note {
+	uint64_t namespace_id; /* 0: not ours */
+	uint64_t made_s;
+};
+
 struct ruleset_table {
-	const char *name;      /* borrowed */
-	uint64_t namespace_id; /* kept with the table, for who lists it */
-	bool is_owned;         /* goes with the netlink channel that makes it, even if that is killed: Linux 5.12 */
+	const char *name; /* borrowed */
+	struct ruleset_note note;
+	bool is_owned; /* goes with the netlink channel that makes it, even if that is killed: Linux 5.12 */
 };
 
 /* The whole table with empty sets. A table of that name is replaced. */
@@ -51,8 +57,8 @@ MUST_USE struct error *ruleset_commit(struct ruleset_batch *batch, struct netlin
 /* How many packets the table has dropped since it was made. */
 MUST_USE struct error *ruleset_dropped(struct netlink *netlink, const char *table, uint64_t *ret_packets);
 
-/* Calls each for every table of that family, with its name and what ruleset_table.namespace_id was (0: not ours). */
-typedef struct error *ruleset_each_table(const char *name, uint64_t namespace_id, void *context);
+/* Calls each for every table of that family, with its name and ruleset_table.note. */
+typedef struct error *ruleset_each_table(const char *name, const struct ruleset_note *note, void *context);
 MUST_USE struct error *ruleset_tables(struct netlink *netlink, ruleset_each_table *each, void *context);
 
 /* Calls each for every flow in the table's sets. */

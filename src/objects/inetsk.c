@@ -336,6 +336,8 @@ static struct error *inetsk_hold(const struct open_file *file, int *ret_fd, uint
 
 static struct error *inetsk_go_on(int fd, uint32_t before)
 {
+	if (!tcp_is_held(fd))
+		return NULL;
 	TRY(tcp_go_on(fd));
 	return socket_set(fd, SOL_SOCKET, SO_REUSEADDR, (int)before, "SO_REUSEADDR");
 }

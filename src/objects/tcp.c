@@ -90,6 +90,13 @@ struct error *tcp_begin(int fd)
 	return set_repair(fd, TCP_REPAIR_ON);
 }
 
+bool tcp_is_held(int fd)
+{
+	int value;
+
+	return socket_get(fd, IPPROTO_TCP, TCP_REPAIR, &value) == 0 && value == TCP_REPAIR_ON;
+}
+
 struct error *tcp_go_on(int fd)
 {
 	return set_repair(fd, TCP_REPAIR_OFF_NO_WP);

@@ -37,6 +37,9 @@ MUST_USE struct error *tcp_begin(int fd);
 /* Puts the connection into the store. The socket stays in repair mode, on failure too. Runs frozen. */
 MUST_USE struct error *tcp_save(int fd, uint32_t state, uint64_t inode, struct image_store *store);
 
+/* Is it in repair mode? */
+bool tcp_is_held(int fd);
+
 /* Takes a socket out of repair mode: its connection goes on. */
 MUST_USE struct error *tcp_go_on(int fd);
 

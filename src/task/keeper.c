@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -15,8 +16,9 @@
 
 #include "task/keeper.h"
 #include "util/alloc.h"
+#include "util/procfs.h"
 
-enum keeper_word { KEEPER_ADD, KEEPER_DROP, KEEPER_STOP };
+enum keeper_word { KEEPER_ADD, KEEPER_DROP, KEEPER_COMMIT, KEEPER_STOP };
 
 /* One message; descriptors come beside it: unix(7), SCM_RIGHTS. */
 struct message {
@@ -92,6 +94,16 @@ static bool receive(int socket, struct entry *entry)
 	return true;
 }
 
+static void forget_all(struct entry **last)
+{
+	while (*last) {
+		struct entry *entry = *last;
+
+		*last = entry->next;
+		forget(entry);
+	}
+}
+
 static void undo_all(struct entry *last)
 {
 	while (last) {
@@ -115,12 +127,14 @@ static bool listen_until_end(int socket, struct entry **last)
 			return true;
 		}
 		enum keeper_word word = entry->message.word;
-		if (word == KEEPER_ADD) {
+		if (word == KEEPER_COMMIT)
+			forget_all(last);
+		if (word == KEEPER_DROP)
+			remove_entry(last, entry->message.id);
+		if (entry->message.undo) {
 			entry->next = *last;
 			*last = entry;
 		} else {
-			if (word == KEEPER_DROP)
-				remove_entry(last, entry->message.id);
 			forget(entry);
 		}
 		/* If nobody reads it any more, the next receive() tells. */
@@ -128,6 +142,42 @@ static bool listen_until_end(int socket, struct entry **last)
 		(void)sent;
 		if (word == KEEPER_STOP)
 			return false;
+	}
+}
+
+/* Field 5 of a line of /proc/self/mountinfo, for cgroup2 and for systemd's own cgroup hierarchy: proc_pid_mountinfo(5). */
+static bool is_cgroup_root(char *line, const char **ret_path)
+{
+	char *rest = NULL;
+	const char *type = strstr(line, " - ");
+
+	if (!type || (strncmp(type, " - cgroup2 ", 11) != 0 &&
+	              (strncmp(type, " - cgroup ", 10) != 0 || !strstr(type, "name=systemd"))))
+		return false;
+	const char *word = strtok_r(line, " ", &rest);
+	for (int field = 1; word && field < 5; field++)
+		word = strtok_r(NULL, " ", &rest);
+	*ret_path = word;
+	return word != NULL;
+}
+
+/* Where it isn't allowed (a container whose root has controllers for its children) we stay. */
+static void leave_cgroup(void)
+{
+	auto_free char *mounts = NULL;
+	char *rest = NULL;
+
+	if (procfs_read(getpid(), "mountinfo", &mounts, NULL) < 0)
+		return;
+	for (char *line = strtok_r(mounts, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		const char *root;
+
+		if (!is_cgroup_root(line, &root))
+			continue;
+		auto_free char *path = xformat("%s/cgroup.procs", root);
+		auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd >= 0 && write(fd, "0", 1) < 0)
+			continue;
 	}
 }
 
@@ -144,6 +194,7 @@ __attribute__((noreturn)) static void be_keeper(int socket)
 	dup3(socket, 3, 0);
 	syscall(SYS_close_range, 0, 2, 0);
 	syscall(SYS_close_range, 4, UINT32_MAX, 0);
+	leave_cgroup();
 	if (listen_until_end(3, &last))
 		undo_all(last);
 	_exit(0);
@@ -199,20 +250,35 @@ static struct error *exchange(const struct keeper *keeper, const struct message 
 	return n == 1 ? NULL : error_new(n < 0 ? errno : ECONNRESET, "the keeper has ended");
 }
 
-struct error *keeper_add(struct keeper *keeper, const struct keeper_undo *undo, uint32_t *ret_id)
+static struct error *hand_over(struct keeper *keeper, enum keeper_word word, const struct keeper_undo *undo)
 {
 	struct message message = {
-		.word = KEEPER_ADD,
+		.word = word,
 		.id = keeper->last_id + 1,
 		.undo = undo->undo,
 		.size_bytes = undo->size_bytes,
 	};
 
 	assert(undo->size_bytes <= KEEPER_BYTES_MAX && undo->fd_count <= KEEPER_FDS_MAX);
-	memcpy(message.bytes, undo->bytes, undo->size_bytes);
+	if (undo->size_bytes)
+		memcpy(message.bytes, undo->bytes, undo->size_bytes);
 	TRY(exchange(keeper, &message, undo->fds, undo->fd_count));
-	*ret_id = ++keeper->last_id;
+	keeper->last_id++;
 	return NULL;
+}
+
+struct error *keeper_add(struct keeper *keeper, const struct keeper_undo *undo, uint32_t *ret_id)
+{
+	TRY(hand_over(keeper, KEEPER_ADD, undo));
+	*ret_id = keeper->last_id;
+	return NULL;
+}
+
+struct error *keeper_commit(struct keeper *keeper, const struct keeper_undo *undo)
+{
+	const struct keeper_undo none = {0};
+
+	return hand_over(keeper, KEEPER_COMMIT, undo ? undo : &none);
 }
 
 struct error *keeper_drop(struct keeper *keeper, uint32_t id)

@@ -6,7 +6,8 @@
  *
  * Each undo is registered before the act, with all it needs (names, values, copies of descriptors), and withdrawn when
  * the act has been undone or shall stay. When our end of the keeper's socket closes, it runs those that are left, the
- * last one first, and ends. It sits in a session of its own, so that Ctrl-C means us alone.
+ * last one first, and ends. It sits in a session of its own, so that Ctrl-C means us alone, and in the root cgroup where
+ * that is allowed, so that the end of our cgroup (systemd stops a unit) isn't its own.
  */
 #pragma once
 
@@ -37,6 +38,12 @@ MUST_USE struct error *keeper_add(struct keeper *keeper, const struct keeper_und
 
 /* Withdraws one; 0 does nothing. */
 MUST_USE struct error *keeper_drop(struct keeper *keeper, uint32_t id);
+
+/*
+ * Withdraws all that are left and registers one instead (NULL: none), as one act: from here on our death has another
+ * meaning.
+ */
+MUST_USE struct error *keeper_commit(struct keeper *keeper, const struct keeper_undo *undo);
 
 /* Withdraws all that are left and ends the keeper. NULL does nothing. */
 void keeper_stop(struct keeper *keeper);

@@ -114,6 +114,56 @@ static struct error *find(pid_t pid, int mem_fd, struct ranges *ranges)
 	                 : NULL;
 }
 
+/* ---- Threads that stay ---- */
+
+/* As stub_pages_leave(): the word that they wait for has to change, or one that is about to wait would sleep for ever. */
+static struct error *tell_to_leave(pid_t pid, const struct procfs_range *range)
+{
+	auto_free char *path = xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, range->start, range->end);
+	auto_fd int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_new(errno, "open(%s)", path);
+	struct stub_session *session = mmap(NULL, sizeof(*session), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (session == MAP_FAILED)
+		return error_new(errno, "mmap(%s)", path);
+	__atomic_store_n(&session->leave, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&session->owner, 0, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &session->owner, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	munmap(session, sizeof(*session));
+	return NULL;
+}
+
+static bool is_owner_dead(int mem_fd, const struct procfs_range *range)
+{
+	struct stub_session session;
+
+	return pread(mem_fd, &session, sizeof(session), (off_t)range->start) == sizeof(session) &&
+	       session.magic == STUB_MAGIC && (session.owner == 0 || (session.owner & FUTEX_OWNER_DIED));
+}
+
+struct error *leftovers_release(pid_t pid)
+{
+	auto_free char *path = xformat("/proc/%d/mem", pid);
+	auto_fd int mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	auto_free char *maps = NULL;
+	char *saved = NULL;
+
+	int r = mem_fd < 0 ? -errno : procfs_read(pid, "maps", &maps, NULL);
+	if (r < 0)
+		return error_new(-r, "memory of process %d", pid);
+	for (char *line = strtok_r(maps, "\n", &saved); line; line = strtok_r(NULL, "\n", &saved)) {
+		struct procfs_range range;
+		bool is_code;
+
+		if (parse_line(line, &range, &is_code) && !is_code && is_owner_dead(mem_fd, &range))
+			TRY(tell_to_leave(pid, &range), "let process %d go on", pid);
+	}
+	return leftovers_clear(pid);
+}
+
+/* ---- Clearing ---- */
+
 static bool is_inside(const struct process *process, const struct ranges *ranges)
 {
 	for (size_t t = 0; t < process->thread_count; t++)
@@ -180,4 +230,35 @@ struct error *leftovers_clear(pid_t pid)
 			return error ? take(error) : error_new(EBUSY, "process %d", pid);
 		usleep(ATTEMPT_US);
 	}
+}
+
+/* ---- Ending ---- */
+
+/* By its last thread: the leader's end is seen only when all others have been reaped, of whom we are the tracer. */
+static struct error *exit_by_itself(struct process *process, int status)
+{
+	const struct remote_request request = {
+		.name = "exit_group",
+		.number = SYS_exit_group,
+		.arguments = {(uint64_t)status},
+	};
+	int64_t result;
+
+	TRY(process_stop(process));
+	TRY(remote_slot_find(process));
+	struct thread *last = &process->threads[process->thread_count - 1];
+	auto_error struct error *error = remote_call(process, last, &request, &result);
+	if (error && !last->is_gone)
+		return take(error);
+	return NULL;
+}
+
+struct error *leftovers_end(pid_t pid, int status)
+{
+	auto_process struct process *process = NULL;
+
+	TRY(process_seize(pid, &process));
+	auto_error struct error *error = status < 0 ? NULL : exit_by_itself(process, status);
+	/* What can't end by itself must not go on, either. */
+	return status < 0 || error ? process_end(process) : process_wait_gone(process);
 }

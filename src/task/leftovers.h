@@ -14,3 +14,10 @@
 /* Finds and unmaps them. Stops the process for that, about as long as a freeze takes, only where there are any. Pages
  * of a godwit that lives are left alone. */
 MUST_USE struct error *leftovers_clear(pid_t pid);
+
+/* Lets threads go that a killed godwit has told to stay in its stub (process_set_stay()), and clears what it left. */
+MUST_USE struct error *leftovers_release(pid_t pid);
+
+/* Ends the process instead, by exit_group(2) with that status, which its parent sees, or by SIGKILL (-1); and waits until
+ * it has gone. */
+MUST_USE struct error *leftovers_end(pid_t pid, int status);

@@ -378,13 +378,18 @@ struct error *process_complete(struct process *process)
 	return NULL;
 }
 
-struct error *process_release(struct process *process, bool is_left_stopped)
+struct error *process_outlive(struct process *process, bool is_left_stopped)
 {
 	if (is_left_stopped && syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
 		return error_new(errno, "stop process %d", process->pid);
-	/* All of them first: the death of one that is still bound to ours would end the whole process. */
+	/* All of them before anyone runs: the death of one that is still bound to ours would end the whole process. */
 	for (size_t i = 0; i < process->thread_count; i++)
 		TRY(THREAD_PTRACE(&process->threads[i], PTRACE_SETOPTIONS, 0, 0));
+	return NULL;
+}
+
+struct error *process_release(struct process *process)
+{
 	return detach_all(process);
 }
 

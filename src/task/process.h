@@ -151,8 +151,11 @@ MUST_USE struct error *process_join(struct process *process, pid_t tid);
  */
 MUST_USE struct error *process_complete(struct process *process);
 
-/* Lets a completed process run, or leaves it in a group stop. From here on it lives without us. */
-MUST_USE struct error *process_release(struct process *process, bool is_left_stopped);
+/* From here on a completed process lives without us: if we die it runs, or goes into a group stop. */
+MUST_USE struct error *process_outlive(struct process *process, bool is_left_stopped);
+
+/* Lets it go, behind process_outlive(). */
+MUST_USE struct error *process_release(struct process *process);
 
 /* While set, the threads stay parked even if we die. */
 void process_set_stay(struct process *process, bool stay);

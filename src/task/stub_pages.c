@@ -294,6 +294,14 @@ void stub_pages_leave(struct stub_pages *stub)
 	wake(&stub->session->owner);
 }
 
+/* As the kernel would if we died: threads that have been told so stay. */
+static void leave_alone(struct stub_pages *stub)
+{
+	disown(stub);
+	__atomic_store_n(&stub->session->owner, FUTEX_OWNER_DIED, __ATOMIC_RELEASE);
+	wake(&stub->session->owner);
+}
+
 static bool is_within(uint64_t address, uint64_t start, size_t size_bytes)
 {
 	return address - start < size_bytes;
@@ -328,7 +336,9 @@ void stub_pages_free(struct stub_pages *stub)
 {
 	if (!stub)
 		return;
-	if (stub->session)
+	if (stub->session && stub->session->stay)
+		leave_alone(stub);
+	else if (stub->session)
 		stub_pages_leave(stub);
 	if (stub->code)
 		munmap(stub->code, stub->code_bytes);

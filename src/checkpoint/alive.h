@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * Does a process live on whose maker or tracer has just died?
+ *
+ * What /proc shows can't tell: one that has been sent SIGKILL (PTRACE_O_EXITKILL) looks like any other until it notices,
+ * and the locks of a dying tracer are free before it sends that: do_exit() of Linux. So it is proved: a process that can
+ * be frozen and thawed isn't about to die.
+ */
+#pragma once
+
+#include "network/lock.h"
+#include "util/error.h"
+
+/* Waits up to wait_ms for a tracer that holds it to go. The process is frozen for a moment. */
+MUST_USE struct error *alive_prove(const struct lock_holder *process, unsigned wait_ms, bool *ret_is_alive);
