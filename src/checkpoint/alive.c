@@ -24,7 +24,7 @@ static struct error *freeze_once(pid_t pid)
 {
 	auto_frozen struct frozen *frozen = NULL;
 
-	TRY(freeze(pid, &frozen));
+	TRY(freeze(pid, 0, &frozen));
 	return frozen_thaw(frozen);
 }
 

@@ -109,7 +109,7 @@ static struct error *try_freeze(struct dump *dump, bool *ret_again)
 	struct unsent left;
 
 	dump->start_ns = clock_now_ns();
-	TRY(freeze(dump->options->pid, &dump->frozen));
+	TRY(freeze(dump->options->pid, saver_room_bytes(dump->saver), &dump->frozen));
 	dump->statistics->freezing_ns = clock_now_ns() - dump->start_ns;
 	dump->store = image_store_new();
 	TRY(saver_save(dump->saver, dump->frozen->process, dump->store));

@@ -388,6 +388,11 @@ static void sort_as_known(int *fds, size_t count, const struct file_table *known
 		fds[i] = expected[i].fd;
 }
 
+size_t file_table_count(const struct file_table *table)
+{
+	return table->number_count;
+}
+
 void file_table_drop_copies(struct file_table *table)
 {
 	open_files_drop_copies(&table->open_files);

@@ -26,6 +26,9 @@ DEFINE_OWNED(struct file_table *, file_table_free)
  * is to be called when the program goes on; and where it runs, after each of the calls below. */
 void file_table_drop_copies(struct file_table *table);
 
+/* How many descriptors there are. */
+size_t file_table_count(const struct file_table *table);
+
 /* Adds what can't be carried to problems. Not while the program is frozen. */
 void file_table_check(const struct file_table *table, struct problems *problems);
 

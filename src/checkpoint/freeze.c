@@ -7,11 +7,15 @@
 #include "util/alloc.h"
 #include "util/clock.h"
 
-struct error *freeze(pid_t pid, struct frozen **ret_frozen)
+/* What is allocated in a freeze, roughly: for any program, and for each of its threads. */
+enum { FIXED_ROOM_BYTES = 512 << 10, THREAD_ROOM_BYTES = 32 << 10 };
+
+struct error *freeze(pid_t pid, size_t room_bytes, struct frozen **ret_frozen)
 {
 	auto_frozen struct frozen *frozen = xalloc(sizeof(*frozen));
 
 	TRY(process_seize(pid, &frozen->process));
+	alloc_warm(FIXED_ROOM_BYTES + frozen->process->thread_count * THREAD_ROOM_BYTES + room_bytes);
 	frozen->began_ns = clock_now_ns();
 	TRY(process_stop(frozen->process));
 	TRY(process_read_rest(frozen->process));

@@ -12,7 +12,8 @@ struct frozen {
 	uint64_t began_ns;       /* CLOCK_MONOTONIC: when the first thread was stopped */
 };
 
-MUST_USE struct error *freeze(pid_t pid, struct frozen **ret_frozen);
+/* room_bytes: how much memory, besides what any program needs, will be allocated while it is frozen; a guess. */
+MUST_USE struct error *freeze(pid_t pid, size_t room_bytes, struct frozen **ret_frozen);
 
 /* Each ends the freeze in its way and leaves nothing to hold. */
 MUST_USE struct error *frozen_thaw(struct frozen *frozen);

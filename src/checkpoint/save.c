@@ -69,6 +69,13 @@ void saver_check(struct saver *saver, struct problems *problems)
 	saver_drop_copies(saver);
 }
 
+size_t saver_room_bytes(const struct saver *saver)
+{
+	enum { FILE_BYTES = 2048, AREA_BYTES = 1024 };
+
+	return file_table_count(saver->files) * FILE_BYTES + saver->areas.count * AREA_BYTES;
+}
+
 void saver_drop_copies(struct saver *saver)
 {
 	file_table_drop_copies(saver->files);

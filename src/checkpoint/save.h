@@ -39,6 +39,9 @@ MUST_USE struct error *saver_save(struct saver *saver, struct process *process, 
 MUST_USE struct error *saver_save_areas(struct saver *saver, const struct process *process, struct image_store *store,
                                         struct ranges *ret_gone);
 
+/* How much memory a save will allocate, roughly, for freeze(). */
+size_t saver_room_bytes(const struct saver *saver);
+
 /* Before the process goes on after a save: see file_table_drop_copies(). */
 void saver_drop_copies(struct saver *saver);
 

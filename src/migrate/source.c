@@ -172,7 +172,7 @@ static struct error *send_draft(struct source *source)
 	auto_image_store struct image_store *store = image_store_new();
 
 	tell(source, "prepare", true);
-	TRY(freeze(source->options->pid, &source->frozen));
+	TRY(freeze(source->options->pid, saver_room_bytes(source->saver), &source->frozen));
 	TRY(saver_save(source->saver, source->frozen->process, store));
 	TRY(start_tracking(source));
 	saver_drop_copies(source->saver);
@@ -376,7 +376,7 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	uint64_t last_ns = clock_now_ns();
 
 	source->frozen_ns = last_ns;
-	TRY(freeze(source->options->pid, &source->frozen));
+	TRY(freeze(source->options->pid, saver_room_bytes(source->saver), &source->frozen));
 	lap(&statistics->stop_ns, &last_ns);
 	test_stop("frozen");
 	TRY(send_areas(source, source->frozen->process));
