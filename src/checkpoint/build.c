@@ -18,6 +18,8 @@
 #include "checkpoint/connections.h"
 #include "checkpoint/nursery.h"
 #include "memory/areas.h"
+#include "objects/ghost.h"
+#include "objects/memfd.h"
 #include "objects/reg_file.h"
 #include "objects/tty.h"
 #include "util/alloc.h"
@@ -167,23 +169,42 @@ struct mapped_file_source {
 	struct restore_files *files; /* borrowed */
 };
 
+/* How the file was open when it was mapped: that decides what mprotect(2) may make of it. */
+static uint32_t open_flags(const VmaEntry *vma)
+{
+	if (vma->has_fdflags)
+		return vma->fdflags & O_ACCMODE;
+	return (vma->flags & MAP_SHARED) && (vma->prot & PROT_WRITE) ? O_RDWR : O_RDONLY;
+}
+
+static struct error *open_mapped(const struct mapped_file_source *mapped, const VmaEntry *vma, int *ret_fd)
+{
+	if (vma->status & AREA_ANON_SHARED)
+		return build_shared_open(mapped->build, vma, ret_fd);
+	if (vma->shmid > UINT32_MAX)
+		return error_new(EBADMSG, "file %#" PRIx64 " of area %#" PRIx64, vma->shmid, vma->start);
+	if (vma->status & AREA_MEMFD)
+		return memfd_open_id((uint32_t)vma->shmid, open_flags(vma), mapped->files, ret_fd);
+	return reg_file_open_id((uint32_t)vma->shmid, open_flags(vma), mapped->files, ret_fd);
+}
+
 static struct error *open_mapped_file(struct file_source *source, const VmaEntry *vma, int *ret_fd_in_task)
 {
 	const struct mapped_file_source *mapped = (struct mapped_file_source *)source;
-	bool is_written_through = (vma->flags & MAP_SHARED) && (vma->prot & PROT_WRITE);
-	int opened;
+	int opened = -1;
 
-	if (vma->shmid > UINT32_MAX)
-		return error_new(EBADMSG, "file %#" PRIx64 " of area %#" PRIx64, vma->shmid, vma->start);
-	TRY(reg_file_open_id((uint32_t)vma->shmid, is_written_through ? O_RDWR : O_RDONLY, mapped->files, &opened));
+	TRY(open_mapped(mapped, vma, &opened));
 	auto_fd int fd = opened;
 	return build_fetch_fd_now(mapped->build, fd, ret_fd_in_task);
 }
 
-static struct error *map_areas(struct build *build, const MmEntry *mm, struct restore_files *files)
+static struct error *map_areas(struct build *build, const struct image_store *store, const MmEntry *mm,
+                               struct restore_files *files)
 {
 	struct mapped_file_source source = {.source.open = open_mapped_file, .build = build, .files = files};
 
+	TRY(build_shared_make(build, store, mm));
+	TRY(build_shared_give(build, store, files));
 	return memory_map(build->memory, mm, &source.source);
 }
 
@@ -210,11 +231,21 @@ static struct error *find_spare_base(const struct build *build, int *ret_base)
 	return NULL;
 }
 
+/* For a store; the caller frees it. */
+static struct restore_files *new_files(const struct build *build, const struct image_store *store)
+{
+	struct restore_files *files = restore_files_new(store, build->options.carry);
+
+	restore_files_set_ghosts(files, build->ghosts);
+	return files;
+}
+
 static struct error *prepare(struct build *build, const struct image_store *store)
 {
+	build->ghosts = restored_ghosts_new();
 	TRY(model_read(store, &build->model));
 	TRY(find_spare_base(build, &build->spare_base));
-	build->files = restore_files_new(store, build->options.carry);
+	build->files = new_files(build, store);
 	if (build->options.program_runs)
 		restore_files_set_running(build->files);
 	return NULL;
@@ -267,14 +298,15 @@ struct error *build_new(const struct image_store *store, const struct build_opti
 	TRY(prepare(build, store));
 	TRY(make_task(build), "make task %d", build->model->pid);
 	build->memory = memory_new(build->process);
-	TRY(map_areas(build, build->model->mm, build->files));
+	build->shared = shared_build_new();
+	TRY(map_areas(build, store, build->model->mm, build->files));
 	*ret_build = take(build);
 	return NULL;
 }
 
 struct error *build_remap(struct build *build, const struct image_store *store, const struct ranges *gone)
 {
-	auto_restore_files struct restore_files *files = restore_files_new(store, build->options.carry);
+	auto_restore_files struct restore_files *files = new_files(build, store);
 	ProtobufCMessage *message;
 
 	if (build->options.program_runs)
@@ -282,7 +314,7 @@ struct error *build_remap(struct build *build, const struct image_store *store, 
 	TRY(image_get(store, IMAGE_MM, (uint64_t)build->model->pid, 0, &message));
 	struct error *error = memory_unmap(build->memory, gone);
 	if (!error)
-		error = map_areas(build, (const MmEntry *)message, files);
+		error = map_areas(build, store, (const MmEntry *)message, files);
 	mm_entry__free_unpacked((MmEntry *)message, NULL);
 	return error;
 }
@@ -303,7 +335,7 @@ static struct error *move_spare_base(struct build *build, int base)
 
 struct error *build_renew(struct build *build, const struct image_store *store)
 {
-	int base;
+	int base = 0;
 	pid_t pid = build->model->pid;
 
 	forget_model(build);
@@ -312,9 +344,15 @@ struct error *build_renew(struct build *build, const struct image_store *store)
 		return error_new(EBADMSG, "images of PID %d, not %d", build->model->pid, pid);
 	if (build->model->thread_count > process_room(build->process))
 		return error_hint(error_new(EAGAIN, "the program has started too many threads meanwhile"), "try again");
-	build->files = restore_files_new(store, build->options.carry);
+	build->files = new_files(build, store);
+	TRY(ghosts_refresh(build->files));
 	TRY(find_spare_base(build, &base));
 	return move_spare_base(build, base - SPARE_NUMBERS);
+}
+
+struct shared_build *build_shared(struct build *build)
+{
+	return build->shared;
 }
 
 struct memory *build_memory(struct build *build)
@@ -375,7 +413,9 @@ struct error *build_complete(struct build *build)
 	if (!is_own_executable(exe))
 		TRY(build_fetch_fd_now(build, exe, &exe_there), "executable");
 	TRY(memory_finish(build->memory, build->model->mm, exe_there), "memory");
+	TRY(build_shared_give(build, build->model->store, build->files));
 	TRY(build_files(build));
+	TRY(build_shared_seal(build));
 	TRY(build_threads(build));
 	TRY(process_complete(build->process));
 	return tell_keeper(build);
@@ -393,7 +433,7 @@ struct error *build_outlive(struct build *build, bool is_left_stopped)
 {
 	/* A spare end of a pipe that is still held here would delay its EOF. */
 	restore_files_free(build->files);
-	build->files = restore_files_new(build->model->store, build->options.carry);
+	build->files = new_files(build, build->model->store);
 	TRY(process_outlive(build->process, is_left_stopped || was_stopped(build->model)));
 	build->is_released = true;
 	return NULL;
@@ -415,8 +455,10 @@ void build_free(struct build *build)
 	if (build->process && !build->is_released)
 		error_free(process_end(build->process));
 	memory_free(build->memory);
+	shared_build_free(build->shared);
 	process_free(build->process);
 	forget_model(build);
+	restored_ghosts_free(build->ghosts);
 	for (size_t i = 0; i < build->resume_count; i++)
 		if (build->resume[i].fd >= 0)
 			close(build->resume[i].fd);

@@ -18,6 +18,7 @@
 
 #include "checkpoint/model.h"
 #include "memory/build.h"
+#include "memory/shared_build.h"
 #include "objects/objects.h"
 
 struct build;
@@ -48,6 +49,7 @@ MUST_USE struct error *build_remap(struct build *build, const struct image_store
 MUST_USE struct error *build_renew(struct build *build, const struct image_store *store);
 
 struct memory *build_memory(struct build *build);
+struct shared_build *build_shared(struct build *build);
 pid_t build_pid(const struct build *build);
 MUST_USE struct error *build_complete(struct build *build);
 MUST_USE struct error *build_outlive(struct build *build, bool is_left_stopped);

@@ -15,13 +15,15 @@ struct resume_file {
 
 struct build {
 	struct build_options options;
-	struct model *model;         /* owned; of what is restored */
-	struct process *process;     /* owned */
-	struct memory *memory;       /* owned; NULL once it is complete */
-	struct restore_files *files; /* owned; of what is restored */
-	int own_pidfd;               /* owned: of this process, for the task to fetch descriptors from */
-	int spare_base;              /* numbers from here on are no descriptors of the program */
-	struct resume_file *resume;  /* owned */
+	struct model *model;            /* owned; of what is restored */
+	struct process *process;        /* owned */
+	struct memory *memory;          /* owned; NULL once it is complete */
+	struct shared_build *shared;    /* owned */
+	struct restore_files *files;    /* owned; of what is restored */
+	struct restored_ghosts *ghosts; /* owned */
+	int own_pidfd;                  /* owned: of this process, for the task to fetch descriptors from */
+	int spare_base;                 /* numbers from here on are no descriptors of the program */
+	struct resume_file *resume;     /* owned */
 	size_t resume_count;
 	bool is_released;
 };
@@ -31,6 +33,19 @@ struct arg build_fetch_fd(struct build *build, struct batch *batch, int fd_here)
 
 /* The same at once. */
 MUST_USE struct error *build_fetch_fd_now(struct build *build, int fd_here, int *ret_fd_in_task);
+
+/* Makes what shared memory these areas and this store's memfd.img tell of, where it isn't there yet. */
+MUST_USE struct error *build_shared_make(struct build *build, const struct image_store *store, const MmEntry *mm);
+
+/* Hands the memfds of this store to files, for those that restore descriptors and mappings of them. */
+MUST_USE struct error *build_shared_give(struct build *build, const struct image_store *store,
+                                         struct restore_files *files);
+
+/* A copy here of the descriptor of what an area of anonymous shared memory maps. */
+MUST_USE struct error *build_shared_open(struct build *build, const VmaEntry *vma, int *ret_fd);
+
+/* Final sizes, owners and seals of memfds. */
+MUST_USE struct error *build_shared_seal(struct build *build);
 
 /* All descriptors in their places, working and root folder. */
 MUST_USE struct error *build_files(struct build *build);

@@ -11,10 +11,10 @@
 #include "checkpoint/connections.h"
 #include "checkpoint/dump.h"
 #include "checkpoint/freeze.h"
+#include "checkpoint/page_files.h"
 #include "checkpoint/save.h"
 #include "checkpoint/save_log.h"
-#include "image/pages.h"
-#include "memory/pages.h"
+#include "memory/shared_send.h"
 #include "task/keeper.h"
 #include "util/alloc.h"
 #include "util/clock.h"
@@ -22,31 +22,10 @@
 #include "util/test_stop.h"
 
 enum {
-	PAGES_ID = 1,
 	FREEZE_TRIES = 50,
 	BETWEEN_TRIES_US = 2000,
 	DRAIN_NS = 3 * 1000 * 1000,
 };
-
-/* Pages on their way into pages-1.img. */
-struct file_sink {
-	struct page_sink sink;
-	struct pages_writer *writer; /* borrowed */
-};
-
-static struct error *put_pages(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
-{
-	return pages_writer_put(((struct file_sink *)sink)->writer, address, bytes, page_count);
-}
-
-/* A page that reads as zeros isn't written: it is missing in the restored program, too. */
-static struct error *drop_pages(struct page_sink *sink, uint64_t address, size_t page_count)
-{
-	(void)sink;
-	(void)address;
-	(void)page_count;
-	return NULL;
-}
 
 struct dump {
 	const struct dump_options *options;
@@ -55,7 +34,7 @@ struct dump {
 	struct connections *connections; /* owned */
 	struct frozen *frozen;           /* owned */
 	struct image_store *store;       /* owned */
-	struct pages_writer *writer;     /* owned */
+	struct page_files pages;
 	struct dump_statistics *statistics;
 	uint64_t start_ns;      /* of the freeze */
 	bool is_network_locked; /* by a script */
@@ -68,18 +47,27 @@ static void dump_free(struct dump *dump)
 	frozen_free(dump->frozen);
 	saver_free(dump->saver);
 	image_store_free(dump->store);
-	pages_writer_free(dump->writer);
+	page_files_free(&dump->pages);
 	keeper_stop(dump->keeper);
+}
+
+static struct error *send_pages(struct dump *dump, struct page_sink *sink)
+{
+	auto_shared_sender struct shared_sender *shared = shared_sender_new();
+	auto_shared_objects struct shared_objects objects = {0};
+
+	TRY(pages_send(dump->frozen->process, saver_areas(dump->saver), sink));
+	TRY(saver_shared(dump->saver, &objects));
+	return shared_sender_send(shared, &objects, NULL, true, sink);
 }
 
 static struct error *write_pages(struct dump *dump)
 {
-	struct file_sink sink = {.sink.put = put_pages, .sink.drop = drop_pages, .writer = dump->writer};
 	uint64_t start_ns = clock_now_ns();
 
-	TRY(pages_send(dump->frozen->process, saver_areas(dump->saver), &sink.sink));
+	TRY(send_pages(dump, &dump->pages.sink));
 	dump->statistics->memory_ns = clock_now_ns() - start_ns;
-	dump->statistics->pages_written = pages_writer_count(dump->writer);
+	dump->statistics->pages_written = page_files_count(&dump->pages);
 	return NULL;
 }
 
@@ -88,7 +76,7 @@ static struct error *finish_images(struct dump *dump)
 {
 	uint64_t start_ns = clock_now_ns();
 
-	TRY(pages_writer_finish(dump->writer));
+	TRY(page_files_finish(&dump->pages));
 	dump->statistics->write_ns = clock_now_ns() - start_ns;
 	return image_store_write(dump->store, dump->options->images_dir_fd);
 }
@@ -274,7 +262,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	TRY(check(&dump));
 	save_log(options->log, dump.saver);
 	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));
-	TRY(pages_writer_open(options->images_dir_fd, options->pid, PAGES_ID, &dump.writer));
+	TRY(page_files_open(options->images_dir_fd, options->pid, &dump.pages));
 	log_line(options->log, LOG_PHASES, "it can be saved");
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
 	struct error *error = save(&dump, ret_outcome);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "checkpoint/mapped_files.h"
+#include "objects/memfd.h"
 #include "objects/reg_file.h"
 #include "util/alloc.h"
 
@@ -76,20 +77,18 @@ static struct reg_file describe(const struct mapped_files *files, const struct m
 
 static char *area_source(pid_t pid, const struct area *area)
 {
-	return xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, area->entry.start, area->entry.end);
+	return xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, area->vma_start, area->vma_end);
 }
 
 /* How the file has to be open for this mapping: mmap(2). */
 static uint32_t area_flags(const struct area *area)
 {
-	bool is_written_through = (area->entry.flags & MAP_SHARED) && (area->entry.prot & PROT_WRITE);
-
-	return is_written_through ? O_RDWR : O_RDONLY;
+	return area->entry.has_fdflags ? area->entry.fdflags : O_RDONLY;
 }
 
 static bool has_file(const struct area *area)
 {
-	return area->inode && !area->is_anonymous_shared;
+	return area->entry.status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED);
 }
 
 static void look_for_build_id(struct mapped_file *file, const char *source)
@@ -107,7 +106,7 @@ void mapped_files_check(struct mapped_files *files, pid_t pid, const struct area
 	for (size_t i = 0; i < areas->count; i++) {
 		const struct area *area = &areas->list[i];
 
-		if (!has_file(area))
+		if (!has_file(area) || area_maps_memfd(area))
 			continue;
 		auto_free char *source = area_source(pid, area);
 		struct mapped_file *file = find_or_add(files, area->device, area->inode, area_flags(area));
@@ -131,13 +130,28 @@ static struct error *put(struct mapped_files *files, struct mapped_file *file, c
 	return NULL;
 }
 
+static struct error *put_memfd(struct mapped_files *files, struct mapped_file *file, const char *source,
+                               struct open_files *all, struct image_store *store)
+{
+	const struct memfd memfd = {.id = id_of(files, file), .source = source, .flags = file->flags, .all = all};
+
+	if (file->is_put)
+		return NULL;
+	TRY(memfd_put(&memfd, store), "%s", source);
+	file->is_put = true;
+	return NULL;
+}
+
 struct error *mapped_files_put_area(struct mapped_files *files, pid_t pid, const struct area *area,
                                     struct open_files *all, struct image_store *store, uint32_t *ret_id)
 {
 	struct mapped_file *file = find_or_add(files, area->device, area->inode, area_flags(area));
 	auto_free char *source = area_source(pid, area);
 
-	TRY(put(files, file, source, all, store));
+	if (area_maps_memfd(area))
+		TRY(put_memfd(files, file, source, all, store));
+	else
+		TRY(put(files, file, source, all, store));
 	*ret_id = id_of(files, file);
 	return NULL;
 }

@@ -7,56 +7,10 @@
 
 #include "checkpoint/build.h"
 #include "checkpoint/incoming.h"
+#include "checkpoint/page_files.h"
 #include "checkpoint/restore.h"
-#include "image/pages.h"
-#include "memory/pages.h"
 #include "task/keeper.h"
 #include "util/test_stop.h"
-
-enum { PIECE_PAGES = PAGE_SINK_BYTES / PAGE_BYTES };
-
-static struct error *read_exactly(int fd, uint64_t offset, void *bytes, size_t size_bytes)
-{
-	for (size_t done = 0; done < size_bytes;) {
-		ssize_t n = pread(fd, (char *)bytes + done, size_bytes - done, (off_t)(offset + done));
-
-		if (n < 0 && errno != EINTR)
-			return error_new(errno, "read of saved pages");
-		if (n == 0)
-			return error_new(EBADMSG, "the saved pages end at %llu", (unsigned long long)(offset + done));
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return NULL;
-}
-
-static struct error *fill_run(struct memory *memory, const struct page_run *run, void *buffer)
-{
-	for (size_t done = 0; done < run->page_count;) {
-		size_t count = run->page_count - done;
-		uint64_t offset = (uint64_t)done * PAGE_BYTES;
-
-		if (count > PIECE_PAGES)
-			count = PIECE_PAGES;
-		TRY(read_exactly(run->fd, run->offset + offset, buffer, count * PAGE_BYTES));
-		TRY(memory_fill(memory, run->address + offset, buffer, count));
-		done += count;
-	}
-	return NULL;
-}
-
-static struct error *fill(struct build *build, int images_dir_fd)
-{
-	auto_pages_reader struct pages_reader *reader = NULL;
-	auto_free void *buffer = malloc(PAGE_SINK_BYTES);
-	struct page_run run;
-
-	if (!buffer)
-		return error_new(ENOMEM, "buffer");
-	TRY(pages_reader_open(images_dir_fd, build_pid(build), &reader));
-	while (pages_reader_next(reader, &run))
-		TRY(fill_run(build_memory(build), &run, buffer));
-	return NULL;
-}
 
 /* The inventory is written last: see image_store_write(). */
 static struct error *check_whole(const struct image_store *store)
@@ -108,7 +62,7 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 	log_line(options->log, LOG_PHASES, "process %d is there, with its areas", pid);
 	TRY(hooks_run(options->hooks, "setup-namespaces", pid, HOOK_NO_LIMIT_MS));
 	TRY(hooks_run(options->hooks, "post-setup-namespaces", pid, HOOK_NO_LIMIT_MS));
-	TRY(fill(build, options->images_dir_fd), "memory");
+	TRY(page_files_fill(options->images_dir_fd, pid, build_memory(build), build_shared(build)), "memory");
 	log_line(options->log, LOG_PHASES, "its memory is filled");
 	TRY(build_complete(build));
 	log_line(options->log, LOG_PHASES, "it is complete");

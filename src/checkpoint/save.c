@@ -13,6 +13,7 @@
 #include "checkpoint/preconditions.h"
 #include "checkpoint/save.h"
 #include "checkpoint/save_mm.h"
+#include "checkpoint/shared_memory.h"
 #include "checkpoint/thread_state.h"
 #include "fs.pb-c.h"
 #include "inventory.pb-c.h"
@@ -29,6 +30,7 @@ struct saver {
 	struct mapped_files mapped;
 	struct thread_states *states;  /* owned */
 	struct memory_answers answers; /* of the last save */
+	bool has_looked;               /* at all, in this freeze */
 };
 
 struct error *saver_new(pid_t pid, const struct carry_options *options, struct saver **ret_saver)
@@ -173,6 +175,7 @@ static struct error *put_fs(struct saver *saver, struct image_store *store)
 
 static struct error *put_mm(struct saver *saver, struct image_store *store)
 {
+	TRY(shared_memory_put(saver->pid, &saver->areas, store));
 	return save_mm(&(struct save_mm){
 		.pid = saver->pid,
 		.areas = &saver->areas,
@@ -183,11 +186,23 @@ static struct error *put_mm(struct saver *saver, struct image_store *store)
 	});
 }
 
+/* Nothing is in this store yet. */
+static void begin_store(struct saver *saver)
+{
+	mapped_files_begin(&saver->mapped);
+	open_files_begin(file_table_open_files(saver->files));
+}
+
 struct error *saver_save_areas(struct saver *saver, const struct process *process, struct image_store *store,
                                struct ranges *ret_gone)
 {
 	TRY(look_at_areas(saver, process, ret_gone));
-	mapped_files_begin(&saver->mapped);
+	saver->has_looked = process;
+	if (process)
+		TRY(look_at_files(saver));
+	begin_store(saver);
+	if (process)
+		TRY(shared_memory_put_memfds(saver->files, store));
 	return put_mm(saver, store);
 }
 
@@ -196,14 +211,17 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	TaskKobjIdsEntry ids = TASK_KOBJ_IDS_ENTRY__INIT;
 	auto_ranges struct ranges gone = {0};
 
-	TRY(look_at_areas(saver, process, &gone));
-	TRY(look_at_files(saver));
+	if (!saver->has_looked) {
+		TRY(look_at_areas(saver, process, &gone));
+		TRY(look_at_files(saver));
+	}
+	saver->has_looked = false;
+	begin_store(saver);
 	fixed_ids(&ids);
 	put_inventory(store, &ids);
 	TRY(put_pstree(process, store));
 	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
 	TRY(thread_states_save(saver->states, process, store, &saver->answers));
-	mapped_files_begin(&saver->mapped);
 	TRY(put_fs(saver, store));
 	TRY(put_mm(saver, store));
 	return file_table_save(saver->files, ids.files_id, store);
@@ -212,6 +230,11 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 const struct areas *saver_areas(const struct saver *saver)
 {
 	return &saver->areas;
+}
+
+struct error *saver_shared(const struct saver *saver, struct shared_objects *ret_objects)
+{
+	return shared_memory_list(saver->pid, &saver->areas, saver->files, ret_objects);
 }
 
 const struct file_table *saver_files(const struct saver *saver)

@@ -12,6 +12,7 @@
 
 #include "image/store.h"
 #include "memory/areas.h"
+#include "memory/shared.h"
 #include "objects/objects.h"
 #include "task/process.h"
 #include "util/problems.h"
@@ -28,13 +29,13 @@ DEFINE_OWNED(struct saver *, saver_free)
 void saver_check(struct saver *saver, struct problems *problems);
 
 /* The process is parked and the FPU state has been read: puts everything into the store but pages, and but the
- * connections, which are for connections.h. */
+ * connections, which are for connections.h. Doesn't look again at what saver_save_areas() has seen in this freeze. */
 MUST_USE struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store);
 
 /*
  * Only what has changed about the areas since the last call or save: into the store go mm-PID.img and the files that are
  * mapped. process is NULL while the program runs. *ret_gone is what isn't mapped any more, or otherwise; the caller frees
- * it. Needs one saver_save() before it.
+ * it. Needs one saver_save() before it. Frozen, the memfds come with it.
  */
 MUST_USE struct error *saver_save_areas(struct saver *saver, const struct process *process, struct image_store *store,
                                         struct ranges *ret_gone);
@@ -48,3 +49,6 @@ void saver_drop_copies(struct saver *saver);
 /* The areas as of the last save, or of the time when the saver was made. Borrowed until the next save. */
 const struct areas *saver_areas(const struct saver *saver);
 const struct file_table *saver_files(const struct saver *saver);
+
+/* Its shared memory, as of then. The caller frees it. */
+MUST_USE struct error *saver_shared(const struct saver *saver, struct shared_objects *ret_objects);

@@ -62,12 +62,10 @@ static struct error *fill_area(const struct save_mm *save, const struct area *ar
 	uint32_t id;
 
 	*vma = area->entry;
-	if (!area->inode)
-		return NULL;
-	if (area->is_anonymous_shared) {
+	if (vma->status & AREA_ANON_SHARED)
 		vma->shmid = area->inode;
+	if (!(vma->status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED)))
 		return NULL;
-	}
 	TRY(mapped_files_put_area(save->mapped, save->pid, area, save->all, save->store, &id));
 	vma->shmid = id;
 	return NULL;

@@ -10,6 +10,7 @@
 #include "file-lock.pb-c.h"
 #include "fs.pb-c.h"
 #include "ghost-file.pb-c.h"
+#include "godwit-memory.pb-c.h"
 #include "godwit-sockets.pb-c.h"
 #include "image/kinds.h"
 #include "inventory.pb-c.h"
@@ -112,10 +113,9 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_FILE_EXTRA] = {.name = "file-extra.godwit",
                               .magic = 0x47574658,
                               .message = &file_extra_entry__descriptor},
-	[IMAGE_MEMFD_DATA] = {.name = "memfd-data-%x.godwit",
-                              .magic = 0x47574d44,
-                              .message = &ghost_chunk_entry__descriptor,
-                              .raw_bytes = ghost_bytes},
+	[IMAGE_SHARED_MEMORY] = {.name = "shared-memory.godwit",
+                                 .magic = 0x47575348,
+                                 .message = &shared_memory_entry__descriptor},
 	/* Ours: CRIU and crit look at *.img only. */
 	[IMAGE_GODWIT_SOCKETS] = {.name = "sockets.godwit",
                                   .magic = 0x47445754,

@@ -45,7 +45,7 @@ enum image_kind {
 	IMAGE_SECCOMP,
 	IMAGE_TIMENS,
 	IMAGE_FILE_EXTRA, /* ours: what CRIU's messages of files have no field for */
-	IMAGE_MEMFD_DATA, /* ours: the content of a memfd, one image for each inode */
+	IMAGE_SHARED_MEMORY, /* ours: sizes of anonymous shared memory */
 	IMAGE_GODWIT_SOCKETS,
 	IMAGE_STATS_DUMP, /* in a store of its own: it may go to another directory than the program's images */
 	IMAGE_STATS_RESTORE,

@@ -73,7 +73,7 @@ static void complete_memfd(struct area *area)
 	bool is_shared = area->entry.flags & MAP_SHARED;
 
 	area->entry.status = AREA_REGULAR | AREA_MEMFD | (is_shared ? AREA_FILE_SHARED : AREA_FILE_PRIVATE);
-	area->is_anonymous_shared = is_shared;
+	area->is_shared_memory = is_shared;
 }
 
 static void complete_anonymous(struct area *area)
@@ -82,7 +82,7 @@ static void complete_anonymous(struct area *area)
 
 	area->entry.status = AREA_REGULAR | (is_shared ? AREA_ANON_SHARED : AREA_ANON_PRIVATE);
 	area->entry.flags |= MAP_ANONYMOUS;
-	area->is_anonymous_shared = is_shared;
+	area->is_shared_memory = is_shared;
 }
 
 static void complete_shared_memory(struct area *area)

@@ -74,11 +74,16 @@ enum area_content area_content(const struct area *area)
 		return AREA_CONTENT_VDSO;
 	if (status & (AREA_GUARD | AREA_VSYSCALL | AREA_VVAR))
 		return AREA_CONTENT_NONE;
-	if (area->is_anonymous_shared)
+	if (area->is_shared_memory)
 		return AREA_CONTENT_SHARED;
 	if (status & AREA_FILE_SHARED)
 		return AREA_CONTENT_NONE;
 	return status & AREA_FILE_PRIVATE ? AREA_CONTENT_PRIVATE_FILE : AREA_CONTENT_ANONYMOUS;
+}
+
+bool area_maps_memfd(const struct area *area)
+{
+	return area->entry.status & AREA_MEMFD;
 }
 
 static bool is_same_text(const char *text, const char *other)
@@ -122,7 +127,8 @@ struct ranges areas_gone(const struct areas *before, const struct areas *now)
 
 			if (other->entry.start >= area->entry.end)
 				break;
-			if (!area_is_like(area, other) || !is_same_kind(&area->entry, &other->entry))
+			if (!area_is_like(area, other) || area->is_deleted != other->is_deleted ||
+			    !is_same_kind(&area->entry, &other->entry))
 				continue;
 			uint64_t start =
 				area->entry.start > other->entry.start ? area->entry.start : other->entry.start;

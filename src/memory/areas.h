@@ -53,11 +53,11 @@ struct area {
 	uint64_t inode;
 	uint64_t vma_start; /* the kernel's area that this is (a part of): its name in /proc/PID/map_files */
 	uint64_t vma_end;
-	char *path;               /* owned: as in maps, without " (deleted)"; NULL: without a name */
-	bool is_deleted;          /* the mapped file has no name any more */
-	bool may_write;           /* the file is open for writing (VM_MAYWRITE), whatever prot says */
-	bool is_anonymous_shared; /* MAP_SHARED|MAP_ANONYMOUS, or a shared mapping of a memfd */
-	const char *trouble;      /* why it can't be carried: a literal; NULL: it can */
+	char *path;            /* owned: as in maps, without " (deleted)"; NULL: without a name */
+	bool is_deleted;       /* the mapped file has no name any more */
+	bool may_write;        /* the file is open for writing (VM_MAYWRITE), whatever prot says */
+	bool is_shared_memory; /* MAP_SHARED|MAP_ANONYMOUS, or a shared mapping of a memfd */
+	const char *trouble;   /* why it can't be carried: a literal; NULL: it can */
 };
 
 struct areas {
@@ -97,6 +97,9 @@ enum area_content {
 	AREA_CONTENT_VDSO,         /* all pages: code of another kernel can only be read from there */
 };
 enum area_content area_content(const struct area *area);
+
+/* A memfd, whether the mapping is private or shared. */
+bool area_maps_memfd(const struct area *area);
 
 /*
  * What was mapped and is not any more, or is mapped otherwise: everything of before that no area of now, which is like

@@ -63,43 +63,30 @@ static bool is_shared(const VmaEntry *vma)
 	return vma->flags & MAP_SHARED;
 }
 
-/* Shared memory can only be filled if it is writable; who maps a file shared needs nothing filled. */
-static bool needs_write_first(const VmaEntry *vma)
+/* Mapped by a descriptor, shared memory too. */
+static bool is_mapped_by_fd(const VmaEntry *vma)
 {
-	return is_shared(vma) && !has_file(vma) && !(vma->prot & PROT_WRITE);
+	return has_file(vma) || is_shared(vma);
 }
 
 /* What mmap(2) takes of the flags: MAP_LOCKED would fill the area with zeros first. */
 static uint64_t map_flags(const VmaEntry *vma)
 {
 	const uint64_t sizes = (uint64_t)MAP_HUGE_MASK << MAP_HUGE_SHIFT;
-	uint64_t flags =
-		vma->flags & (MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE | MAP_HUGETLB);
+	uint64_t flags = vma->flags & (MAP_SHARED | MAP_PRIVATE | MAP_GROWSDOWN | MAP_NORESERVE | MAP_HUGETLB);
 
 	if (flags & MAP_HUGETLB)
 		flags |= vma->flags & sizes;
-	if (!has_file(vma))
+	if (!is_mapped_by_fd(vma))
 		flags |= MAP_ANONYMOUS;
 	return flags | MAP_FIXED_NOREPLACE;
 }
 
-static struct error *check_area(const MmEntry *mm, size_t index)
+static struct error *check_area(const VmaEntry *vma)
 {
-	const VmaEntry *vma = mm->vmas[index];
-
-	if (vma->status & (AREA_MEMFD | AREA_SYSV | AREA_AIO_RING))
-		return error_new(ENOTSUP, "shared memory with a name of its own, or an AIO ring");
-	if (!is_shared(vma) || has_file(vma))
-		return NULL;
-	for (size_t i = 0; i < mm->n_vmas; i++)
-		if (i != index && !has_file(mm->vmas[i]) && is_shared(mm->vmas[i]) && mm->vmas[i]->shmid == vma->shmid)
-			return error_new(ENOTSUP, "shared anonymous memory that is mapped in several pieces");
-	return vma->pgoff ? error_new(ENOTSUP, "a part of shared anonymous memory") : NULL;
-}
-
-static uint64_t first_protection(const VmaEntry *vma)
-{
-	return vma->prot | (needs_write_first(vma) ? PROT_WRITE : 0);
+	if (vma->status & (AREA_SYSV | AREA_AIO_RING))
+		return error_new(ENOTSUP, "System V shared memory, or an AIO ring");
+	return NULL;
 }
 
 /* The part of an area that isn't there yet. */
@@ -107,13 +94,13 @@ static struct error *map_part(struct memory *memory, const VmaEntry *vma, const 
                               struct file_source *source)
 {
 	auto_batch struct batch *batch = process_batch(memory->task, 0);
-	uint64_t offset = has_file(vma) ? vma->pgoff + (part->start - vma->start) : 0;
+	uint64_t offset = is_mapped_by_fd(vma) ? vma->pgoff + (part->start - vma->start) : 0;
 	int fd = -1;
 
-	if (has_file(vma))
+	if (is_mapped_by_fd(vma))
 		TRY(source->open(source, vma, &fd));
-	batch_call(batch, mmap, val(part->start), val(part->end - part->start), val(first_protection(vma)),
-	           val(map_flags(vma)), val((uint64_t)fd), val(offset));
+	batch_call(batch, mmap, val(part->start), val(part->end - part->start), val(vma->prot), val(map_flags(vma)),
+	           val((uint64_t)fd), val(offset));
 	if (fd >= 0)
 		batch_call(batch, close, val((uint64_t)fd));
 	return process_run(memory->task, batch);
@@ -123,7 +110,7 @@ static struct error *protect_part(struct memory *memory, const VmaEntry *vma, co
 {
 	auto_batch struct batch *batch = process_batch(memory->task, 0);
 
-	batch_call(batch, mprotect, val(part->start), val(part->end - part->start), val(first_protection(vma)));
+	batch_call(batch, mprotect, val(part->start), val(part->end - part->start), val(vma->prot));
 	return process_run(memory->task, batch);
 }
 
@@ -161,7 +148,7 @@ struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_s
 
 		if (is_of_kernel(vma))
 			continue;
-		struct error *error = check_area(mm, i);
+		struct error *error = check_area(vma);
 		if (!error)
 			error = map_area(memory, vma, source);
 		TRY(error, "area %#" PRIx64 "-%#" PRIx64, vma->start, vma->end);
@@ -245,8 +232,6 @@ static void append_advice(struct batch *batch, const VmaEntry *vma)
 			batch_call(batch, madvise, start, size, val(n));
 	if (vma->status & AREA_GUARD)
 		batch_call(batch, madvise, start, size, val(UAPI_MADV_GUARD_INSTALL));
-	if (needs_write_first(vma))
-		batch_call(batch, mprotect, start, size, val(vma->prot));
 	if (vma->flags & MAP_LOCKED)
 		batch_call(batch, mlock2, start, size, val(vma->flags & MAP_NONBLOCK ? MLOCK_ONFAULT : 0));
 }

@@ -5,8 +5,8 @@
  * The memory of a task that is built: maps areas at their final addresses and fills their pages in bulk.
  *
  * The task is one of ours, parked, with nothing mapped but the stub and its vDSO. Areas get their final protection at
- * once, since private memory can be written from outside whatever that is (FOLL_FORCE, proc_pid_mem(5)); only shared
- * memory that the program can't write to waits for memory_finish().
+ * once, since private memory can be written from outside whatever that is (FOLL_FORCE, proc_pid_mem(5)), and shared
+ * memory is filled as a file (shared_build.h).
  */
 #pragma once
 
@@ -22,7 +22,7 @@ void memory_free(struct memory *memory);
 DEFINE_OWNED(struct memory *, memory_free)
 #define auto_memory AUTO(memory_free)
 
-/* A descriptor in the task for a mapped file (by the id in vma_entry.shmid), open in the way that the area needs. */
+/* A descriptor in the task for a mapped file or shared memory (by vma_entry.shmid), open in the way that the area needs. */
 struct file_source {
 	struct error *(*open)(struct file_source *source, const VmaEntry *vma, int *ret_fd_in_task);
 };
@@ -45,5 +45,5 @@ MUST_USE struct error *memory_drop(struct memory *memory, uint64_t address, size
 /* Writes pages. Those of the vDSO are compared instead: a program that runs with another one would crash. */
 MUST_USE struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count);
 
-/* Final protection, advice and locks; where heap, stack, arguments and environment are; the executable (-1: it stays). */
+/* Advice and locks; where heap, stack, arguments and environment are; the executable (-1: it stays). */
 MUST_USE struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd_in_task);

@@ -36,14 +36,20 @@ void page_reader_free(struct page_reader *reader)
 	reader->buffer = NULL;
 }
 
-struct error *page_reader_begin(struct page_reader *reader, const struct area *area, int file_fd)
+struct error *page_reader_begin(struct page_reader *reader, const struct area *area)
 {
 	TRY(page_reader_flush(reader));
 	reader->by_mem = !(area->entry.prot & PROT_READ);
-	reader->file_fd = file_fd;
-	reader->file_offset = area->entry.pgoff - area->entry.start;
-	reader->may_skip_zeros =
-		area_content(area) == AREA_CONTENT_ANONYMOUS || area_content(area) == AREA_CONTENT_SHARED;
+	reader->file_fd = -1;
+	reader->may_skip_zeros = area_content(area) == AREA_CONTENT_ANONYMOUS;
+	return NULL;
+}
+
+struct error *page_reader_begin_file(struct page_reader *reader, int fd)
+{
+	TRY(page_reader_flush(reader));
+	reader->file_fd = fd;
+	reader->may_skip_zeros = true;
 	return NULL;
 }
 
@@ -108,8 +114,7 @@ static size_t read_run(const struct page_reader *reader, const struct progress *
 	if (pages > pages_max)
 		pages = pages_max;
 	/* Addresses of the upper half can't be read, so off_t is wide enough. */
-	ssize_t n = pread(is_file ? reader->file_fd : reader->mem_fd, to, pages * PAGE_BYTES,
-	                  (off_t)(address + (is_file ? reader->file_offset : 0)));
+	ssize_t n = pread(is_file ? reader->file_fd : reader->mem_fd, to, pages * PAGE_BYTES, (off_t)address);
 	if (n < 0 || !is_file)
 		return n > 0 ? (size_t)n / PAGE_BYTES : 0;
 	memset(to + n, 0, pages * PAGE_BYTES - (size_t)n);

@@ -43,10 +43,9 @@ struct page_reader {
 	struct page_piece pieces[PIECES_MAX];
 	size_t piece_count, page_count;
 	/* Where the pages of the present area come from. */
-	bool by_mem;          /* process_vm_readv(2) can't: no PROT_READ */
-	int file_fd;          /* borrowed: read this file; -1: the process's memory */
-	uint64_t file_offset; /* of address 0, modulo 2^64 */
-	bool may_skip_zeros;  /* a page that isn't there reads as zeros */
+	bool by_mem;         /* process_vm_readv(2) can't: no PROT_READ */
+	int file_fd;         /* borrowed: read this file; -1: the process's memory */
+	bool may_skip_zeros; /* a page that isn't there reads as zeros */
 };
 
 /* mem_fd (/proc/PID/mem), sink and judge are borrowed. */
@@ -55,8 +54,11 @@ void page_reader_init(struct page_reader *reader, pid_t pid, int mem_fd, struct 
 void page_reader_free(struct page_reader *reader); /* what it points to */
 #define auto_page_reader __attribute__((cleanup(page_reader_free)))
 
-/* What follows is in this area. file_fd: what it maps, to be read instead of the memory, or -1. */
-MUST_USE struct error *page_reader_begin(struct page_reader *reader, const struct area *area, int file_fd);
+/* What follows is in this area. */
+MUST_USE struct error *page_reader_begin(struct page_reader *reader, const struct area *area);
+
+/* What follows are offsets in a file (borrowed). */
+MUST_USE struct error *page_reader_begin_file(struct page_reader *reader, int fd);
 
 /* Pages to read, in ascending order. */
 MUST_USE struct error *page_reader_add(struct page_reader *reader, uint64_t address, size_t page_count);

@@ -9,7 +9,6 @@
 #include "memory/page_query.h"
 #include "memory/page_reader.h"
 #include "memory/pages.h"
-#include "memory/shared_send.h"
 #include "util/alloc.h"
 #include "util/own.h"
 
@@ -33,7 +32,6 @@ struct sending {
 	struct page_scan scan;
 	struct page_regions regions;
 	struct page_reader reader;
-	struct shared_sender shared;
 };
 
 static struct error *send_present(struct sending *sending, const struct area *area)
@@ -60,16 +58,15 @@ static struct error *send_area(struct sending *sending, const struct area *area)
 {
 	switch (area_content(area)) {
 	case AREA_CONTENT_NONE:
-		return NULL;
 	case AREA_CONTENT_SHARED:
-		return shared_sender_send(&sending->shared, area, &sending->reader);
+		return NULL;
 	case AREA_CONTENT_VDSO:
-		TRY(page_reader_begin(&sending->reader, area, -1));
+		TRY(page_reader_begin(&sending->reader, area));
 		return page_reader_add(&sending->reader, area->entry.start,
 		                       (area->entry.end - area->entry.start) / PAGE_BYTES);
 	case AREA_CONTENT_ANONYMOUS:
 	case AREA_CONTENT_PRIVATE_FILE:
-		TRY(page_reader_begin(&sending->reader, area, -1));
+		TRY(page_reader_begin(&sending->reader, area));
 		return send_present(sending, area);
 	}
 	return NULL;
@@ -79,7 +76,6 @@ static void sending_free(struct sending *sending)
 {
 	page_scan_close(&sending->scan);
 	page_reader_free(&sending->reader);
-	shared_sender_free(&sending->shared);
 	free(sending);
 }
 DEFINE_OWNED(struct sending *, sending_free)
@@ -92,7 +88,6 @@ struct error *pages_send(const struct process *process, const struct areas *area
 	sending->process = process;
 	sending->scan.fd = -1;
 	page_reader_init(&sending->reader, process->pid, process->mem_fd, sink, &judge.judge);
-	sending->shared = shared_sender_for(process->pid, areas);
 	TRY(page_scan_open(process->pid, &sending->scan));
 	for (size_t i = 0; i < areas->count; i++) {
 		const struct area *area = &areas->list[i];

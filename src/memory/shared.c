@@ -5,122 +5,78 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "image/pages.h"
 #include "memory/shared.h"
 #include "util/alloc.h"
-#include "util/error.h"
+#include "util/number_map.h"
 #include "util/own.h"
 
-/* ---- Parts ---- */
-
-/* Areas of shared memory, in ascending order. */
-struct shared_list {
-	const struct area **list; /* owned */
-	size_t count;
-};
-
-static struct shared_list list_shared(const struct areas *areas)
+static struct shared_object *find_or_add(struct shared_objects *objects, uint64_t id, const char *source)
 {
-	struct shared_list shared = {.list = xalloc((areas->count + 1) * sizeof(*shared.list))};
+	uint64_t index;
 
-	for (size_t i = 0; i < areas->count; i++)
-		if (area_content(&areas->list[i]) == AREA_CONTENT_SHARED)
-			shared.list[shared.count++] = &areas->list[i];
-	return shared;
+	if (!objects->known)
+		objects->known = number_map_new();
+	if (number_map_find(objects->known, id, 0, &index))
+		return &objects->list[index];
+	number_map_add(objects->known, id, 0, objects->count);
+	objects->list = xrealloc(objects->list, (objects->count + 1) * sizeof(*objects->list));
+	objects->list[objects->count] = (struct shared_object){.id = id, .source = xformat("%s", source)};
+	return &objects->list[objects->count++];
 }
 
-/*
- * From an offset of area number index: how far no earlier area maps the same (*ret_is_new), or how far one does.
- */
-static uint64_t extent(const struct shared_list *shared, size_t index, uint64_t offset, bool *ret_is_new)
+void shared_objects_add_memfd(struct shared_objects *objects, uint64_t id, const char *source)
 {
-	const struct area *area = shared->list[index];
-	uint64_t end = area->entry.pgoff + (area->entry.end - area->entry.start);
+	find_or_add(objects, id, source)->is_memfd = true;
+}
 
-	for (size_t i = 0; i < index; i++) {
-		const struct area *earlier = shared->list[i];
-		uint64_t begin = earlier->entry.pgoff;
-		uint64_t limit = begin + (earlier->entry.end - earlier->entry.start);
+static void add_mapping(struct shared_object *object, const struct area *area)
+{
+	object->mappings = xrealloc(object->mappings, (object->mapping_count + 1) * sizeof(*object->mappings));
+	object->mappings[object->mapping_count++] = (struct shared_mapping){
+		.start = area->entry.start,
+		.end = area->entry.end,
+		.offset = area->entry.pgoff,
+	};
+}
 
-		if (earlier->inode != area->inode || earlier->device != area->device || limit <= offset)
+void shared_objects_add_areas(struct shared_objects *objects, pid_t pid, const struct areas *areas)
+{
+	for (size_t i = 0; i < areas->count; i++) {
+		const struct area *area = &areas->list[i];
+
+		if (area_content(area) != AREA_CONTENT_SHARED && !area_maps_memfd(area))
 			continue;
-		if (begin <= offset) {
-			*ret_is_new = false;
-			return limit < end ? limit : end;
-		}
-		if (begin < end)
-			end = begin;
+		auto_free char *source =
+			xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, area->vma_start, area->vma_end);
+		struct shared_object *object = find_or_add(objects, area->inode, source);
+		object->is_memfd |= area_maps_memfd(area);
+		if (area_content(area) == AREA_CONTENT_SHARED)
+			add_mapping(object, area);
 	}
-	*ret_is_new = true;
-	return end;
 }
 
-static void append_part(struct shared_parts *parts, const struct area *area, uint64_t start, uint64_t end)
+void shared_objects_free(struct shared_objects *objects)
 {
-	parts->list = xrealloc(parts->list, (parts->count + 1) * sizeof(*parts->list));
-	parts->list[parts->count++] = (struct shared_part){.area = area, .start = start, .end = end};
-}
-
-struct shared_parts shared_parts_of(const struct areas *areas)
-{
-	struct shared_list shared = list_shared(areas);
-	struct shared_parts parts = {0};
-
-	for (size_t i = 0; i < shared.count; i++) {
-		const struct area *area = shared.list[i];
-		uint64_t base = area->entry.start - area->entry.pgoff; /* of offset 0, modulo 2^64 */
-		uint64_t end = area->entry.pgoff + (area->entry.end - area->entry.start);
-
-		for (uint64_t at = area->entry.pgoff; at < end;) {
-			bool is_new;
-			uint64_t next = extent(&shared, i, at, &is_new);
-
-			if (is_new)
-				append_part(&parts, area, base + at, base + next);
-			at = next;
-		}
+	for (size_t i = 0; i < objects->count; i++) {
+		free(objects->list[i].source);
+		free(objects->list[i].mappings);
 	}
-	free(shared.list);
-	return parts;
+	free(objects->list);
+	number_map_free(objects->known);
+	*objects = (struct shared_objects){0};
 }
 
-void shared_parts_free(struct shared_parts *parts)
+int shared_object_open(const struct shared_object *object)
 {
-	free(parts->list);
-	*parts = (struct shared_parts){0};
-}
-
-/* ---- Content ---- */
-
-struct error *area_open_file(pid_t pid, const struct area *area, int *ret_fd)
-{
-	auto_free char *path = xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, area->vma_start, area->vma_end);
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOATIME);
+	struct stat stat;
+	auto_fd int fd = open(object->source, O_RDONLY | O_CLOEXEC | O_NOATIME);
 
 	if (fd < 0 && errno == EPERM)
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return error_hint(error_new(errno, "open(%s)", path),
-		                  "CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN is needed for this");
-	*ret_fd = fd;
-	return NULL;
-}
-
-bool shared_next_data(int fd, const struct area *area, uint64_t *start, uint64_t *end)
-{
-	uint64_t base = area->entry.start - area->entry.pgoff;
-	off_t limit = (off_t)(*end - base);
-	off_t data = lseek(fd, (off_t)(*start - base), SEEK_DATA);
-
-	if (data < 0 || data >= limit)
-		return false;
-	off_t hole = lseek(fd, data, SEEK_HOLE);
-	if (hole < 0 || hole > limit)
-		hole = limit;
-	/* A file may end in the middle of a page. */
-	*start = base + ((uint64_t)data & ~(uint64_t)(PAGE_BYTES - 1));
-	*end = base + (((uint64_t)hole + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1));
-	return true;
+		fd = open(object->source, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &stat) < 0)
+		return -errno;
+	return stat.st_ino == object->id ? take(fd) : -ESTALE;
 }

@@ -1,22 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
-/* Sends the content of shared memory, each part once, through a page reader that goes through the areas in order. */
+/*
+ * Sends what shared memory holds, once or in rounds: only what has changed since it was sent, and the holes that were
+ * punched into it.
+ *
+ * A store through a mapping is told by write-protection. What is done through a descriptor isn't, but it moves the file's
+ * times (as does the fault of a store, so those of memory in use move all the time). So a page is known to be unchanged if
+ * it is still protected, mapped once and in the same way as in the round before, and there is no descriptor
+ * (memfd_create(2)) or the times are as they were. All others are compared with the hash of what was sent.
+ */
 #pragma once
 
-#include "memory/page_reader.h"
+#include "memory/pages.h"
 #include "memory/shared.h"
+#include "util/ranges.h"
 
-struct shared_sender {
-	pid_t pid;
-	struct shared_parts parts;
-	size_t next;
-};
+struct shared_sender;
 
-struct shared_sender shared_sender_for(pid_t pid, const struct areas *areas);
-void shared_sender_free(struct shared_sender *sender); /* what it points to */
-#define auto_shared_sender __attribute__((cleanup(shared_sender_free)))
+/* Never NULL. */
+struct shared_sender *shared_sender_new(void);
+void shared_sender_free(struct shared_sender *sender);
+DEFINE_OWNED(struct shared_sender *, shared_sender_free)
+#define auto_shared_sender AUTO(shared_sender_free)
 
-/* The parts of one area; to be called for the areas in ascending order. */
-MUST_USE struct error *shared_sender_send(struct shared_sender *sender, const struct area *area,
-                                          struct page_reader *reader);
+/*
+ * Hands to the sink, with its shared_id set, what differs from what this sender has sent before: put() for pages, drop()
+ * for those that have become zeros or holes, keep() for the others. unwritten: pages that are still protected; NULL: none
+ * is known to be. With is_frozen all objects have to be there; while the program runs one may have gone since they were
+ * listed.
+ */
+MUST_USE struct error *shared_sender_send(struct shared_sender *sender, const struct shared_objects *objects,
+                                          const struct ranges *unwritten, bool is_frozen, struct page_sink *sink);

@@ -9,8 +9,8 @@
 
 #include "image/pages.h"
 #include "memory/dirty.h"
+#include "memory/page_hashes.h"
 #include "memory/page_reader.h"
-#include "memory/shared_rounds.h"
 #include "memory/tracker.h"
 #include "task/settle.h"
 #include "util/alloc.h"
@@ -24,9 +24,9 @@ struct tracker {
 	pid_t pid;
 	const struct dirty_way *way;
 	struct dirty *dirty;          /* owned, of way */
-	struct page_hashes *hashes;   /* owned: of shared memory, and of all if the way knows nothing */
-	struct shared_rounds *shared; /* owned */
-	struct ranges sent;           /* of private memory: what the other end has, and is still mapped there */
+	struct page_hashes *hashes;   /* owned: if the way knows nothing */
+	struct ranges sent;           /* what the other end has, and is still mapped there */
+	struct ranges unwritten;      /* in the last round */
 	struct ranges last, hot;      /* what the last round sent, and what is left for the end */
 	uint64_t began_ns, lasted_ns; /* the last round */
 	unsigned rounds;
@@ -79,7 +79,6 @@ static struct tracker *make(pid_t pid)
 
 	tracker->pid = pid;
 	tracker->hashes = page_hashes_new();
-	tracker->shared = shared_rounds_new(tracker->hashes);
 	return tracker;
 }
 
@@ -98,9 +97,9 @@ void tracker_free(struct tracker *tracker)
 		return;
 	if (tracker->dirty)
 		tracker->way->end(tracker->dirty);
-	shared_rounds_free(tracker->shared);
 	page_hashes_free(tracker->hashes);
 	ranges_free(&tracker->sent);
+	ranges_free(&tracker->unwritten);
 	ranges_free(&tracker->last);
 	ranges_free(&tracker->hot);
 	free(tracker);
@@ -144,7 +143,6 @@ void tracker_forget(struct tracker *tracker, const struct ranges *gone)
 	forget(&tracker->hot, gone);
 	forget(&tracker->last, gone);
 	page_hashes_forget(tracker->hashes, gone);
-	shared_rounds_forget(tracker->shared, gone);
 }
 
 /* ---- A round ---- */
@@ -155,11 +153,11 @@ struct round {
 	struct tracker *tracker;
 	struct page_sink *sink;
 	struct page_reader reader;
-	int mem_fd;                 /* owned */
-	bool is_shared, is_by_hash; /* the area that is read now */
+	int mem_fd;      /* owned */
+	bool is_by_hash; /* the area that is read now */
 	struct ranges there, written, unwritten;
 	size_t next_written, next_unwritten; /* of the ranges that lie before the area that is read now, or in it */
-	struct ranges put;                   /* of private memory */
+	struct ranges put;
 };
 
 static enum page_verdict judge_by_hash(struct round *round, uint64_t address, const void *bytes, bool is_zero)
@@ -187,10 +185,7 @@ static enum page_verdict judge(struct page_judge *judge, uint64_t address, const
 	verdict = round->is_by_hash ? judge_by_hash(round, address, bytes, is_zero) : judge_written(round, is_zero);
 	if (verdict != PAGE_PUT)
 		return verdict;
-	if (round->is_shared)
-		shared_rounds_note(round->tracker->shared, address);
-	else
-		ranges_append(&round->put, address, address + PAGE_BYTES);
+	ranges_append(&round->put, address, address + PAGE_BYTES);
 	return PAGE_PUT;
 }
 
@@ -348,25 +343,18 @@ static struct error *send_vdso(struct round *round, const struct area *area)
 
 static struct error *send_area(struct round *round, const struct area *area)
 {
-	const struct ranges none = {0};
-	struct tracker *tracker = round->tracker;
-
 	/* Whatever is still to be read is judged as what it is. */
 	TRY(page_reader_flush(&round->reader));
-	round->is_shared = area_content(area) == AREA_CONTENT_SHARED;
 	switch (area_content(area)) {
 	case AREA_CONTENT_NONE:
-		return NULL;
 	case AREA_CONTENT_SHARED:
-		round->is_by_hash = true;
-		return shared_rounds_send(tracker->shared, area, tracker->way->knows_shared ? &round->unwritten : &none,
-		                          &round->reader);
+		return NULL;
 	case AREA_CONTENT_VDSO:
-		TRY(page_reader_begin(&round->reader, area, -1));
+		TRY(page_reader_begin(&round->reader, area));
 		return send_vdso(round, area);
 	case AREA_CONTENT_ANONYMOUS:
 	case AREA_CONTENT_PRIVATE_FILE:
-		TRY(page_reader_begin(&round->reader, area, -1));
+		TRY(page_reader_begin(&round->reader, area));
 		return send_private(round, area);
 	}
 	return NULL;
@@ -375,7 +363,6 @@ static struct error *send_area(struct round *round, const struct area *area)
 static struct error *send_areas(struct round *round, const struct areas *areas)
 {
 	round->unwritten = ranges_without(&round->there, &round->written);
-	shared_rounds_begin(round->tracker->shared, round->tracker->pid, areas);
 	for (size_t i = 0; i < areas->count; i++) {
 		const struct area *area = &areas->list[i];
 
@@ -392,6 +379,11 @@ static void note_round(struct tracker *tracker, struct round *round, uint64_t st
 	ranges_free(&tracker->last);
 	tracker->last = round->put;
 	round->put = (struct ranges){0};
+	ranges_free(&tracker->unwritten);
+	if (tracker->way->knows_shared) {
+		tracker->unwritten = round->unwritten;
+		round->unwritten = (struct ranges){0};
+	}
 	tracker->lasted_ns = start_ns - tracker->began_ns;
 	tracker->began_ns = start_ns;
 	tracker->rounds++;
@@ -434,6 +426,11 @@ struct error *tracker_finish(struct tracker *tracker, const struct areas *areas,
 	TRY(drop_gone(round));
 	note_round(tracker, round, start_ns);
 	return NULL;
+}
+
+const struct ranges *tracker_unwritten(const struct tracker *tracker)
+{
+	return &tracker->unwritten;
 }
 
 struct error *tracker_count(struct tracker *tracker, const struct areas *areas, uint64_t *ret_pages)

@@ -6,7 +6,8 @@
  * way there is to know them (dirty.h).
  *
  * What no way sees by itself, and what is done about it:
- * - Shared memory changed by write(2), another mapping or hole punching: shared_rounds.h.
+ * - Shared memory changed by write(2), another mapping or hole punching: it isn't sent here, but by shared_send.h, which
+ *   is told what tracker_unwritten() knows of it.
  * - Areas mapped, moved or grown since the last round: all their pages count as written.
  * - Pages that have gone (MADV_DONTNEED, munmap(2)): the last round compares what is there with what was sent.
  * - Devices that write into pinned pages (a file read with O_DIRECT): they may write behind the moment when the page was
@@ -56,6 +57,10 @@ void tracker_forget(struct tracker *tracker, const struct ranges *gone);
 /* One round, while the program runs or stands still: sends what was written since the last one, at first all. areas are
  * those of now. */
 MUST_USE struct error *tracker_round(struct tracker *tracker, const struct areas *areas, struct page_sink *sink);
+
+/* Pages that were there in the last round, and had not been written since the one before: of shared areas, too, if the way
+ * knows that of them. Borrowed until the next round. */
+const struct ranges *tracker_unwritten(const struct tracker *tracker);
 
 /* The last round, runs frozen: nothing is protected again, and what has gone is dropped. */
 MUST_USE struct error *tracker_finish(struct tracker *tracker, const struct areas *areas, struct page_sink *sink);

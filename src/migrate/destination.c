@@ -186,23 +186,24 @@ static struct error *remap(struct destination *destination)
 
 static struct error *fill(struct destination *destination)
 {
-	uint64_t address;
-	const void *bytes;
-	size_t page_count;
+	struct page_frame pages;
 
-	TRY(frame_take_pages(&destination->frame, &address, &bytes, &page_count));
-	return memory_fill(build_memory(destination->build), address, bytes, page_count);
+	TRY(frame_take_pages(&destination->frame, &pages));
+	if (pages.shared_id)
+		return shared_build_fill(build_shared(destination->build), pages.shared_id, pages.address, pages.bytes,
+		                         pages.page_count);
+	return memory_fill(build_memory(destination->build), pages.address, pages.bytes, pages.page_count);
 }
 
 static struct error *drop(struct destination *destination)
 {
-	auto_ranges struct ranges ranges = {0};
+	struct page_frame pages;
 
-	TRY(frame_take_ranges(&destination->frame, &ranges));
-	for (size_t i = 0; i < ranges.count; i++)
-		TRY(memory_drop(build_memory(destination->build), ranges.list[i].start,
-		                (ranges.list[i].end - ranges.list[i].start) / PAGE_BYTES));
-	return NULL;
+	TRY(frame_take_drop(&destination->frame, &pages));
+	if (pages.shared_id)
+		return shared_build_drop(build_shared(destination->build), pages.shared_id, pages.address,
+		                         pages.page_count);
+	return memory_drop(build_memory(destination->build), pages.address, pages.page_count);
 }
 
 static struct error *complete(struct destination *destination)

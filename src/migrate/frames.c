@@ -12,7 +12,7 @@
 #include "util/alloc.h"
 
 /* Type and size, in little-endian order. */
-enum { HEADER_BYTES = 8, FRAME_BYTES_MAX = 1 << 30, IMAGE_HEADER_BYTES = 12, PAGES_HEADER_BYTES = 8 };
+enum { HEADER_BYTES = 8, FRAME_BYTES_MAX = 1 << 30, IMAGE_HEADER_BYTES = 12, PAGES_HEADER_BYTES = 24 };
 
 void frame_free(struct frame *frame)
 {
@@ -189,26 +189,45 @@ struct error *frame_take_image(const struct frame *frame, struct image_store *st
 
 /* ---- Pages ---- */
 
-struct error *frame_send_pages(struct channel *channel, uint64_t address, const void *bytes, size_t page_count)
+struct error *frame_send_pages(struct channel *channel, const struct page_frame *pages)
 {
 	uint8_t head[PAGES_HEADER_BYTES];
 
-	put64(head, address);
-	return send_parts(channel, FRAME_PAGES, head, sizeof(head), bytes, page_count * PAGE_BYTES);
+	put64(head, pages->shared_id);
+	put64(head + 8, pages->address);
+	put64(head + 16, pages->page_count);
+	return send_parts(channel, pages->bytes ? FRAME_PAGES : FRAME_DROP, head, sizeof(head), pages->bytes,
+	                  pages->bytes ? pages->page_count * PAGE_BYTES : 0);
 }
 
-struct error *frame_take_pages(const struct frame *frame, uint64_t *ret_address, const void **ret_bytes,
-                               size_t *ret_page_count)
+static struct error *take_head(const struct frame *frame, struct page_frame *ret_pages)
 {
-	size_t size_bytes = frame->size_bytes - PAGES_HEADER_BYTES;
-
-	if (frame->size_bytes < PAGES_HEADER_BYTES || size_bytes % PAGE_BYTES || size_bytes > PAGE_SINK_BYTES ||
-	    get64(frame->bytes) % PAGE_BYTES)
+	if (frame->size_bytes < PAGES_HEADER_BYTES)
 		return error_new(EPROTO, "pages in %zu bytes", frame->size_bytes);
-	*ret_address = get64(frame->bytes);
-	*ret_bytes = frame->bytes + PAGES_HEADER_BYTES;
-	*ret_page_count = size_bytes / PAGE_BYTES;
+	*ret_pages = (struct page_frame){
+		.shared_id = get64(frame->bytes),
+		.address = get64(frame->bytes + 8),
+		.page_count = get64(frame->bytes + 16),
+		.bytes = frame->bytes + PAGES_HEADER_BYTES,
+	};
+	if (ret_pages->address % PAGE_BYTES || ret_pages->page_count > UINT64_MAX / PAGE_BYTES)
+		return error_new(EPROTO, "%zu pages at %#llx", ret_pages->page_count,
+		                 (unsigned long long)ret_pages->address);
 	return NULL;
+}
+
+struct error *frame_take_pages(const struct frame *frame, struct page_frame *ret_pages)
+{
+	TRY(take_head(frame, ret_pages));
+	if (ret_pages->page_count > PAGE_SINK_BYTES / PAGE_BYTES ||
+	    frame->size_bytes - PAGES_HEADER_BYTES != ret_pages->page_count * PAGE_BYTES)
+		return error_new(EPROTO, "%zu pages in %zu bytes", ret_pages->page_count, frame->size_bytes);
+	return NULL;
+}
+
+struct error *frame_take_drop(const struct frame *frame, struct page_frame *ret_pages)
+{
+	return take_head(frame, ret_pages);
 }
 
 struct error *frame_send_ranges(struct channel *channel, enum frame_type type, const struct ranges *ranges)

@@ -67,12 +67,19 @@ MUST_USE struct error *frame_send_store(struct channel *channel, const struct im
 /* Puts an IMAGE into a store. */
 MUST_USE struct error *frame_take_image(const struct frame *frame, struct image_store *store);
 
-MUST_USE struct error *frame_send_pages(struct channel *channel, uint64_t address, const void *bytes,
-                                        size_t page_count);
-/* *ret_bytes is borrowed from frame. */
-MUST_USE struct error *frame_take_pages(const struct frame *frame, uint64_t *ret_address, const void **ret_bytes,
-                                        size_t *ret_page_count);
+/* Pages of the process, or of shared memory: see page_sink. */
+struct page_frame {
+	uint64_t shared_id;
+	uint64_t address;
+	size_t page_count;
+	const void *bytes; /* borrowed; of PAGES */
+};
 
-/* For GONE and DROP. */
+/* PAGES or, without bytes, DROP. */
+MUST_USE struct error *frame_send_pages(struct channel *channel, const struct page_frame *pages);
+MUST_USE struct error *frame_take_pages(const struct frame *frame, struct page_frame *ret_pages);
+MUST_USE struct error *frame_take_drop(const struct frame *frame, struct page_frame *ret_pages);
+
+/* For GONE. */
 MUST_USE struct error *frame_send_ranges(struct channel *channel, enum frame_type type, const struct ranges *ranges);
 MUST_USE struct error *frame_take_ranges(const struct frame *frame, struct ranges *ret_ranges);

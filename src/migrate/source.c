@@ -16,6 +16,7 @@
 #include "checkpoint/save.h"
 #include "checkpoint/save_log.h"
 #include "image/pages.h"
+#include "memory/shared_send.h"
 #include "memory/tracker.h"
 #include "migrate/frames.h"
 #include "migrate/identity.h"
@@ -45,6 +46,7 @@ struct source {
 	struct journal *journal;         /* owned */
 	struct saver *saver;             /* owned */
 	struct tracker *tracker;         /* owned; NULL: its pages are sent in the freeze alone */
+	struct shared_sender *shared;    /* owned */
 	struct frozen *frozen;           /* owned */
 	struct connections *connections; /* owned */
 	struct journal_record record;
@@ -69,6 +71,7 @@ static void source_free(struct source *source)
 		process_free(take(source->frozen->process));
 	frozen_free(source->frozen);
 	tracker_free(source->tracker);
+	shared_sender_free(source->shared);
 	saver_free(source->saver);
 	if (source->journal && !source->is_committed)
 		journal_remove(source->journal);
@@ -218,15 +221,24 @@ static struct error *put_pages(struct page_sink *sink, uint64_t address, const v
 	TRY(check_signals());
 	if (channel_sink->told)
 		tell_progress(channel_sink, page_count);
-	return frame_send_pages(channel_sink->channel, address, bytes, page_count);
+	const struct page_frame pages = {sink->shared_id, address, page_count, bytes};
+	return frame_send_pages(channel_sink->channel, &pages);
 }
 
 static struct error *drop_pages(struct page_sink *sink, uint64_t address, size_t page_count)
 {
-	auto_ranges struct ranges ranges = {0};
+	const struct page_frame pages = {sink->shared_id, address, page_count, NULL};
 
-	ranges_append(&ranges, address, address + (uint64_t)page_count * PAGE_BYTES);
-	return frame_send_ranges(((struct channel_sink *)sink)->channel, FRAME_DROP, &ranges);
+	return frame_send_pages(((struct channel_sink *)sink)->channel, &pages);
+}
+
+static struct error *send_shared(struct source *source, bool is_frozen, struct page_sink *sink)
+{
+	auto_shared_objects struct shared_objects objects = {0};
+	const struct ranges *unwritten = source->tracker ? tracker_unwritten(source->tracker) : NULL;
+
+	TRY(saver_shared(source->saver, &objects));
+	return shared_sender_send(source->shared, &objects, unwritten, is_frozen, sink);
 }
 
 /* Where the areas are by now. process is NULL while the program runs. */
@@ -260,7 +272,7 @@ static struct error *send_round(struct source *source)
 	uint64_t start_ns = clock_now_ns();
 	uint64_t start_bytes = channel_written(source->channel);
 	struct channel_sink sink = {
-		.sink = {put_pages, drop_pages, NULL},
+		.sink = {.put = put_pages, .drop = drop_pages},
 		.channel = source->channel,
 		.told = source,
 		.left_pages =
@@ -272,6 +284,7 @@ static struct error *send_round(struct source *source)
 	TRY(send_areas(source, NULL));
 	test_stop("round");
 	TRY(tracker_round(source->tracker, saver_areas(source->saver), &sink.sink));
+	TRY(send_shared(source, false, &sink.sink));
 	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
 	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL));
 	uint64_t took_ns = clock_now_ns() - start_ns + 1;
@@ -344,11 +357,13 @@ static int freeze_time_left_ms(const struct source *source)
 
 static struct error *send_last_pages(struct source *source)
 {
-	struct channel_sink sink = {.sink = {put_pages, drop_pages, NULL}, .channel = source->channel};
+	struct channel_sink sink = {.sink = {.put = put_pages, .drop = drop_pages}, .channel = source->channel};
 
 	if (source->tracker)
-		return tracker_finish(source->tracker, saver_areas(source->saver), &sink.sink);
-	return pages_send(source->frozen->process, saver_areas(source->saver), &sink.sink);
+		TRY(tracker_finish(source->tracker, saver_areas(source->saver), &sink.sink));
+	else
+		TRY(pages_send(source->frozen->process, saver_areas(source->saver), &sink.sink));
+	return send_shared(source, true, &sink.sink);
 }
 
 /* By a script, where somebody asked for that. */
@@ -595,6 +610,7 @@ static struct error *prepare(struct source *source)
 
 	tell(source, "check", true);
 	TRY(watch_signals(source));
+	source->shared = shared_sender_new();
 	TRY(keeper_start(&source->keeper));
 	TRY(saver_new(options->pid, &options->carry, &source->saver));
 	TRY(check(source));

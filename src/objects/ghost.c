@@ -236,13 +236,22 @@ static void ghost_free(GhostFileEntry *ghost)
 }
 DEFINE_OWNED(GhostFileEntry *, ghost_free)
 
-static struct error *restore_ghost(uint32_t ghost_id, const RegFileEntry *entry, const struct image_store *store,
-                                   int *ret_fd)
+/* Which deleted file it is. Images of old CRIUs don't tell: then by the number that it has in this image. */
+static uint64_t ghost_inode(const GhostFileEntry *ghost, uint32_t ghost_id)
 {
-	AUTO(ghost_free) GhostFileEntry *ghost = NULL;
+	return ghost->has_ino ? ghost->ino : ghost_id;
+}
+
+static uint64_t ghost_device(const GhostFileEntry *ghost)
+{
+	return ghost->has_ino ? (uint64_t)ghost->dev : UINT64_MAX;
+}
+
+static struct error *restore_ghost(uint32_t ghost_id, const RegFileEntry *entry, const GhostFileEntry *ghost,
+                                   const struct image_store *store, int *ret_fd)
+{
 	auto_fd int fd = -1;
 
-	TRY(image_get(store, IMAGE_GHOST_FILE, ghost_id, 0, (ProtobufCMessage **)&ghost));
 	if (!S_ISREG(ghost->mode) && !S_ISDIR(ghost->mode) && !S_ISFIFO(ghost->mode))
 		return error_new(ENOTSUP, "deleted file of mode %o", ghost->mode);
 	TRY(make(entry, ghost, &fd));
@@ -256,12 +265,14 @@ static struct error *restore_ghost(uint32_t ghost_id, const RegFileEntry *entry,
 struct error *ghost_open(uint32_t ghost_id, const RegFileEntry *entry, uint32_t flags, struct restore_files *restore,
                          int *ret_fd)
 {
-	int first = restore_spare_borrow(restore, FD_TYPES__REG, ghost_id);
+	AUTO(ghost_free) GhostFileEntry *ghost = NULL;
 	struct stat stat;
 
+	TRY(image_get(restore_store(restore), IMAGE_GHOST_FILE, ghost_id, 0, (ProtobufCMessage **)&ghost));
+	int first = restore_ghost_borrow(restore, ghost_inode(ghost, ghost_id), ghost_device(ghost));
 	if (first < 0) {
-		TRY(restore_ghost(ghost_id, entry, restore_store(restore), &first));
-		restore_spare_give(restore, FD_TYPES__REG, ghost_id, first);
+		TRY(restore_ghost(ghost_id, entry, ghost, restore_store(restore), &first));
+		restore_ghost_give(restore, ghost_inode(ghost, ghost_id), ghost_device(ghost), first);
 	}
 	if (fstat(first, &stat) == 0 && S_ISFIFO(stat.st_mode))
 		flags |= O_NONBLOCK; /* as in reg_file.c */
@@ -270,6 +281,45 @@ struct error *ghost_open(uint32_t ghost_id, const RegFileEntry *entry, uint32_t 
 	if (fd < 0)
 		return error_new(errno, "open it again with flags %#o", flags);
 	*ret_fd = fd;
+	return NULL;
+}
+
+/* Holes first: what was there and is nothing any more. Cutting it off would take private copies of pages away. */
+static struct error *refill(const GhostFileEntry *ghost, uint32_t ghost_id, const struct image_store *store, int fd)
+{
+	struct stat stat;
+
+	if (fstat(fd, &stat) < 0)
+		return error_new(errno, "fstat");
+	if (stat.st_size > 0 && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, stat.st_size) < 0 &&
+	    ftruncate(fd, 0) < 0)
+		return error_new(errno, "empty the file");
+	TRY(fill(ghost, ghost_id, store, fd));
+	return set_attributes(ghost, fd);
+}
+
+static struct error *refresh(uint32_t ghost_id, struct restore_files *restore)
+{
+	AUTO(ghost_free) GhostFileEntry *ghost = NULL;
+
+	TRY(image_get(restore_store(restore), IMAGE_GHOST_FILE, ghost_id, 0, (ProtobufCMessage **)&ghost));
+	int fd = restore_ghost_borrow(restore, ghost_inode(ghost, ghost_id), ghost_device(ghost));
+	if (fd < 0 || !S_ISREG(ghost->mode))
+		return NULL;
+	return refill(ghost, ghost_id, restore_store(restore), fd);
+}
+
+struct error *ghosts_refresh(struct restore_files *restore)
+{
+	const struct image_store *store = restore_store(restore);
+
+	for (size_t i = 0; i < image_count(store, IMAGE_REMAP_FPATH, 0); i++) {
+		AUTO(remap_free) RemapFilePathEntry *remap = NULL;
+
+		TRY(image_get(store, IMAGE_REMAP_FPATH, 0, i, (ProtobufCMessage **)&remap));
+		if (remap->has_remap_type && remap->remap_type == REMAP_TYPE__GHOST)
+			TRY(refresh(remap->remap_id, restore), "deleted file %#x", remap->remap_id);
+	}
 	return NULL;
 }
 

@@ -25,3 +25,6 @@ MUST_USE struct error *ghost_open(uint32_t ghost_id, const RegFileEntry *entry, 
 
 /* Whether it could be made here. Makes nothing. */
 MUST_USE struct error *ghost_verify(const RegFileEntry *entry);
+
+/* Deleted files that were made from an earlier store get the content that this one has. */
+MUST_USE struct error *ghosts_refresh(struct restore_files *restore);

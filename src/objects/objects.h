@@ -72,6 +72,9 @@ struct open_files {
 	size_t copy_room;
 };
 
+/* A new save begins: nothing is in the images yet. */
+void open_files_begin(struct open_files *files);
+
 /* Frees what the kinds noted, not what files borrows. */
 void open_files_free(struct open_files *files);
 #define auto_open_files __attribute__((cleanup(open_files_free)))
@@ -107,6 +110,20 @@ struct restore_files;
  * runs: a spare end of a pipe delays its EOF. Never NULL. */
 struct restore_files *restore_files_new(const struct image_store *store, const struct carry_options *options);
 void restore_files_free(struct restore_files *restore);
+
+/*
+ * Deleted files that were made again, by what they were before. A process that is built from one store after the other
+ * has them once: what maps such a file was made from an earlier store than the descriptors.
+ */
+struct restored_ghosts;
+struct restored_ghosts *restored_ghosts_new(void);
+void restored_ghosts_free(struct restored_ghosts *ghosts);
+/* ghosts is borrowed until restore is freed. Without it they are kept as long as restore lives. */
+void restore_files_set_ghosts(struct restore_files *restore, struct restored_ghosts *ghosts);
+
+/* One of them; -1: not made yet. Giving hands over. */
+int restore_ghost_borrow(const struct restore_files *restore, uint64_t inode, uint64_t device);
+void restore_ghost_give(struct restore_files *restore, uint64_t inode, uint64_t device, int fd);
 
 /* The program still runs where the images come from: files may have been written since these were made, and are looked
  * at again when it stands still. */

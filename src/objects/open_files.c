@@ -55,6 +55,11 @@ void open_files_drop_copies(struct open_files *files)
 	files->copy_room = 0;
 }
 
+void open_files_begin(struct open_files *files)
+{
+	number_map_free(take(files->notes));
+}
+
 void open_files_free(struct open_files *files)
 {
 	open_files_drop_copies(files);

@@ -11,14 +11,57 @@ struct kept {
 	ProtobufCMessage *message; /* owned */
 };
 
+struct restored_ghosts {
+	struct number_map *fds; /* (inode, device): a descriptor, owned */
+};
+
 struct restore_files {
 	const struct image_store *store;
 	const struct carry_options *options;
 	struct number_map *spares;                    /* (type, key): a descriptor, owned */
 	struct number_map *indexes[IMAGE_KIND_COUNT]; /* (key, 0): number of the message; NULL: not made yet */
 	struct kept *kept;                            /* owned */
+	struct restored_ghosts *own_ghosts;           /* owned */
+	struct restored_ghosts *ghosts;               /* borrowed, or the own ones */
 	bool is_running;
 };
+
+struct restored_ghosts *restored_ghosts_new(void)
+{
+	struct restored_ghosts *ghosts = xalloc(sizeof(*ghosts));
+
+	ghosts->fds = number_map_new();
+	return ghosts;
+}
+
+void restored_ghosts_free(struct restored_ghosts *ghosts)
+{
+	uint64_t fd;
+
+	if (!ghosts)
+		return;
+	while (number_map_pop(ghosts->fds, &fd))
+		close((int)fd);
+	number_map_free(ghosts->fds);
+	free(ghosts);
+}
+
+void restore_files_set_ghosts(struct restore_files *restore, struct restored_ghosts *ghosts)
+{
+	restore->ghosts = ghosts;
+}
+
+int restore_ghost_borrow(const struct restore_files *restore, uint64_t inode, uint64_t device)
+{
+	uint64_t fd;
+
+	return number_map_find(restore->ghosts->fds, inode, device, &fd) ? (int)fd : -1;
+}
+
+void restore_ghost_give(struct restore_files *restore, uint64_t inode, uint64_t device, int fd)
+{
+	number_map_add(restore->ghosts->fds, inode, device, (uint64_t)fd);
+}
 
 struct restore_files *restore_files_new(const struct image_store *store, const struct carry_options *options)
 {
@@ -27,6 +70,8 @@ struct restore_files *restore_files_new(const struct image_store *store, const s
 	restore->store = store;
 	restore->options = options;
 	restore->spares = number_map_new();
+	restore->own_ghosts = restored_ghosts_new();
+	restore->ghosts = restore->own_ghosts;
 	return restore;
 }
 
@@ -39,6 +84,7 @@ void restore_files_free(struct restore_files *restore)
 	while (number_map_pop(restore->spares, &fd))
 		close((int)fd);
 	number_map_free(restore->spares);
+	restored_ghosts_free(restore->own_ghosts);
 	for (size_t i = 0; i < IMAGE_KIND_COUNT; i++)
 		number_map_free(restore->indexes[i]);
 	while (restore->kept) {

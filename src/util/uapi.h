@@ -57,6 +57,14 @@ enum {
 	UAPI_MADV_GUARD_REMOVE = 103,
 };
 
+/* ---- memfd_create(2) and its seals: linux/memfd.h, linux/fcntl.h ---- */
+
+enum {
+	UAPI_MFD_NOEXEC_SEAL = 0x8, /* 6.3 */
+	UAPI_MFD_EXEC = 0x10,
+	UAPI_F_SEAL_EXEC = 0x20,
+};
+
 /* ---- prctl(2): linux/prctl.h ---- */
 
 enum {

@@ -16,6 +16,7 @@
 #include "lib/tempdir.h"
 #include "lib/unit.h"
 #include "memory/areas.h"
+#include "memory/shared_send.h"
 #include "memory/subject.h"
 #include "memory/tracker.h"
 #include "util/number_map.h"
@@ -169,7 +170,8 @@ static uint64_t run(unsigned step, void *shared)
 
 struct copy {
 	struct page_sink sink;
-	struct number_map *pages; /* address to malloc(3)ed bytes */
+	struct number_map *pages; /* address and shared_id to malloc(3)ed bytes */
+	struct shared_sender *shared;
 	size_t put_pages;
 };
 
@@ -182,7 +184,7 @@ static void remove_page(struct copy *copy, uint64_t address)
 {
 	uint64_t bytes;
 
-	if (number_map_remove(copy->pages, address, 0, &bytes))
+	if (number_map_remove(copy->pages, address, copy->sink.shared_id, &bytes))
 		free(bytes_of(bytes));
 }
 
@@ -195,7 +197,7 @@ static struct error *put(struct page_sink *sink, uint64_t address, const void *b
 
 		remove_page(copy, address + i * PAGE_BYTES);
 		memcpy(page, (const char *)bytes + i * PAGE_BYTES, PAGE_BYTES);
-		number_map_add(copy->pages, address + i * PAGE_BYTES, 0, (uintptr_t)page);
+		number_map_add(copy->pages, address + i * PAGE_BYTES, sink->shared_id, (uintptr_t)page);
 	}
 	copy->put_pages += page_count;
 	return NULL;
@@ -210,7 +212,11 @@ static struct error *drop(struct page_sink *sink, uint64_t address, size_t page_
 
 static struct copy copy_new(void)
 {
-	return (struct copy){.sink = {put, drop, NULL}, .pages = number_map_new()};
+	return (struct copy){
+		.sink = {.put = put, .drop = drop},
+		.pages = number_map_new(),
+		.shared = shared_sender_new(),
+	};
 }
 
 static void copy_free(struct copy *copy)
@@ -220,6 +226,7 @@ static void copy_free(struct copy *copy)
 	while (number_map_pop(copy->pages, &bytes))
 		free(bytes_of(bytes));
 	number_map_free(copy->pages);
+	shared_sender_free(copy->shared);
 }
 #define auto_copy __attribute__((cleanup(copy_free)))
 
@@ -231,14 +238,17 @@ static void copy_forget(struct copy *copy, const struct ranges *gone)
 }
 
 /* A page that was never sent reads as zeros, or as the mapped file's. */
-static void assert_page(const struct copy *copy, const struct process *process, uint64_t address, unsigned char unsent)
+static void assert_page(const struct copy *copy, const struct process *process, uint64_t address,
+                        const struct area *area, unsigned char unsent)
 {
+	bool is_shared = area && area_content(area) == AREA_CONTENT_SHARED;
+	uint64_t key = is_shared ? address - area->entry.start + area->entry.pgoff : address;
 	unsigned char there[PAGE_BYTES];
 	unsigned char expected[PAGE_BYTES];
 	uint64_t bytes;
 
 	memset(expected, unsent, sizeof(expected));
-	if (number_map_find(copy->pages, address, 0, &bytes))
+	if (number_map_find(copy->pages, key, is_shared ? area->inode : 0, &bytes))
 		memcpy(expected, bytes_of(bytes), PAGE_BYTES);
 	assert_int_equal(pread(process->mem_fd, there, PAGE_BYTES, (off_t)address), PAGE_BYTES);
 	assert_memory_equal(there, expected, PAGE_BYTES);
@@ -247,8 +257,12 @@ static void assert_page(const struct copy *copy, const struct process *process, 
 static void assert_area(const struct copy *copy, const struct process *process, const unsigned char *area, size_t pages,
                         unsigned char unsent)
 {
+	auto_areas struct areas areas = {0};
+
+	assert_ok(areas_read(process->pid, &areas));
 	for (size_t i = 0; area && i < pages; i++)
-		assert_page(copy, process, (uintptr_t)area + i * PAGE_BYTES, unsent);
+		assert_page(copy, process, (uintptr_t)area + i * PAGE_BYTES, areas_find(&areas, (uintptr_t)area),
+		            unsent);
 }
 
 /* ---- Rounds ---- */
@@ -269,6 +283,15 @@ static struct tracker *track(const struct test_subject *subject, enum track how)
 	}
 	assert_null(error);
 	return tracker;
+}
+
+static void send_shared(const struct test_subject *subject, const struct areas *areas, const struct tracker *tracker,
+                        struct copy *copy)
+{
+	auto_shared_objects struct shared_objects objects = {0};
+
+	shared_objects_add_areas(&objects, subject->pid, areas);
+	assert_ok(shared_sender_send(copy->shared, &objects, tracker_unwritten(tracker), true, &copy->sink));
 }
 
 static void look_again(pid_t pid, struct areas *areas, struct tracker *tracker, struct copy *copy)
@@ -312,18 +335,20 @@ static void assert_arrives_whole(enum track how)
 
 		look_again(subject.pid, &areas, tracker, &copy);
 		assert_ok(tracker_round(tracker, &areas, &copy.sink));
+		send_shared(&subject, &areas, tracker, &copy);
 		subject_do(&subject, step);
 		assert_ok(tracker_count(tracker, &areas, &left));
 		assert_true(left > 0);
 	}
 	look_again(subject.pid, &areas, tracker, &copy);
 	assert_ok(tracker_finish(tracker, &areas, &copy.sink));
+	send_shared(&subject, &areas, tracker, &copy);
 	assert_area(&copy, &process, places->private, private_pages, 0);
 	assert_area(&copy, &process, places->file, shared_pages, 'f');
 	assert_area(&copy, &process, places->come_and_go, ROUNDS % 2 ? shared_pages : 0, 0);
 	assert_area(&copy, &process, places->shared, shared_pages, 0);
-	/* Sent once, at the lower of its addresses. */
-	assert_area(&copy, &process, places->twice < places->again ? places->twice : places->again, shared_pages, 0);
+	assert_area(&copy, &process, places->twice, shared_pages, 0);
+	assert_area(&copy, &process, places->again, shared_pages, 0);
 	close(process.mem_fd);
 	munmap(places, sizeof(*places));
 }

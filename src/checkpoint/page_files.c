@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "checkpoint/page_files.h"
+#include "memory/build.h"
+
+enum { FIRST_PAGES_ID = 1, PIECE_PAGES = PAGE_SINK_BYTES / PAGE_BYTES };
+
+/* ---- Saving ---- */
+
+static struct error *finish_shared(struct page_files *files)
+{
+	for (size_t i = files->shared_count; i > 0; i--) {
+		auto_pages_writer struct pages_writer *writer = take(files->shared[i - 1]);
+
+		files->shared_count--;
+		TRY(pages_writer_finish(writer));
+		files->finished_pages += pages_writer_count(writer);
+	}
+	return NULL;
+}
+
+static struct error *begin_shared(struct page_sink *sink, uint64_t shared_id)
+{
+	struct page_files *files = (struct page_files *)sink;
+
+	if (files->shared_count == SHARED_WRITERS_MAX)
+		TRY(finish_shared(files));
+	TRY(pages_writer_open_shared(files->dir_fd, shared_id, files->next_pages_id++,
+	                             &files->shared[files->shared_count]));
+	files->shared_count++;
+	return NULL;
+}
+
+static struct pages_writer *writer_of(struct page_sink *sink)
+{
+	struct page_files *files = (struct page_files *)sink;
+
+	return sink->shared_id ? files->shared[files->shared_count - 1] : files->own;
+}
+
+static struct error *put_pages(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
+{
+	return pages_writer_put(writer_of(sink), address, bytes, page_count);
+}
+
+/* A page that reads as zeros isn't written: it is missing in the restored program, too. */
+static struct error *drop_pages(struct page_sink *sink, uint64_t address, size_t page_count)
+{
+	(void)sink;
+	(void)address;
+	(void)page_count;
+	return NULL;
+}
+
+struct error *page_files_open(int dir_fd, pid_t pid, struct page_files *ret_files)
+{
+	*ret_files = (struct page_files){
+		.sink = {.begin_shared = begin_shared, .put = put_pages, .drop = drop_pages},
+		.dir_fd = dir_fd,
+		.next_pages_id = FIRST_PAGES_ID + 1,
+	};
+	return pages_writer_open(dir_fd, pid, FIRST_PAGES_ID, &ret_files->own);
+}
+
+struct error *page_files_finish(struct page_files *files)
+{
+	TRY(finish_shared(files));
+	return pages_writer_finish(files->own);
+}
+
+uint64_t page_files_count(const struct page_files *files)
+{
+	uint64_t count = files->finished_pages + pages_writer_count(files->own);
+
+	for (size_t i = 0; i < files->shared_count; i++)
+		count += pages_writer_count(files->shared[i]);
+	return count;
+}
+
+void page_files_free(struct page_files *files)
+{
+	pages_writer_free(take(files->own));
+	for (; files->shared_count > 0; files->shared_count--)
+		pages_writer_free(take(files->shared[files->shared_count - 1]));
+}
+
+/* ---- Restoring ---- */
+
+/* Where pages go: the memory of the task or, if shared is set, an object of shared memory. */
+struct filling {
+	struct memory *memory;
+	struct shared_build *shared;
+	uint64_t shared_id;
+	void *buffer; /* borrowed; of PAGE_SINK_BYTES */
+};
+
+static struct error *read_exactly(int fd, uint64_t offset, void *bytes, size_t size_bytes)
+{
+	for (size_t done = 0; done < size_bytes;) {
+		ssize_t n = pread(fd, (char *)bytes + done, size_bytes - done, (off_t)(offset + done));
+
+		if (n < 0 && errno != EINTR)
+			return error_new(errno, "read of saved pages");
+		if (n == 0)
+			return error_new(EBADMSG, "the saved pages end at %" PRIu64, offset + done);
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return NULL;
+}
+
+static struct error *fill_run(const struct filling *filling, const struct page_run *run)
+{
+	for (size_t done = 0; done < run->page_count;) {
+		size_t count = run->page_count - done;
+		uint64_t offset = (uint64_t)done * PAGE_BYTES;
+		uint64_t address = run->address + offset;
+
+		if (count > PIECE_PAGES)
+			count = PIECE_PAGES;
+		TRY(read_exactly(run->fd, run->offset + offset, filling->buffer, count * PAGE_BYTES));
+		if (filling->shared)
+			TRY(shared_build_fill(filling->shared, filling->shared_id, address, filling->buffer, count));
+		else
+			TRY(memory_fill(filling->memory, address, filling->buffer, count));
+		done += count;
+	}
+	return NULL;
+}
+
+static struct error *fill_from(const struct filling *filling, struct pages_reader *reader)
+{
+	struct page_run run;
+
+	while (pages_reader_next(reader, &run))
+		TRY(fill_run(filling, &run));
+	return NULL;
+}
+
+static struct error *fill_shared(int dir_fd, struct filling *filling, struct shared_build *shared)
+{
+	filling->shared = shared;
+	for (size_t index = 0; shared_build_next(shared, &index, &filling->shared_id);) {
+		auto_pages_reader struct pages_reader *reader = NULL;
+
+		TRY(pages_reader_open_shared(dir_fd, filling->shared_id, &reader));
+		TRY(fill_from(filling, reader), "shared memory %" PRIu64, filling->shared_id);
+	}
+	return NULL;
+}
+
+struct error *page_files_fill(int dir_fd, pid_t pid, struct memory *memory, struct shared_build *shared)
+{
+	auto_pages_reader struct pages_reader *reader = NULL;
+	auto_free void *buffer = malloc(PAGE_SINK_BYTES);
+	struct filling filling = {.memory = memory, .buffer = buffer};
+
+	if (!buffer)
+		return error_new(ENOMEM, "buffer");
+	TRY(pages_reader_open(dir_fd, pid, &reader));
+	TRY(fill_from(&filling, reader));
+	return fill_shared(dir_fd, &filling, shared);
+}

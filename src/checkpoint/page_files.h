@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * A program's pages as files of a directory: pagemap-PID.img for its own, pagemap-shmem-ID.img for each object of its
+ * shared memory, and the pages-N.img that belong to them.
+ */
+#pragma once
+
+#include "image/pages.h"
+#include "memory/pages.h"
+#include "memory/shared_build.h"
+
+struct memory;
+
+/* A sink that makes those files. Begin with {0}. */
+enum { SHARED_WRITERS_MAX = 64 };
+struct page_files {
+	struct page_sink sink;
+	int dir_fd;               /* borrowed */
+	struct pages_writer *own; /* owned */
+	/* All owned; the last one is what pages go to. They are on disk only when all is finished, since that takes time;
+	 * but a descriptor is needed for each. */
+	struct pages_writer *shared[SHARED_WRITERS_MAX];
+	size_t shared_count;
+	uint32_t next_pages_id;
+	uint64_t finished_pages;
+};
+
+/* Empties what it points to; files that aren't finished are gone. */
+void page_files_free(struct page_files *files);
+#define auto_page_files __attribute__((cleanup(page_files_free)))
+MUST_USE struct error *page_files_open(int dir_fd, pid_t pid, struct page_files *ret_files);
+
+/* On disk. */
+MUST_USE struct error *page_files_finish(struct page_files *files);
+uint64_t page_files_count(const struct page_files *files);
+
+/* All pages of a directory into a program that is built. */
+MUST_USE struct error *page_files_fill(int dir_fd, pid_t pid, struct memory *memory, struct shared_build *shared);
