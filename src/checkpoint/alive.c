@@ -22,9 +22,10 @@ static bool is_gone(const struct lock_holder *process)
 
 static struct error *freeze_once(pid_t pid)
 {
+	auto_calls struct calls *calls = calls_new();
 	auto_frozen struct frozen *frozen = NULL;
 
-	TRY(freeze(pid, 0, &frozen));
+	TRY(freeze(pid, calls, 0, &frozen));
 	return frozen_thaw(frozen);
 }
 

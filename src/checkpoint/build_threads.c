@@ -11,6 +11,7 @@
 
 #include "arch/x86_64/core.h"
 #include "checkpoint/building.h"
+#include "checkpoint/interrupted_calls.h"
 #include "objects/state.h"
 #include "util/alloc.h"
 
@@ -137,6 +138,7 @@ static struct error *set_registers(struct build *build, size_t index)
 	struct thread *thread = &build->process->threads[index];
 
 	TRY(arch_core_restore(core, &thread->registers, &thread->fpu), "thread %d", thread->tid);
+	thread->call = (struct interrupted_call){.number = ARCH_CALL_NONE};
 	thread->signal_mask = core->thread_core->has_blk_sigset ? core->thread_core->blk_sigset
 	                      : core->tc                        ? core->tc->blk_sigset
 	                                                        : 0;
@@ -149,5 +151,5 @@ struct error *build_threads(struct build *build)
 	TRY(restore_state(build));
 	for (size_t i = 0; i < build->process->thread_count; i++)
 		TRY(set_registers(build, i));
-	return NULL;
+	return interrupted_calls_begin(build->process, build->model->store);
 }

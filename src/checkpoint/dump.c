@@ -31,6 +31,7 @@ struct dump {
 	const struct dump_options *options;
 	struct keeper *keeper;           /* owned */
 	struct saver *saver;             /* owned */
+	struct calls *calls;             /* owned */
 	struct connections *connections; /* owned */
 	struct frozen *frozen;           /* owned */
 	struct image_store *store;       /* owned */
@@ -45,6 +46,7 @@ static void dump_free(struct dump *dump)
 {
 	connections_free(dump->connections);
 	frozen_free(dump->frozen);
+	calls_free(dump->calls);
 	saver_free(dump->saver);
 	image_store_free(dump->store);
 	page_files_free(&dump->pages);
@@ -96,8 +98,8 @@ static struct error *try_freeze(struct dump *dump, bool *ret_again)
 {
 	struct unsent left;
 
-	dump->start_ns = clock_now_ns();
-	TRY(freeze(dump->options->pid, saver_room_bytes(dump->saver), &dump->frozen));
+	TRY(freeze(dump->options->pid, dump->calls, saver_room_bytes(dump->saver), &dump->frozen));
+	dump->start_ns = dump->frozen->began_ns;
 	dump->statistics->freezing_ns = clock_now_ns() - dump->start_ns;
 	dump->store = image_store_new();
 	TRY(saver_save(dump->saver, dump->frozen->process, dump->store));
@@ -252,7 +254,11 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 struct error *dump_run(const struct dump_options *options, enum dump_outcome *ret_outcome,
                        struct dump_statistics *ret_statistics)
 {
-	__attribute__((cleanup(dump_free))) struct dump dump = {.options = options, .statistics = ret_statistics};
+	__attribute__((cleanup(dump_free))) struct dump dump = {
+		.options = options,
+		.statistics = ret_statistics,
+		.calls = calls_new(),
+	};
 
 	*ret_outcome = DUMP_RUNS;
 	*ret_statistics = (struct dump_statistics){0};

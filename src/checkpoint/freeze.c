@@ -5,19 +5,19 @@
 
 #include "checkpoint/freeze.h"
 #include "util/alloc.h"
-#include "util/clock.h"
 
 /* What is allocated in a freeze, roughly: for any program, and for each of its threads. */
 enum { FIXED_ROOM_BYTES = 512 << 10, THREAD_ROOM_BYTES = 32 << 10 };
 
-struct error *freeze(pid_t pid, size_t room_bytes, struct frozen **ret_frozen)
+struct error *freeze(pid_t pid, struct calls *calls, size_t room_bytes, struct frozen **ret_frozen)
 {
 	auto_frozen struct frozen *frozen = xalloc(sizeof(*frozen));
 
 	TRY(process_seize(pid, &frozen->process));
 	alloc_warm(FIXED_ROOM_BYTES + frozen->process->thread_count * THREAD_ROOM_BYTES + room_bytes);
-	frozen->began_ns = clock_now_ns();
+	frozen->process->calls = calls;
 	TRY(process_stop(frozen->process));
+	frozen->began_ns = frozen->process->stop_began_ns;
 	TRY(process_read_rest(frozen->process));
 	TRY(process_enter(frozen->process, 0, 0));
 	*ret_frozen = take(frozen);

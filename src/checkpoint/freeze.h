@@ -4,6 +4,7 @@
 /* A process that stands still: stopped, its FPU state read, parked. */
 #pragma once
 
+#include "task/calls.h"
 #include "task/process.h"
 
 /* The process stands still as long as this is held; frozen_free() lets it go on. */
@@ -12,8 +13,10 @@ struct frozen {
 	uint64_t began_ns;       /* CLOCK_MONOTONIC: when the first thread was stopped */
 };
 
-/* room_bytes: how much memory, besides what any program needs, will be allocated while it is frozen; a guess. */
-MUST_USE struct error *freeze(pid_t pid, size_t room_bytes, struct frozen **ret_frozen);
+/* calls (borrowed as long as this is held) goes from one freeze of the same process to the next; NULL: it doesn't matter
+ * how long the process waits for what it waits for.
+ * room_bytes: how much memory, besides what any program needs, will be allocated while it is frozen; a guess. */
+MUST_USE struct error *freeze(pid_t pid, struct calls *calls, size_t room_bytes, struct frozen **ret_frozen);
 
 /* Each ends the freeze in its way and leaves nothing to hold. */
 MUST_USE struct error *frozen_thaw(struct frozen *frozen);

@@ -79,7 +79,7 @@ struct error *probe_freeze(void)
 	auto_frozen struct frozen *frozen = NULL;
 
 	TRY(start_program(false, &pid));
-	TRY(freeze(pid, 0, &frozen));
+	TRY(freeze(pid, NULL, 0, &frozen));
 	return frozen_thaw(frozen);
 }
 
@@ -90,7 +90,7 @@ struct error *probe_tracking(void)
 	auto_tracker struct tracker *tracker = NULL;
 
 	TRY(start_program(false, &pid));
-	TRY(freeze(pid, 0, &frozen));
+	TRY(freeze(pid, NULL, 0, &frozen));
 	struct error *error = tracker_new(frozen->process, TRACK_USERFAULTFD, &tracker);
 	if (!error)
 		return NULL;

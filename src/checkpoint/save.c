@@ -9,6 +9,7 @@
 #include "arch/x86_64/core.h"
 #include "checkpoint/file_table.h"
 #include "checkpoint/fixed_ids.h"
+#include "checkpoint/interrupted_calls.h"
 #include "checkpoint/mapped_files.h"
 #include "checkpoint/preconditions.h"
 #include "checkpoint/save.h"
@@ -222,6 +223,7 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	TRY(put_pstree(process, store));
 	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
 	TRY(thread_states_save(saver->states, process, store, &saver->answers));
+	interrupted_calls_save(process, store);
 	TRY(put_fs(saver, store));
 	TRY(put_mm(saver, store));
 	return file_table_save(saver->files, ids.files_id, store);

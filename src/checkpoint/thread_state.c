@@ -214,8 +214,10 @@ static struct error *save(const struct thread_states *states, struct process *pr
 {
 	struct state_save state = state_of(states, process, thread, store, asked->core);
 	const struct thread *registers_of = &process->threads[thread];
+	struct arch_registers registers = registers_of->registers;
 
-	TRY(arch_core_save(&registers_of->registers, &registers_of->fpu, asked->core));
+	arch_registers_rewind_elsewhere(&registers, registers_of->call.number);
+	TRY(arch_core_save(&registers, &registers_of->fpu, asked->core));
 	asked->core->thread_core->has_blk_sigset = true;
 	asked->core->thread_core->blk_sigset = registers_of->signal_mask;
 	if (asked->core->tc)

@@ -10,6 +10,7 @@
 #include "file-lock.pb-c.h"
 #include "fs.pb-c.h"
 #include "ghost-file.pb-c.h"
+#include "godwit-calls.pb-c.h"
 #include "godwit-memory.pb-c.h"
 #include "godwit-sockets.pb-c.h"
 #include "image/kinds.h"
@@ -120,6 +121,9 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_GODWIT_SOCKETS] = {.name = "sockets.godwit",
                                   .magic = 0x47445754,
                                   .message = &godwit_socket_entry__descriptor},
+	[IMAGE_GODWIT_CALLS] = {.name = "calls-%u.godwit",
+                                .magic = 0x47574341,
+                                .message = &godwit_call_entry__descriptor},
 	[IMAGE_STATS_DUMP] = {.name = "stats-dump",
                               .magic = 0x57093306,
                               .message = &stats_entry__descriptor,

@@ -47,6 +47,7 @@ struct source {
 	struct saver *saver;             /* owned */
 	struct tracker *tracker;         /* owned; NULL: its pages are sent in the freeze alone */
 	struct shared_sender *shared;    /* owned */
+	struct calls *calls;             /* owned */
 	struct frozen *frozen;           /* owned */
 	struct connections *connections; /* owned */
 	struct journal_record record;
@@ -70,6 +71,7 @@ static void source_free(struct source *source)
 	if (source->is_committed && source->frozen && source->frozen->process)
 		process_free(take(source->frozen->process));
 	frozen_free(source->frozen);
+	calls_free(source->calls);
 	tracker_free(source->tracker);
 	shared_sender_free(source->shared);
 	saver_free(source->saver);
@@ -175,7 +177,7 @@ static struct error *send_draft(struct source *source)
 	auto_image_store struct image_store *store = image_store_new();
 
 	tell(source, "prepare", true);
-	TRY(freeze(source->options->pid, saver_room_bytes(source->saver), &source->frozen));
+	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
 	TRY(saver_save(source->saver, source->frozen->process, store));
 	TRY(start_tracking(source));
 	saver_drop_copies(source->saver);
@@ -388,10 +390,11 @@ static struct error *unlock_network(struct source *source)
 static struct error *freeze_and_send(struct source *source, struct image_store *store, struct unsent *ret_left)
 {
 	struct migrate_statistics *statistics = source->statistics;
-	uint64_t last_ns = clock_now_ns();
+	uint64_t last_ns;
 
+	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
+	last_ns = source->frozen->began_ns;
 	source->frozen_ns = last_ns;
-	TRY(freeze(source->options->pid, saver_room_bytes(source->saver), &source->frozen));
 	lap(&statistics->stop_ns, &last_ns);
 	test_stop("frozen");
 	TRY(send_areas(source, source->frozen->process));
@@ -655,6 +658,7 @@ struct error *migrate_run(const struct migrate_options *options, enum migrate_ou
 		.options = options,
 		.statistics = ret_statistics,
 		.signals_fd = -1,
+		.calls = calls_new(),
 	};
 
 	*ret_outcome = MIGRATE_RUNS_HERE;

@@ -116,7 +116,7 @@ static struct error *find(pid_t pid, int mem_fd, struct ranges *ranges)
 
 /* ---- Threads that stay ---- */
 
-/* As stub_pages_leave(): the word that they wait for has to change, or one that is about to wait would sleep for ever. */
+/* The word that they wait for has to change, or one that is about to wait would sleep for ever. */
 static struct error *tell_to_leave(pid_t pid, const struct procfs_range *range)
 {
 	auto_free char *path = xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, range->start, range->end);

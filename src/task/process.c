@@ -11,10 +11,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "task/calls.h"
 #include "task/remote.h"
 #include "task/stops.h"
 #include "task/stub_pages.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 
 enum {
 	SEIZE_OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC,
@@ -39,7 +41,7 @@ struct thread *process_add_thread(struct process *process, pid_t tid)
 		abort();
 	process->threads = threads;
 	process->thread_count = count;
-	threads[count - 1] = (struct thread){.tid = tid, .index = count - 1};
+	threads[count - 1] = (struct thread){.tid = tid, .index = count - 1, .call.number = ARCH_CALL_NONE};
 	return &threads[count - 1];
 }
 
@@ -157,9 +159,25 @@ static void forget_gone_threads(struct process *process)
 	process->thread_count = kept;
 }
 
+static struct error *read_all(struct process *process)
+{
+	for (size_t i = 0; i < process->thread_count; i++) {
+		struct thread *thread = &process->threads[i];
+
+		TRY(thread_read(process, thread));
+		if (process->calls)
+			TRY(calls_settle(process->calls, process, thread));
+	}
+	return NULL;
+}
+
 struct error *process_stop(struct process *process)
 {
 	size_t new = 1;
+
+	if (process->calls)
+		calls_look(process->calls, process);
+	process->stop_began_ns = clock_now_ns();
 
 	/* New threads may come as long as one is running: until a pass over a stopped process finds none. */
 	for (int pass = 0; new; pass++) {
@@ -177,9 +195,7 @@ struct error *process_stop(struct process *process)
 		return error_new(ESRCH, "process %d has ended", process->pid);
 	if (process->threads[0].tid != process->pid)
 		return error_new(ENOTSUP, "process %d: its first thread has ended, others run on", process->pid);
-	for (size_t i = 0; i < process->thread_count; i++)
-		TRY(thread_read(process, &process->threads[i]));
-	return NULL;
+	return read_all(process);
 }
 
 struct error *process_read_rest(struct process *process)
@@ -215,54 +231,9 @@ static struct error *detach_all(struct process *process)
 	struct error *first = NULL;
 
 	for (size_t i = 0; i < process->thread_count; i++) {
-		auto_error struct error *error = detach(&process->threads[i]);
-
-		if (!first)
-			first = take(error);
+		first = error_join(first, detach(&process->threads[i]));
 	}
 	return first;
-}
-
-/* A thread that has been told to leave the stub: stopped outside of it, or gone. */
-static struct error *stop_outside(struct process *process, struct thread *thread)
-{
-	for (;;) {
-		enum stop stop;
-
-		TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
-		TRY(thread_wait_interrupted(thread, &stop));
-		if (stop == STOP_EXEC)
-			process->has_executed = true;
-		if (stop != STOP_INTERRUPTED)
-			return NULL;
-		TRY(thread_read(process, thread));
-		if (stub_pages_has_left(process->stub, thread))
-			return NULL;
-		/* In the stub's last instructions, or in a signal handler that began there. */
-		thread->is_stopped = false;
-		TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, 0));
-		usleep(50);
-	}
-}
-
-/*
- * All threads have been told to leave. Each is stopped once more for a moment, to be sure that it is out and to let go
- * of it; the last one unmaps the stub's pages.
- */
-static struct error *sweep(struct process *process)
-{
-	struct thread *last = &process->threads[0];
-
-	for (size_t i = process->thread_count; i-- > 1;) {
-		struct thread *thread = &process->threads[i];
-
-		TRY(stop_outside(process, thread));
-		TRY(detach(thread));
-	}
-	TRY(stop_outside(process, last));
-	if (!last->is_gone && !process->has_executed)
-		TRY(stub_pages_unmap(process, last));
-	return detach(last);
 }
 
 static bool is_in_group_stop(const struct process *process)
@@ -276,58 +247,68 @@ static bool is_in_group_stop(const struct process *process)
 /* Takes a stopped thread out of the stub from outside, without running any of its own code. */
 static struct error *set_back(struct thread *thread)
 {
+	if (thread->is_gone)
+		return NULL;
 	int r = arch_registers_set(thread->tid, &thread->registers);
-
 	if (r < 0)
 		return error_new(-r, "registers of thread %d", thread->tid);
 	return THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask);
 }
 
-/* The stop alone has ended calls with EINTR, and has aborted restartable sequences: see thread_read(). */
-static struct error *set_all_back(const struct process *process)
+/*
+ * Into the stop of PTRACE_INTERRUPT, which is where the kernel looks at a call that was interrupted, and at signals. On the
+ * way the thread executes nothing of its own.
+ */
+static struct error *stop_for_call(struct thread *thread)
 {
-	struct error *error = NULL;
+	enum stop stop;
 
-	for (size_t i = 0; i < process->thread_count; i++) {
-		struct thread *thread = &process->threads[i];
+	if (thread->is_gone)
+		return NULL;
+	TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
+	thread->is_stopped = false;
+	TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, 0));
+	return thread_wait_interrupted(thread, &stop);
+}
 
-		if (thread->is_stopped && thread->is_read && !thread->is_gone)
-			error = error_join(error, set_back(thread));
-	}
+/*
+ * Not by the way out that the stub has, which is for our death: a signal that has come meanwhile has to find the thread
+ * in its call, to end it with EINTR.
+ */
+static struct error *take_out(struct process *process)
+{
+	struct thread *last = &process->threads[0];
+
+	TRY(interrupt_all(process));
+	TRY(wait_for_all(process));
+	/* The signals that wait are for the program, not for the call that unmaps the stub. */
+	struct error *error = last->is_gone ? NULL : stub_pages_unmap(process, last);
+	error = error_join(error, stop_for_call(last));
+	for (size_t i = 0; i < process->thread_count; i++)
+		error = error_join(error, set_back(&process->threads[i]));
 	return error;
+}
+
+static struct error *let_go(struct process *process)
+{
+	struct error *error =
+		process->stub ? error_wrap(take_out(process), "let process %d go on", process->pid) : NULL;
+
+	remote_slot_clear(process);
+	return error_join(error, detach_all(process));
 }
 
 struct error *process_thaw(struct process *process)
 {
-	if (!process->stub) {
-		struct error *error = set_all_back(process);
-
-		remote_slot_clear(process);
-		return error_join(error, detach_all(process));
-	}
-	if (is_in_group_stop(process))
-		return process_leave_stopped(process);
-	stub_pages_leave(process->stub);
-	TRY(sweep(process), "let process %d go on", process->pid);
-	return NULL;
+	return is_in_group_stop(process) ? process_leave_stopped(process) : let_go(process);
 }
 
 struct error *process_leave_stopped(struct process *process)
 {
-	struct thread *last = &process->threads[0];
-
 	/* A group stop outlives us; ptrace stops don't. */
 	if (!is_in_group_stop(process) && syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
 		return error_new(errno, "stop process %d", process->pid);
-	if (process->stub) {
-		TRY(interrupt_all(process));
-		TRY(wait_for_all(process));
-		for (size_t i = 0; i < process->thread_count; i++)
-			TRY(set_back(&process->threads[i]));
-		TRY(stub_pages_unmap(process, last));
-	}
-	remote_slot_clear(process);
-	return detach_all(process);
+	return let_go(process);
 }
 
 struct error *process_end(struct process *process)
@@ -337,8 +318,23 @@ struct error *process_end(struct process *process)
 	return process_wait_gone(process);
 }
 
+/* Threads of ours that were made but not yet parked: their maker's end is told only when theirs has been seen. */
+static void add_unknown(struct process *process)
+{
+	auto_free int *tids = NULL;
+	size_t count = 0;
+
+	if (procfs_numbers(process->pid, "task", &tids, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (!find_thread(process, tids[i]))
+			process_add_thread(process, tids[i]);
+}
+
 struct error *process_wait_gone(struct process *process)
 {
+	if (process->is_ours)
+		add_unknown(process);
 	/* The tracer takes note first, of the leader last: only then the parent is told. */
 	for (size_t i = process->thread_count; i-- > 0;) {
 		struct thread *thread = &process->threads[i];
@@ -355,27 +351,52 @@ struct error *process_wait_gone(struct process *process)
 
 /* ---- Building ---- */
 
-static struct error *set_up(struct thread *thread)
+/*
+ * Once the thread waits in the call that process_begin() has begun, being stopped leaves the restart block behind. If the
+ * call has returned, what it waits for is there already: then it is simply made again.
+ */
+static struct error *settle_begun_call(struct process *process, struct thread *thread)
 {
-	if (thread->fpu.bytes) {
-		int r = arch_fpu_set(thread->tid, &thread->fpu);
+	for (;;) {
+		struct arch_registers now;
+		enum stop stop;
+
+		int r = arch_registers_get(thread->tid, &now);
 		if (r < 0)
-			return error_new(-r, "FPU state of thread %d", thread->tid);
+			return error_new(-r, "registers of thread %d", thread->tid);
+		if (arch_call_number(&now) == thread->call.number && arch_call_outcome(&now) == ARCH_CALL_FROM_BLOCK)
+			return NULL;
+		if (stub_pages_is_done(process->stub, thread)) {
+			arch_call_forget_block(&thread->registers);
+			return NULL;
+		}
+		thread->is_stopped = false;
+		TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, 0));
+		usleep(50);
+		TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
+		TRY(thread_wait_interrupted(thread, &stop));
+		if (stop != STOP_INTERRUPTED)
+			return error_new(ESRCH, "thread %d", thread->tid);
 	}
-	return set_back(thread);
+}
+
+static struct error *set_up(struct process *process, struct thread *thread)
+{
+	if (thread->has_begun)
+		TRY(settle_begun_call(process, thread));
+	if (!thread->fpu.bytes)
+		return NULL;
+	int r = arch_fpu_set(thread->tid, &thread->fpu);
+	return r < 0 ? error_new(-r, "FPU state of thread %d", thread->tid) : NULL;
 }
 
 struct error *process_complete(struct process *process)
 {
-	struct thread *last = &process->threads[0];
-
 	TRY(interrupt_all(process));
 	TRY(wait_for_all(process));
-	/* The signals that wait are for the program, not for the call that unmaps the stub. */
-	TRY(stub_pages_unmap(process, last));
 	for (size_t i = 0; i < process->thread_count; i++)
-		TRY(set_up(&process->threads[i]));
-	return NULL;
+		TRY(set_up(process, &process->threads[i]));
+	return take_out(process);
 }
 
 struct error *process_outlive(struct process *process, bool is_left_stopped)

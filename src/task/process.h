@@ -11,7 +11,7 @@
  *                                   └──────────── process_thaw ─────────────────────────┘
  *
  * seized:  ptrace knows the threads, they run on.
- * stopped: each thread is in a ptrace stop; its registers have been read and put right (see thread.regs).
+ * stopped: each thread is in a ptrace stop; its registers have been read and put right (see thread.registers).
  * parked:  each thread waits in the stub, outside of ptrace's stops, and batches of calls can be run in any of them.
  *
  * All functions here are for the one thread that called process_seize() or process_adopt(): ptrace(2) binds a task to
@@ -43,23 +43,30 @@ struct pending_signals {
 	size_t count;
 };
 
+/* A system call that a stop has interrupted: calls.h finds out. */
+struct interrupted_call {
+	long number;      /* as the program made it; ARCH_CALL_NONE: none, or nobody knows which */
+	uint64_t left_ns; /* of its time-out; 0: it has none, or it isn't known */
+};
+
 /* A thread of a held process. What is said of it holds while it is stopped or parked. */
 struct thread {
 	pid_t tid;
 	size_t index; /* in process.threads, and in the stub's pages */
 	/*
-	 * Where the thread goes on. Already put right: a system call that the stop interrupted is made again, a
-	 * restartable sequence (rseq(2)) has been aborted.
+	 * As the kernel has them, that is perhaps interrupted in a system call; but already put right: a call that the
+	 * stop alone would have ended is made again, a restartable sequence (rseq(2)) has been aborted.
 	 */
 	struct arch_registers registers;
-	struct arch_fpu fpu; /* owned */
+	struct interrupted_call call; /* that the thread is in, by its registers */
+	struct arch_fpu fpu;          /* owned */
 	uint64_t signal_mask;
 	struct pending_signals pending; /* owned */
 	struct thread_rseq rseq;
 	int stop_signal;       /* of a group stop (SIGSTOP, SIGTSTP …) that the thread was in; 0: none */
 	uint32_t batch_number; /* counts the batches it has been given */
+	bool has_begun;        /* a call that is to be gone on with: process_begin() */
 	bool is_stopped;       /* in a ptrace stop, as far as we have seen */
-	bool is_read;          /* registers and what follows them are those of that stop */
 	bool is_gone;          /* ended, or swept away by an exec */
 };
 
@@ -67,6 +74,8 @@ struct thread {
 struct remote_slot {
 	uint64_t address; /* 0: not looked for yet */
 };
+
+struct calls;
 
 struct process {
 	pid_t pid;              /* as the coordinator sees it */
@@ -77,8 +86,9 @@ struct process {
 	struct pending_signals pending; /* owned: for any of the threads */
 	struct stub_pages *stub;        /* owned; NULL outside of "parked" */
 	struct remote_slot slot;
-	bool is_ours;      /* built by us: dies with us (PTRACE_O_EXITKILL) */
-	bool has_executed; /* another program by now: nothing of ours is left in it */
+	bool is_ours;           /* built by us: dies with us (PTRACE_O_EXITKILL) */
+	uint64_t stop_began_ns; /* CLOCK_MONOTONIC: when the first thread was stopped */
+	struct calls *calls;    /* borrowed: notes of what the threads wait for; NULL: nobody wants to know */
 };
 
 /* Attaches to all threads of pid without stopping them. */
@@ -144,6 +154,12 @@ MUST_USE struct error *process_wait_gone(struct process *process);
  * so that it is traced from its first instruction and its maker isn't stopped. It becomes the last one in threads.
  */
 MUST_USE struct error *process_join(struct process *process, pid_t tid);
+
+/*
+ * Runs a batch whose last call, thread.call.number, is one that waits, and doesn't wait for its end: the thread is left in
+ * it, and goes on with it by its restart block when it runs. Nothing else can be run in that thread any more.
+ */
+MUST_USE struct error *process_begin(struct process *process, const struct batch *batch);
 
 /*
  * Ends the building of a parked process of ours: each thread gets the registers, FPU state and signal mask that its

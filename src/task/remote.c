@@ -78,8 +78,10 @@ static struct error *write_trampoline(const struct process *process, const struc
 {
 	uint64_t address = process->slot.address;
 	uint8_t code[ARCH_TRAMPOLINE_BYTES];
+	struct arch_registers registers = thread->registers;
 
-	arch_trampoline(code, &thread->registers, 0);
+	arch_registers_rewind(&registers);
+	arch_trampoline(code, &registers, 0);
 	/* Through the read-only mapping: FOLL_FORCE, proc_pid_mem(5). The page becomes a private copy. */
 	if (pwrite(process->mem_fd, code, sizeof(code), (off_t)address) != sizeof(code))
 		return error_new(errno, "trampoline of thread %d at %#" PRIx64, thread->tid, address);
@@ -151,5 +153,8 @@ struct error *remote_call(struct process *process, struct thread *thread, const 
 	if (r < 0)
 		return error_new(-r, "registers of thread %d", thread->tid);
 	*ret_result = arch_syscall_result(&after);
-	return set_registers(thread, &thread->registers);
+	/* In this stop the kernel wouldn't look at a call that was interrupted. */
+	after = thread->registers;
+	arch_registers_rewind(&after);
+	return set_registers(thread, &after);
 }

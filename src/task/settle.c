@@ -49,13 +49,8 @@ static struct error *set_right(const struct thread *thread)
 	struct arch_registers registers;
 	int r = arch_registers_get(thread->tid, &registers);
 
-	if (r == 0) {
-		uint64_t before = arch_instruction_pointer(&registers);
-
-		arch_registers_rewind(&registers);
-		if (arch_instruction_pointer(&registers) != before)
-			r = arch_registers_set(thread->tid, &registers);
-	}
+	if (r == 0 && arch_call_mend(&registers))
+		r = arch_registers_set(thread->tid, &registers);
 	return r < 0 ? error_new(-r, "registers of thread %d", thread->tid) : NULL;
 }
 

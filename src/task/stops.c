@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,7 +32,6 @@ struct error *thread_wait(struct thread *thread, enum stop *ret_stop, int *ret_s
 		return NULL;
 	}
 	thread->is_stopped = true;
-	thread->is_read = false;
 	int event = status >> 16;
 	int signal = WSTOPSIG(status);
 
@@ -90,6 +90,10 @@ static struct error *abort_critical_section(const struct process *process, struc
 	if (ip - section.start_address >= section.size_bytes)
 		return NULL;
 	arch_set_instruction_pointer(&thread->registers, section.abort_address);
+	/* The registers first, and both at once: if we died, the thread would go on in the middle of it otherwise. */
+	int r = arch_registers_set(thread->tid, &thread->registers);
+	if (r < 0)
+		return error_new(-r, "registers of thread %d", thread->tid);
 	if (pwrite(process->mem_fd, &none, sizeof(none), (off_t)word_address) != sizeof(none))
 		return error_new(errno, "rseq area of thread %d at %#" PRIx64, thread->tid, word_address);
 	return NULL;
@@ -136,26 +140,19 @@ struct error *thread_read_pending(const struct thread *thread, bool of_process, 
 	return NULL;
 }
 
-static void find_call(const struct process *process, struct thread *thread)
-{
-	uint64_t end = arch_instruction_pointer(&thread->registers);
-	uint8_t bytes[ARCH_CALL_BYTES];
-
-	if (pread(process->mem_fd, bytes, sizeof(bytes), (off_t)(end - sizeof(bytes))) == sizeof(bytes))
-		arch_registers_find_call(&thread->registers, bytes);
-}
-
 struct error *thread_read(const struct process *process, struct thread *thread)
 {
 	int r = arch_registers_get(thread->tid, &thread->registers);
 
+	/* At once: if we died, the program would see an EINTR that no signal caused. */
+	if (r == 0 && arch_call_mend(&thread->registers))
+		r = arch_registers_set(thread->tid, &thread->registers);
 	if (r < 0)
 		return error_new(-r, "registers of thread %d", thread->tid);
-	arch_registers_rewind(&thread->registers);
-	if (arch_registers_needs_call(&thread->registers))
-		find_call(process, thread);
+	thread->call = (struct interrupted_call){.number = arch_call_number(&thread->registers)};
+	if (thread->call.number == SYS_restart_syscall)
+		thread->call.number = ARCH_CALL_NONE;
 	TRY(THREAD_PTRACE(thread, PTRACE_GETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask));
 	TRY(read_rseq(process, thread));
-	thread->is_read = true;
 	return NULL;
 }

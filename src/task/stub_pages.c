@@ -172,11 +172,13 @@ static void prepare_place(struct stub_pages *stub, const struct thread *thread, 
 {
 	struct stub_place *place = &stub->places[index];
 	uint64_t left_address = place_address(stub, index) + offsetof(struct stub_place, left);
+	struct arch_registers registers = thread->registers;
 
+	arch_registers_rewind(&registers);
 	place->session_address = stub->session_address;
 	place->signal_mask = thread->signal_mask;
-	arch_saved_set(&place->saved, &thread->registers, trampoline_address(stub, index));
-	arch_trampoline(&stub->code[CODE_BYTES + index * ARCH_TRAMPOLINE_BYTES], &thread->registers, left_address);
+	arch_saved_set(&place->saved, &registers, trampoline_address(stub, index));
+	arch_trampoline(&stub->code[CODE_BYTES + index * ARCH_TRAMPOLINE_BYTES], &registers, left_address);
 }
 
 /* Registers first, then the mask: a thread that loses us in between blocks the signals by itself, one that loses us
@@ -286,7 +288,8 @@ void process_set_stay(struct process *process, bool stay)
 	__atomic_store_n(&process->stub->session->stay, stay, __ATOMIC_RELEASE);
 }
 
-void stub_pages_leave(struct stub_pages *stub)
+/* Tells the threads to leave by themselves. */
+static void leave(struct stub_pages *stub)
 {
 	disown(stub);
 	__atomic_store_n(&stub->session->leave, 1, __ATOMIC_RELEASE);
@@ -302,30 +305,17 @@ static void leave_alone(struct stub_pages *stub)
 	wake(&stub->session->owner);
 }
 
-static bool is_within(uint64_t address, uint64_t start, size_t size_bytes)
-{
-	return address - start < size_bytes;
-}
-
-bool stub_pages_has_left(const struct stub_pages *stub, const struct thread *thread)
-{
-	uint64_t ip = arch_instruction_pointer(&thread->registers);
-	uint64_t sp = arch_stack_pointer(&thread->registers);
-	size_t index = thread->index;
-
-	if (is_within(ip, stub->code_address, stub->code_bytes) ||
-	    is_within(sp, stub->session_address, stub->data_bytes))
-		return false;
-	return __atomic_load_n(&stub->places[index].left, __ATOMIC_ACQUIRE);
-}
-
 struct error *stub_pages_unmap(struct process *process, struct thread *thread)
 {
 	struct stub_pages *stub = process->stub;
 
-	TRY(remote_slot_find(process));
-	TRY(remote_unmap(process, thread, stub->session_address, stub->data_bytes));
-	TRY(remote_unmap(process, thread, stub->code_address, stub->code_bytes));
+	/* Either may be missing, if making them failed. */
+	if (stub->code_address)
+		TRY(remote_slot_find(process));
+	if (stub->session_address)
+		TRY(remote_unmap(process, thread, stub->session_address, stub->data_bytes));
+	if (stub->code_address)
+		TRY(remote_unmap(process, thread, stub->code_address, stub->code_bytes));
 	remote_slot_clear(process);
 	process->stub = NULL;
 	stub_pages_free(stub);
@@ -339,7 +329,7 @@ void stub_pages_free(struct stub_pages *stub)
 	if (stub->session && stub->session->stay)
 		leave_alone(stub);
 	else if (stub->session)
-		stub_pages_leave(stub);
+		leave(stub);
 	if (stub->code)
 		munmap(stub->code, stub->code_bytes);
 	if (stub->reserved)
@@ -407,6 +397,19 @@ static struct error *wait_until_done(struct process *process, size_t index)
 		syscall(SYS_futex, done, FUTEX_WAIT, seen, &timeout, NULL, 0);
 		TRY(look_after(thread));
 	}
+}
+
+bool stub_pages_is_done(const struct stub_pages *stub, const struct thread *thread)
+{
+	return __atomic_load_n(&stub->places[thread->index].done, __ATOMIC_ACQUIRE) == thread->batch_number;
+}
+
+struct error *process_begin(struct process *process, const struct batch *batch)
+{
+	TRY(batch_check_size(batch));
+	start(process, batch);
+	process->threads[batch_thread(batch)].has_begun = true;
+	return NULL;
 }
 
 static struct error *finish(struct process *process, struct batch *batch)

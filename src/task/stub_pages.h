@@ -11,11 +11,8 @@
 
 struct stub_pages;
 
-/* Tells the threads to leave by themselves. */
-void stub_pages_leave(struct stub_pages *stub);
-
-/* A stopped thread, its registers just read: is it out of the stub for good? */
-bool stub_pages_has_left(const struct stub_pages *stub, const struct thread *thread);
+/* Has the thread run all that it was given? */
+bool stub_pages_is_done(const struct stub_pages *stub, const struct thread *thread);
 
 /* Unmaps the pages in the task by remote calls of a stopped thread. No other thread may be in them. Frees stub. */
 MUST_USE struct error *stub_pages_unmap(struct process *process, struct thread *thread);

@@ -147,22 +147,6 @@ static struct error *save_fpu(const struct arch_fpu *fpu, UserX86FpregsEntry *en
 	DO(fs_base, fs_base) DO(gs_base, gs_base) DO(ds, ds) DO(es, es) DO(fs, fs) DO(gs, gs)
 /* clang-format on */
 
-/*
- * Only the kernel that the call began in could restart it. Elsewhere it is made again, with its full time; and a call
- * that nobody can tell ends as one does that a signal has interrupted.
- */
-static void save_restart(const struct arch_registers *registers, UserX86RegsEntry *gpregs)
-{
-	enum { SYSCALL_INSTRUCTION_BYTES = 2 };
-
-	if (registers->restart_of > 0)
-		gpregs->ax = (uint64_t)registers->restart_of;
-	if (registers->restart_of >= 0)
-		return;
-	gpregs->ax = (uint64_t)-EINTR;
-	gpregs->ip += SYSCALL_INSTRUCTION_BYTES;
-}
-
 struct error *arch_core_save(const struct arch_registers *registers, const struct arch_fpu *fpu, CoreEntry *core)
 {
 	ThreadInfoX86 *info = xalloc(sizeof(*info));
@@ -179,7 +163,6 @@ struct error *arch_core_save(const struct arch_registers *registers, const struc
 #define SAVE(kernel, image) gpregs->image = registers->user.kernel;
 	FOR_EACH_REGISTER(SAVE)
 #undef SAVE
-	save_restart(registers, gpregs);
 	gpregs->has_mode = true;
 	gpregs->mode = USER_X86_REGS_MODE__NATIVE;
 	return save_fpu(fpu, fpregs);

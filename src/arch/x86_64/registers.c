@@ -3,6 +3,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -16,8 +17,8 @@
 enum {
 	RESTART_SYS = -512,
 	RESTART_NO_INTERRUPT = -513,
-	RESTART_NO_HANDLER = -514,
-	RESTART_BLOCK = -516,
+	RESTART_NO_HANDLER = -ARCH_CALL_AGAIN_UNLESS_HANDLED,
+	RESTART_BLOCK = -ARCH_CALL_FROM_BLOCK,
 };
 
 enum {
@@ -62,9 +63,12 @@ void arch_fpu_free(struct arch_fpu *fpu)
 	*fpu = (struct arch_fpu){0};
 }
 
+/* ---- Interrupted calls ---- */
+
 /*
  * Calls that end with EINTR, not with a restart, when a stop without a signal interrupts them: signal(7), "Interruption
- * of system calls and library functions by stop signals", and what was seen.
+ * of system calls and library functions by stop signals", and what was seen. The select(2) family is among them for
+ * time-outs that the kernel can't write back, because they are in read-only memory.
  */
 static bool is_ended_by_stop(unsigned long long number)
 {
@@ -73,6 +77,9 @@ static bool is_ended_by_stop(unsigned long long number)
 	case SYS_epoll_pwait:
 	case SYS_epoll_pwait2:
 	case SYS_rt_sigtimedwait:
+	case SYS_select:
+	case SYS_pselect6:
+	case SYS_ppoll:
 	case SYS_semop:
 	case SYS_semtimedop:
 	case SYS_io_getevents:
@@ -88,6 +95,8 @@ static bool is_ended_by_stop(unsigned long long number)
 	case SYS_sendto:
 	case SYS_sendmsg:
 	case SYS_sendmmsg:
+	case SYS_sendfile:
+	case SYS_splice:
 	case SYS_read:
 	case SYS_readv:
 	case SYS_write:
@@ -98,44 +107,109 @@ static bool is_ended_by_stop(unsigned long long number)
 	}
 }
 
+static bool is_again(const struct user_regs_struct *user)
+{
+	long long result = (long long)user->rax;
+
+	return result == RESTART_SYS || result == RESTART_NO_INTERRUPT || result == RESTART_NO_HANDLER;
+}
+
+static bool is_in_call(const struct user_regs_struct *user)
+{
+	return (long long)user->orig_rax >= 0 && (is_again(user) || (long long)user->rax == RESTART_BLOCK);
+}
+
+long arch_call_number(const struct arch_registers *registers)
+{
+	return is_in_call(&registers->user) ? (long)registers->user.orig_rax : ARCH_CALL_NONE;
+}
+
+/* Where user_regs_struct has them: syscall(2), "Architecture calling conventions". */
+static const size_t argument_offsets[ARCH_CALL_ARGUMENTS] = {
+	offsetof(struct user_regs_struct, rdi), offsetof(struct user_regs_struct, rsi),
+	offsetof(struct user_regs_struct, rdx), offsetof(struct user_regs_struct, r10),
+	offsetof(struct user_regs_struct, r8),  offsetof(struct user_regs_struct, r9),
+};
+
+uint64_t arch_call_argument(const struct arch_registers *registers, unsigned index)
+{
+	uint64_t value;
+
+	memcpy(&value, (const char *)&registers->user + argument_offsets[index], sizeof(value));
+	return value;
+}
+
+unsigned arch_call_outcome(const struct arch_registers *registers)
+{
+	return is_in_call(&registers->user) ? (unsigned)-(long long)registers->user.rax : 0;
+}
+
+bool arch_call_mend(struct arch_registers *registers)
+{
+	struct user_regs_struct *user = &registers->user;
+
+	if ((long long)user->orig_rax < 0 || (long long)user->rax != -EINTR || !is_ended_by_stop(user->orig_rax))
+		return false;
+	user->rax = (unsigned long long)RESTART_NO_HANDLER;
+	return true;
+}
+
+void arch_call_change(struct arch_registers *registers, long number, unsigned index, uint64_t argument)
+{
+	registers->user.orig_rax = (unsigned long long)number;
+	memcpy((char *)&registers->user + argument_offsets[index], &argument, sizeof(argument));
+}
+
+bool arch_call_resume(struct arch_registers *registers, unsigned outcome)
+{
+	struct user_regs_struct *user = &registers->user;
+
+	user->orig_rax = user->rax;
+	user->rax = -(unsigned long long)outcome;
+	user->rip += SYSCALL_INSTRUCTION_BYTES;
+	return is_in_call(user);
+}
+
+void arch_call_forget_block(struct arch_registers *registers)
+{
+	if (arch_call_outcome(registers) == ARCH_CALL_FROM_BLOCK)
+		registers->user.rax = (unsigned long long)RESTART_NO_HANDLER;
+}
+
+long arch_call_in_code(const uint8_t bytes[ARCH_CALL_BYTES + 2])
+{
+	enum { MOVE_TO_EAX = 0xb8 };
+	static const uint8_t call[SYSCALL_INSTRUCTION_BYTES] = {0x0f, 0x05};
+	uint32_t number;
+
+	if (bytes[0] != MOVE_TO_EAX || memcmp(bytes + ARCH_CALL_BYTES, call, sizeof(call)) != 0)
+		return ARCH_CALL_NONE;
+	memcpy(&number, bytes + 1, sizeof(number));
+	return number;
+}
+
 void arch_registers_rewind(struct arch_registers *registers)
 {
 	struct user_regs_struct *user = &registers->user;
-	unsigned long long number = user->orig_rax;
-	long long result = (long long)user->rax;
 
-	registers->restart_of = 0;
-	if ((long long)number < 0) /* wasn't in a system call */
-		return;
-	bool is_again = result == RESTART_SYS || result == RESTART_NO_INTERRUPT || result == RESTART_NO_HANDLER ||
-	                (result == -EINTR && is_ended_by_stop(number));
-	if (is_again || result == RESTART_BLOCK) {
-		user->rax = is_again ? number : SYS_restart_syscall;
-		registers->restart_of = is_again ? 0 : number == SYS_restart_syscall ? -1 : (long)number;
+	if (is_in_call(user)) {
+		user->rax = is_again(user) ? user->orig_rax : SYS_restart_syscall;
 		user->rip -= SYSCALL_INSTRUCTION_BYTES;
 	}
 	user->orig_rax = (unsigned long long)-1;
 }
 
-bool arch_registers_needs_call(const struct arch_registers *registers)
+void arch_registers_rewind_elsewhere(struct arch_registers *registers, long number)
 {
-	return registers->restart_of < 0;
-}
+	struct user_regs_struct *user = &registers->user;
 
-/* Calls that the kernel restarts in this way. */
-static bool is_restarted(uint32_t number)
-{
-	return number == SYS_nanosleep || number == SYS_clock_nanosleep || number == SYS_poll || number == SYS_futex;
-}
-
-void arch_registers_find_call(struct arch_registers *registers, const uint8_t bytes[ARCH_CALL_BYTES])
-{
-	enum { MOVE_TO_EAX = 0xb8 };
-	uint32_t number;
-
-	memcpy(&number, bytes + 1, sizeof(number));
-	if (bytes[0] == MOVE_TO_EAX && is_restarted(number))
-		registers->restart_of = number;
+	if (is_in_call(user) && number == ARCH_CALL_NONE)
+		user->rax = (unsigned long long)-EINTR;
+	else if (is_in_call(user)) {
+		user->rax = (unsigned long long)number;
+		user->rip -= SYSCALL_INSTRUCTION_BYTES;
+	}
+	user->orig_rax = (unsigned long long)-1;
 }
 
 uint64_t arch_instruction_pointer(const struct arch_registers *registers)

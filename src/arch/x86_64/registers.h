@@ -14,8 +14,6 @@
 
 struct arch_registers {
 	struct user_regs_struct user;
-	/* Which call restart_syscall(2) goes on with: of a rewound thread. 0: it isn't in one; -1: nobody knows. */
-	long restart_of;
 };
 
 /* The FPU state as PTRACE_GETREGSET gives it with NT_X86_XSTATE: an XSAVE area. */
@@ -37,21 +35,52 @@ int arch_fpu_set(pid_t tid, const struct arch_fpu *fpu);
 void arch_fpu_free(struct arch_fpu *fpu);
 
 /*
- * Turns the registers of a ptrace stop into those of the place where the thread goes on: a system call that the stop
- * interrupted is made again, from its first byte.
+ * A system call that a stop has interrupted. As long as the thread is in the stop that PTRACE_INTERRUPT makes, its
+ * registers say so to the kernel, which then does what is right: it makes the call again, or runs a signal handler
+ * first and lets the call end with EINTR where that is its way: signal(7).
  *
- * "Made again" is right also for calls that return EINTR to a handler even with SA_RESTART (epoll_wait(2) and such,
- * see signal(7)) as long as no signal handler ran: then the stop alone caused the EINTR.
+ * ARCH_CALL_NONE: the thread isn't in a call. What restart_syscall(2) goes on with is told by nobody.
  */
+enum { ARCH_CALL_NONE = -1, ARCH_CALL_ARGUMENTS = 6, ARCH_CALL_BYTES = 5 };
+long arch_call_number(const struct arch_registers *registers);
+uint64_t arch_call_argument(const struct arch_registers *registers, unsigned index);
+
+/*
+ * Calls such as epoll_wait(2) end with EINTR even if it was only a stop that interrupted them: signal(7). Changes that
+ * into what the kernel has for calls that only a handler ends. True: it was so, and the thread has to be given these
+ * registers.
+ */
+bool arch_call_mend(struct arch_registers *registers);
+
+/* Another number or argument for the call when it is made again. */
+void arch_call_change(struct arch_registers *registers, long number, unsigned index, uint64_t argument);
+
+/*
+ * What the kernel means to do about the call: one of the ERESTART… numbers, 512 to 516, of Linux's include/linux/errno.h.
+ * 0: it isn't in one.
+ */
+enum { ARCH_CALL_AGAIN_UNLESS_HANDLED = 514, ARCH_CALL_FROM_BLOCK = 516 };
+unsigned arch_call_outcome(const struct arch_registers *registers);
+
+/* Registers at the first byte of a call, as an image has them, become those of a thread that has been interrupted in it.
+ * False: there is no such outcome. */
+bool arch_call_resume(struct arch_registers *registers, unsigned outcome);
+
+/* The thread has no restart block: a call that was to go on by it is made again. */
+void arch_call_forget_block(struct arch_registers *registers);
+
+/* The code before a system call tells which, if that was a constant: bytes are those that end behind the call.
+ * ARCH_CALL_NONE: it doesn't. */
+long arch_call_in_code(const uint8_t bytes[ARCH_CALL_BYTES + 2]);
+
+/* Where the thread goes on without the kernel's help: a call that was interrupted is made again, from its first byte. */
 void arch_registers_rewind(struct arch_registers *registers);
 
 /*
- * A call that was restarted before has lost its number in the kernel's eyes. The code before the system call tells it,
- * if it was a constant: bytes are the ARCH_CALL_BYTES that end where the thread goes on.
+ * The same for another kernel, which has no restart block. number is the call that was made, ARCH_CALL_NONE where it
+ * isn't known: then it ends with EINTR.
  */
-enum { ARCH_CALL_BYTES = 5 };
-bool arch_registers_needs_call(const struct arch_registers *registers);
-void arch_registers_find_call(struct arch_registers *registers, const uint8_t bytes[ARCH_CALL_BYTES]);
+void arch_registers_rewind_elsewhere(struct arch_registers *registers, long number);
 
 uint64_t arch_instruction_pointer(const struct arch_registers *registers);
 void arch_set_instruction_pointer(struct arch_registers *registers, uint64_t address);
