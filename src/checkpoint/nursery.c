@@ -39,7 +39,7 @@ static pid_t clone_as(pid_t pid, uint64_t flags)
 	struct clone_args args = {
 		.flags = flags,
 		.exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
-		.set_tid = (uint64_t)(uintptr_t)&pid,
+		.set_tid = pid ? (uint64_t)(uintptr_t)&pid : 0,
 		.set_tid_size = pid ? 1 : 0,
 	};
 
@@ -107,12 +107,16 @@ __attribute__((noreturn)) static void be_task(const struct nursery_request *requ
 		pause();
 }
 
-/* The leader of a session that has none any more: makes the session, then the task in it as our child, and ends. */
-__attribute__((noreturn)) static void be_leader(const struct nursery_request *request, struct progress *progress)
+/*
+ * Makes the task, and ends: the leader of a session that has none any more, which makes the session before, or just
+ * someone to make an orphan. With a parent that lives the task is our child.
+ */
+__attribute__((noreturn)) static void be_helper(const struct nursery_request *request, struct progress *progress,
+                                                bool is_leader)
 {
-	if (setsid() < 0)
+	if (is_leader && setsid() < 0)
 		fail(progress);
-	pid_t task = clone_as(request->pid, CLONE_PARENT);
+	pid_t task = clone_as(request->pid, request->is_child ? CLONE_PARENT : 0);
 	if (task == 0)
 		be_task(request, progress);
 	if (task < 0)
@@ -140,7 +144,7 @@ static struct error *wait_for(const struct nursery_request *request, pid_t first
 	                 request->group);
 }
 
-static struct error *name_holder(struct error *error, pid_t pid)
+struct error *nursery_name_holder(struct error *error, pid_t pid)
 {
 	auto_free char *comm = NULL;
 
@@ -151,41 +155,37 @@ static struct error *name_holder(struct error *error, pid_t pid)
 	                  comm);
 }
 
-/* As clone_as(), but a PID whose holder has just died becomes free soon. */
-static pid_t clone_when_free(pid_t pid)
+/* A PID whose holder has just died becomes free soon. */
+static void wait_until_free(pid_t pid)
 {
-	for (int waited_ms = 0;; waited_ms++) {
-		pid_t child = clone_as(pid, 0);
-
-		if (child >= 0 || errno != EEXIST || waited_ms == DEAD_MS || !procfs_is_dead(pid))
-			return child;
+	for (int waited_ms = 0; waited_ms < DEAD_MS && kill(pid, 0) == 0 && procfs_is_dead(pid); waited_ms++)
 		usleep(1000);
-		errno = EEXIST;
-	}
 }
 
 static struct error *clone_and_wait(const struct nursery_request *request, struct progress *progress)
 {
 	pid_t own_session = getsid(0);
 	bool needs_leader = request->session && request->session != request->pid && request->session != own_session;
-	pid_t first = clone_when_free(needs_leader ? request->session : request->pid);
+	bool needs_helper = needs_leader || !request->is_child;
+	pid_t wanted = needs_leader ? request->session : needs_helper ? 0 : request->pid;
 
-	if (first == 0 && needs_leader)
-		be_leader(request, progress);
+	wait_until_free(request->pid);
+	if (needs_leader)
+		wait_until_free(wanted);
+	pid_t first = clone_as(wanted, 0);
+	if (first == 0 && needs_helper)
+		be_helper(request, progress, needs_leader);
 	if (first == 0)
 		be_task(request, progress);
-	if (first < 0) {
-		pid_t wanted = needs_leader ? request->session : request->pid;
-
-		return name_holder(error_new(errno, "clone3 with PID %d", wanted), wanted);
-	}
+	if (first < 0)
+		return nursery_name_holder(error_new(errno, "clone3 with PID %d", wanted), wanted);
 	struct error *error = wait_for(request, first, progress);
-	if (needs_leader || error) {
+	if (needs_helper || error) {
 		kill(first, SIGKILL);
 		while (waitpid(first, NULL, 0) < 0 && errno == EINTR)
 			continue;
 	}
-	return error ? name_holder(error, request->pid) : NULL;
+	return error ? nursery_name_holder(error, request->pid) : NULL;
 }
 
 struct error *nursery_clone(const struct nursery_request *request, pid_t *ret_pid)

@@ -18,7 +18,11 @@ struct nursery_request {
 	pid_t group;   /* 0: that of this process */
 	int kept_fd;   /* of this process: a descriptor that the task keeps … */
 	int kept_as;   /* … under this number */
+	bool is_child; /* it becomes a child of this process; else an orphan, whose parent doesn't die */
 };
 
-/* A session or group whose leader is dead gets one for a moment. The new task is our child. */
+/* If error says that a PID or TID is there already: who has it, and what to do. Consumes and returns error. */
+MUST_USE struct error *nursery_name_holder(struct error *error, pid_t pid);
+
+/* A session or group whose leader is dead gets one for a moment. */
 MUST_USE struct error *nursery_clone(const struct nursery_request *request, pid_t *ret_pid);

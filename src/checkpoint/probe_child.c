@@ -145,7 +145,7 @@ struct error *probe_round_trip(void)
 	__attribute__((cleanup(scratch_remove))) struct scratch scratch = {.fd = -1};
 	auto_program pid_t pid = 0;
 	auto_program pid_t restored = 0;
-	const struct restore_options options = {0};
+	const struct restore_options options = {.is_child = true};
 
 	TRY(scratch_make(&scratch));
 	TRY(start_program(false, &pid));

@@ -18,12 +18,13 @@ struct restore_watcher {
 struct restore_options {
 	int images_dir_fd; /* borrowed */
 	bool leave_stopped;
+	bool is_child; /* the process becomes our child, that is we wait for its end */
 	struct carry_options carry;
 	struct restore_watcher *watcher; /* borrowed; may be NULL */
 	struct hooks *hooks;             /* borrowed; may be NULL */
 	struct log *log;                 /* borrowed; may be NULL */
 };
 
-/* The process is our child and runs (or is stopped, as asked). When this fails with *ret_pid 0, nothing of it is left;
- * else it runs, but not all of it is as it should be. */
+/* The process runs (or is stopped, as asked). When this fails with *ret_pid 0, nothing of it is left; else it runs, but not
+ * all of it is as it should be. */
 MUST_USE struct error *restore_run(const struct restore_options *options, pid_t *ret_pid);

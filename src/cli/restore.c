@@ -133,6 +133,7 @@ static struct error *bring_back(struct restore_command *restore, struct log *log
 	const struct restore_options options = {
 		.images_dir_fd = dir,
 		.leave_stopped = restore->is_left_stopped,
+		.is_child = !restore->is_detached,
 		.carry = restore->common.carry,
 		.watcher = &pidfile.watcher,
 		.hooks = scripts_hooks(&restore->common.scripts),
