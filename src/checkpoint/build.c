@@ -145,6 +145,7 @@ static struct error *make_task(struct build *build)
 		.group = is_job && !is_group_leader ? 0 : (pid_t)pstree->pgid,
 		.kept_fd = build->own_pidfd,
 		.kept_as = build->spare_base,
+		.is_child = build->options.is_child,
 	};
 	uint64_t stub_address;
 	pid_t pid;
@@ -284,7 +285,8 @@ struct error *build_preflight(const struct image_store *store, const struct buil
 	build->own_pidfd = -1;
 	build->options = *options;
 	TRY(prepare(build, store));
-	return error_join(reg_files_verify(build->files), preflight_files(build));
+	return error_join(error_join(reg_files_verify(build->files), preflight_files(build)),
+	                  build_threads_preflight(build));
 }
 
 struct error *build_new(const struct image_store *store, const struct build_options *options, struct build **ret_build)
@@ -447,13 +449,35 @@ struct error *build_release(struct build *build)
 	return NULL;
 }
 
+/* Waits for one thread's end, whatever it has to tell before. It may never have been made. */
+static void wait_end(pid_t tid)
+{
+	for (;;) {
+		int status;
+		pid_t ended = waitpid(tid, &status, __WALL);
+
+		if (ended < 0 ? errno != EINTR : !WIFSTOPPED(status))
+			return;
+	}
+}
+
+/* All threads are traced by us, also those that haven't been joined yet; the leader's end waits for theirs. */
+static void end_task(const struct build *build)
+{
+	const PstreeEntry *pstree = build->model->pstree;
+
+	kill(build->process->pid, SIGKILL);
+	for (size_t i = pstree->n_threads; i-- > 0;)
+		wait_end((pid_t)pstree->threads[i]);
+}
+
 void build_free(struct build *build)
 {
 	if (!build)
 		return;
 	/* On the way out of something that failed for a reason of its own, which is the one to tell. */
 	if (build->process && !build->is_released)
-		error_free(process_end(build->process));
+		end_task(build);
 	memory_free(build->memory);
 	shared_build_free(build->shared);
 	process_free(build->process);

@@ -26,6 +26,7 @@ struct build;
 struct build_options {
 	const struct carry_options *carry; /* borrowed until free */
 	struct keeper *keeper;             /* borrowed until free */
+	bool is_child;                     /* of this process; else its parent is the one that adopts orphans */
 	bool program_runs;                 /* until build_renew(): its files may change meanwhile */
 };
 

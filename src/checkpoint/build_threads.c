@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <linux/sched.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "arch/x86_64/core.h"
 #include "checkpoint/building.h"
 #include "checkpoint/interrupted_calls.h"
+#include "checkpoint/nursery.h"
 #include "objects/state.h"
 #include "util/alloc.h"
 
@@ -19,6 +21,42 @@ enum {
 	THREADS_PER_BATCH = 64, /* clone_args and a TID of each fit into a batch's data */
 	CALLS_PER_PART = 100,   /* that a part of the state may append for a thread */
 };
+
+/* ---- Beforehand ---- */
+
+static struct error *preflight_part(const struct build *build, const struct state_ops *ops, size_t thread)
+{
+	const struct state_restore state = {
+		.thread = thread,
+		.core = build->model->cores[thread],
+		.extra = build->model->extras[thread],
+		.store = build->model->store,
+		.options = build->options.carry,
+	};
+
+	if (ops->scope == STATE_PROCESS && thread != 0)
+		return NULL;
+	return error_wrap(ops->preflight(&state), "%s of thread %u", ops->name, build->model->pstree->threads[thread]);
+}
+
+/* Of each part the first thread that has a problem: the others seldom say anything new. */
+struct error *build_threads_preflight(struct build *build)
+{
+	struct error *all = NULL;
+
+	for (const struct state_ops *const *ops = all_state_ops; *ops; ops++) {
+		struct error *first = NULL;
+
+		for (size_t i = 0; (*ops)->preflight && !first && i < build->model->thread_count; i++)
+			first = preflight_part(build, *ops, i);
+		all = error_join(all, first);
+	}
+	struct error *first = NULL;
+	for (size_t i = 0; !first && i < build->model->thread_count; i++)
+		first = error_wrap(arch_core_preflight(build->model->cores[i]), "registers of thread %u",
+		                   build->model->pstree->threads[i]);
+	return error_join(all, first);
+}
 
 /* ---- Making them ---- */
 
@@ -36,6 +74,19 @@ static void append_clone(struct batch *batch, pid_t tid)
 	batch_call(batch, clone3, batch_bytes(batch, &args, sizeof(args)), val(sizeof(args)));
 }
 
+/* Whose is the TID that couldn't be had? */
+static struct error *name_holder(struct error *error, const struct build *build, size_t first, size_t end)
+{
+	for (size_t i = first; i < end; i++) {
+		pid_t tid = (pid_t)build->model->pstree->threads[i];
+		auto_free char *own = xformat("/proc/%d/task/%d", build->process->pid, tid);
+
+		if (access(own, F_OK) < 0)
+			return nursery_name_holder(error, tid);
+	}
+	return error;
+}
+
 static struct error *make_threads(struct build *build)
 {
 	const PstreeEntry *pstree = build->model->pstree;
@@ -48,7 +99,9 @@ static struct error *make_threads(struct build *build)
 			end = pstree->n_threads;
 		for (size_t i = first; i < end; i++)
 			append_clone(batch, (pid_t)pstree->threads[i]);
-		TRY(process_run(build->process, batch));
+		struct error *error = process_run(build->process, batch);
+		if (error)
+			return name_holder(error, build, first, end);
 		for (size_t i = first; i < end; i++)
 			TRY(process_join(build->process, (pid_t)pstree->threads[i]));
 	}
@@ -94,6 +147,7 @@ static struct error *append_part(struct parts *parts, const struct state_ops *op
 		.pid = build->process->pid,
 		.tid = build->process->threads[thread].tid,
 		.core = build->model->cores[thread],
+		.extra = build->model->extras[thread],
 		.store = build->model->store,
 		.options = build->options.carry,
 	};

@@ -50,5 +50,8 @@ MUST_USE struct error *build_shared_seal(struct build *build);
 /* All descriptors in their places, working and root folder. */
 MUST_USE struct error *build_files(struct build *build);
 
+/* What of the threads' state can't be restored here. */
+MUST_USE struct error *build_threads_preflight(struct build *build);
+
 /* The other threads, and the state of all. */
 MUST_USE struct error *build_threads(struct build *build);

@@ -59,6 +59,25 @@ static struct error *read_core(struct model *model, size_t thread)
 	return NULL;
 }
 
+/* One of another program's making has none. */
+static struct error *read_extra(struct model *model, size_t thread)
+{
+	uint32_t tid = model->pstree->threads[thread];
+	ProtobufCMessage *message;
+
+	if (image_count(model->store, IMAGE_GODWIT_THREADS, 0) == 0) {
+		model->extras[thread] = xalloc(sizeof(*model->extras[thread]));
+		godwit_thread_entry__init(model->extras[thread]);
+		return NULL;
+	}
+	TRY(image_get(model->store, IMAGE_GODWIT_THREADS, 0, thread, &message));
+	model->extras[thread] = (GodwitThreadEntry *)message;
+	if (model->extras[thread]->tid != tid)
+		return error_new(EBADMSG, "threads.godwit has thread %u in the place of %u", model->extras[thread]->tid,
+		                 tid);
+	return NULL;
+}
+
 /* Ascending, no overlap, whole pages: the rest of what is wrong with an area, mmap(2) will say. */
 static struct error *check_areas(const MmEntry *mm)
 {
@@ -83,10 +102,13 @@ struct error *model_read(const struct image_store *store, struct model **ret_mod
 	model->store = store;
 	TRY(read_pstree(model));
 	model->cores = calloc(model->thread_count, sizeof(*model->cores));
-	if (!model->cores)
+	model->extras = calloc(model->thread_count, sizeof(*model->extras));
+	if (!model->cores || !model->extras)
 		return error_new(ENOMEM, "%zu threads", model->thread_count);
-	for (size_t i = 0; i < model->thread_count; i++)
+	for (size_t i = 0; i < model->thread_count; i++) {
 		TRY(read_core(model, i));
+		TRY(read_extra(model, i));
+	}
 	TRY(get_only(store, IMAGE_IDS, (uint64_t)model->pid, &message));
 	model->ids = (TaskKobjIdsEntry *)message;
 	TRY(get_only(store, IMAGE_MM, (uint64_t)model->pid, &message));
@@ -106,6 +128,10 @@ void model_free(struct model *model)
 		if (model->cores[i])
 			core_entry__free_unpacked(model->cores[i], NULL);
 	free(model->cores);
+	for (size_t i = 0; model->extras && i < model->thread_count; i++)
+		if (model->extras[i])
+			godwit_thread_entry__free_unpacked(model->extras[i], NULL);
+	free(model->extras);
 	if (model->pstree)
 		pstree_entry__free_unpacked(model->pstree, NULL);
 	if (model->ids)

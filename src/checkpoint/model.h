@@ -6,6 +6,7 @@
 
 #include "core.pb-c.h"
 #include "fs.pb-c.h"
+#include "godwit-thread.pb-c.h"
 #include "image/store.h"
 #include "mm.pb-c.h"
 #include "pstree.pb-c.h"
@@ -18,6 +19,7 @@ struct model {
 	MmEntry *mm;
 	FsEntry *fs;
 	CoreEntry **cores; /* in the order of pstree->threads; the first is the leader's */
+	GodwitThreadEntry **extras; /* the same; empty ones where the image has none */
 	size_t thread_count;
 };
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,6 +181,10 @@ static struct error *check_kind(pid_t pid)
 	if (readlink(exe, target, sizeof(target)) < 0)
 		return errno == ENOENT ? error_new(ENOTSUP, "it is a kernel thread, or has ended")
 		                       : error_new(errno, "readlink(%s)", exe);
+	auto_fd int fd = open(exe, O_RDONLY | O_CLOEXEC);
+	char ident[EI_CLASS + 1];
+	if (fd >= 0 && read(fd, ident, sizeof(ident)) == sizeof(ident) && ident[EI_CLASS] != ELFCLASS64)
+		return error_new(ENOTSUP, "it is no 64-bit program");
 	return NULL;
 }
 

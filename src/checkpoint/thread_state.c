@@ -110,9 +110,10 @@ void thread_states_check(const struct thread_states *states, struct problems *pr
 
 /* One thread while it is saved. */
 struct asked {
-	struct batch *batch;    /* owned */
-	CoreEntry *core;        /* owned */
-	void *parts[PARTS_MAX]; /* owned */
+	struct batch *batch;      /* owned */
+	CoreEntry *core;          /* owned */
+	GodwitThreadEntry *extra; /* owned */
+	void *parts[PARTS_MAX];   /* owned */
 	const struct collected *collected;
 	struct collected late; /* of a thread that was born after the others were looked at */
 };
@@ -173,14 +174,24 @@ static CoreEntry *core_new(bool is_leader)
 	return core;
 }
 
+static GodwitThreadEntry *extra_new(pid_t tid)
+{
+	GodwitThreadEntry *extra = xalloc(sizeof(*extra));
+
+	godwit_thread_entry__init(extra);
+	extra->tid = (uint32_t)tid;
+	return extra;
+}
+
 static struct state_save state_of(const struct thread_states *states, struct process *process, size_t thread,
-                                  struct image_store *store, CoreEntry *core)
+                                  struct image_store *store, const struct asked *asked)
 {
 	return (struct state_save){
 		.process = process,
 		.thread = &process->threads[thread],
 		.store = store,
-		.core = core,
+		.core = asked->core,
+		.extra = asked->extra,
 		.options = states->options,
 	};
 }
@@ -192,13 +203,14 @@ static struct error *ask(const struct thread_states *states, struct process *pro
 
 	asked->batch = process_batch(process, thread);
 	asked->core = core_new(thread == 0);
+	asked->extra = extra_new(tid);
 	asked->collected = find_collected(states, tid);
 	if (!asked->collected) {
 		asked->late.tid = tid;
 		TRY(collect_thread(states, &asked->late));
 		asked->collected = &asked->late;
 	}
-	struct state_save state = state_of(states, process, thread, store, asked->core);
+	struct state_save state = state_of(states, process, thread, store, asked);
 	for (size_t i = 0; i < states->part_count; i++) {
 		const struct state_ops *ops = all_state_ops[i];
 
@@ -212,7 +224,7 @@ static struct error *ask(const struct thread_states *states, struct process *pro
 static struct error *save(const struct thread_states *states, struct process *process, size_t thread,
                           struct image_store *store, struct asked *asked)
 {
-	struct state_save state = state_of(states, process, thread, store, asked->core);
+	struct state_save state = state_of(states, process, thread, store, asked);
 	const struct thread *registers_of = &process->threads[thread];
 	struct arch_registers registers = registers_of->registers;
 
@@ -230,6 +242,7 @@ static struct error *save(const struct thread_states *states, struct process *pr
 			    ops->name);
 	}
 	image_put(store, IMAGE_CORE, (uint64_t)registers_of->tid, &asked->core->base);
+	image_put(store, IMAGE_GODWIT_THREADS, 0, &asked->extra->base);
 	return NULL;
 }
 
@@ -270,6 +283,8 @@ struct error *thread_states_save(struct thread_states *states, struct process *p
 		batch_free(asked[i].batch);
 		if (asked[i].core)
 			core_entry__free_unpacked(asked[i].core, NULL);
+		if (asked[i].extra)
+			godwit_thread_entry__free_unpacked(asked[i].extra, NULL);
 		for (size_t part = 0; part < PARTS_MAX; part++)
 			free(asked[i].parts[part]);
 		collected_free(&asked[i].late);

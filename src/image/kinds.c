@@ -13,6 +13,7 @@
 #include "godwit-calls.pb-c.h"
 #include "godwit-memory.pb-c.h"
 #include "godwit-sockets.pb-c.h"
+#include "godwit-thread.pb-c.h"
 #include "image/kinds.h"
 #include "inventory.pb-c.h"
 #include "mm.pb-c.h"
@@ -124,6 +125,9 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_GODWIT_CALLS] = {.name = "calls-%u.godwit",
                                 .magic = 0x47574341,
                                 .message = &godwit_call_entry__descriptor},
+	[IMAGE_GODWIT_THREADS] = {.name = "threads.godwit",
+                                  .magic = 0x47445448,
+                                  .message = &godwit_thread_entry__descriptor},
 	[IMAGE_STATS_DUMP] = {.name = "stats-dump",
                               .magic = 0x57093306,
                               .message = &stats_entry__descriptor,

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "core.pb-c.h"
+#include "godwit-thread.pb-c.h"
 #include "image/store.h"
 #include "objects/objects.h"
 #include "task/process.h"
@@ -29,6 +30,8 @@ struct state_save {
 	 * arrays), as if unpacked: it is freed by core_entry__free_unpacked(). Present when save() is called: tc (leader
 	 * only), thread_core, thread_core->creds (zeroed). */
 	CoreEntry *core;
+	/* Goes into threads.godwit: what the core entry has no field for. The same holds. */
+	GodwitThreadEntry *extra;
 	const struct carry_options *options;
 };
 
@@ -39,6 +42,7 @@ struct state_restore {
 	pid_t pid, tid;          /* of the new task, as this process sees it */
 	const CoreEntry
 		*core; /* from an image: well-formed protobuf, tc and thread_core are there, nothing else holds */
+	const GodwitThreadEntry *extra; /* the same; of an image that isn't godwit's it says nothing */
 	const struct image_store *store;
 	const struct carry_options *options;
 };
@@ -63,6 +67,10 @@ struct state_ops {
 	/* Fills its part of the core entry (runs frozen: no /proc where a batch can tell). batch has run. */
 	struct error *(*save)(const struct state_save *state, const void *collected, const void *asked,
 	                      const struct batch *batch);
+
+	/* What makes a restore here fail, found in an image before anything is made. state has no process, thread, pid and
+	 * tid. May be NULL. */
+	struct error *(*preflight)(const struct state_restore *state);
 
 	/* From outside and by appending to the thread's batch, in the order of the list in meson.build: what takes
 	 * privileges away stands last there. */

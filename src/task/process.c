@@ -207,6 +207,7 @@ struct error *process_read_rest(struct process *process)
 		int r = arch_fpu_get(thread->tid, &thread->fpu);
 		if (r < 0)
 			return error_new(-r, "FPU state of thread %d", thread->tid);
+		TRY(thread_check(thread), "thread %d", thread->tid);
 		TRY(thread_read_pending(thread, false, &thread->pending));
 	}
 	return thread_read_pending(&process->threads[0], true, &process->pending);

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <elf.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "task/stops.h"
+#include "util/uapi.h"
 
 struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address, uint64_t data)
 {
@@ -154,5 +157,22 @@ struct error *thread_read(const struct process *process, struct thread *thread)
 		thread->call.number = ARCH_CALL_NONE;
 	TRY(THREAD_PTRACE(thread, PTRACE_GETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask));
 	TRY(read_rseq(process, thread));
+	return NULL;
+}
+
+struct error *thread_check(const struct thread *thread)
+{
+	struct uapi_ptrace_sud_config dispatch = {0};
+	uint8_t ports[8192]; /* one bit for each I/O port */
+	struct iovec vector = {.iov_base = ports, .iov_len = sizeof(ports)};
+
+	/* Where these aren't known, no thread has them, or (dispatch, before Linux 6.4) nobody can tell. */
+	if (ptrace((enum __ptrace_request)UAPI_PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, thread->tid, sizeof(dispatch),
+	           &dispatch) == 0 &&
+	    dispatch.mode)
+		return error_hint(error_new(ENOTSUP, "it has syscall user dispatch (PR_SET_SYSCALL_USER_DISPATCH)"),
+		                  "programs that emulate another system can't be carried");
+	if (ptrace(PTRACE_GETREGSET, thread->tid, NT_386_IOPERM, &vector) == 0 && vector.iov_len > 0)
+		return error_new(ENOTSUP, "it may use I/O ports (ioperm(2))");
 	return NULL;
 }

@@ -29,6 +29,9 @@ MUST_USE struct error *thread_read(const struct process *process, struct thread 
 MUST_USE struct error *thread_read_pending(const struct thread *thread, bool of_process,
                                            struct pending_signals *pending);
 
+/* An error that names what a stopped thread has that can't be carried and that only a stop tells. */
+MUST_USE struct error *thread_check(const struct thread *thread);
+
 /* ptrace(2) with the error that belongs to it. */
 MUST_USE struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address,
                                      uint64_t data);

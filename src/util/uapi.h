@@ -68,5 +68,26 @@ enum {
 /* ---- prctl(2): linux/prctl.h ---- */
 
 enum {
+	UAPI_PR_SCHED_CORE = 62, /* 5.14 */
+	UAPI_PR_SCHED_CORE_GET = 0,
+	UAPI_PR_SET_MDWE = 65, /* 6.3 */
+	UAPI_PR_GET_MDWE = 66,
+	UAPI_PR_SET_MEMORY_MERGE = 67, /* 6.4 */
+	UAPI_PR_GET_MEMORY_MERGE = 68,
 	UAPI_PR_TIMER_CREATE_RESTORE_IDS = 77, /* 6.15 */
+};
+
+/* ---- ptrace(2): linux/ptrace.h ---- */
+
+#define UAPI_PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211 /* 6.4 */
+
+struct uapi_ptrace_sud_config {
+	uint64_t mode; /* PR_SYS_DISPATCH_OFF is 0 */
+	uint64_t selector, offset, size_bytes;
+};
+
+/* ---- membarrier(2): linux/membarrier.h ---- */
+
+enum {
+	UAPI_MEMBARRIER_GET_REGISTRATIONS = 1 << 9, /* 6.3 */
 };

@@ -27,25 +27,50 @@ struct legacy_area {
 };
 _Static_assert(sizeof(struct legacy_area) == LEGACY_BYTES, "as the processor has it");
 
+/* Numbers of components that need a word of their own. */
+enum { BOUND_REGISTERS = 3, BOUND_CONTROL = 4, KEY_RIGHTS = 9 };
+
 /* A component that the image has a field for: an array of 4 or 8 byte words. */
 struct component {
-	const char *name;
+	const char *name;    /* of its field */
+	const char *feature; /* as people call it */
 	unsigned number;
 	size_t size_bytes, word_bytes;
 	size_t count_offset, words_offset; /* in UserX86XsaveEntry */
 };
-#define COMPONENT(field, number_, size, word)                                                    \
-	{                                                                                        \
-		.name = #field, .number = (number_), .size_bytes = (size), .word_bytes = (word), \
-		.count_offset = offsetof(UserX86XsaveEntry, n_##field),                          \
-		.words_offset = offsetof(UserX86XsaveEntry, field),                              \
+#define COMPONENT(field, feature_, number_, size, word)                                           \
+	{                                                                                         \
+		.name = #field, .feature = (feature_), .number = (number_), .size_bytes = (size), \
+		.word_bytes = (word), .count_offset = offsetof(UserX86XsaveEntry, n_##field),     \
+		.words_offset = offsetof(UserX86XsaveEntry, field),                               \
 	}
 static const struct component components[] = {
-	COMPONENT(ymmh_space, 2, 256, 4), COMPONENT(bndreg_state, 3, 64, 8), COMPONENT(bndcsr_state, 4, 64, 8),
-	COMPONENT(opmask_reg, 5, 64, 8),  COMPONENT(zmm_upper, 6, 512, 8),   COMPONENT(hi16_zmm, 7, 1024, 8),
-	COMPONENT(pkru, 9, 8, 4),
+	COMPONENT(ymmh_space, "AVX", 2, 256, 4),
+	COMPONENT(bndreg_state, "MPX", BOUND_REGISTERS, 64, 8),
+	COMPONENT(bndcsr_state, "MPX", BOUND_CONTROL, 64, 8),
+	COMPONENT(opmask_reg, "AVX-512", 5, 64, 8),
+	COMPONENT(zmm_upper, "AVX-512", 6, 512, 8),
+	COMPONENT(hi16_zmm, "AVX-512", 7, 1024, 8),
+	COMPONENT(pkru, "protection keys", KEY_RIGHTS, 8, 4),
 };
 enum { COMPONENT_COUNT = sizeof(components) / sizeof(components[0]), LEGACY_COMPONENTS = 3 /* x87 and SSE */ };
+
+/* What the kernel gives each program: key 0 alone may be used. */
+static const uint32_t key_rights_at_start = 0x55555554;
+
+/* XGETBV: the components that the kernel lets programs use. */
+static uint64_t enabled_components(void)
+{
+	unsigned a;
+	unsigned b;
+	unsigned c = 0;
+	unsigned d;
+
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+		return LEGACY_COMPONENTS;
+	__asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+	return (uint64_t)d << 32 | a;
+}
 
 /* Where this processor puts a component; 0: it has none of that kind. */
 static size_t component_offset(unsigned number)
@@ -149,6 +174,10 @@ static struct error *save_fpu(const struct arch_fpu *fpu, UserX86FpregsEntry *en
 
 struct error *arch_core_save(const struct arch_registers *registers, const struct arch_fpu *fpu, CoreEntry *core)
 {
+	enum { SEGMENT_64_BITS = 0x33 }; /* __USER_CS */
+	if (registers->user.cs != SEGMENT_64_BITS)
+		return error_new(ENOTSUP, "it runs in 32-bit mode (code segment %#llx)", registers->user.cs);
+
 	ThreadInfoX86 *info = xalloc(sizeof(*info));
 	UserX86RegsEntry *gpregs = xalloc(sizeof(*gpregs));
 	UserX86FpregsEntry *fpregs = xalloc(sizeof(*fpregs));
@@ -180,6 +209,38 @@ uint64_t arch_core_clear_tid(const CoreEntry *core)
 
 /* ---- Restoring ---- */
 
+/* Is it something that the program can't do without? */
+static bool is_needed(const struct component *component, const UserX86XsaveEntry *xsave)
+{
+	bool is_used = xsave->xstate_bv & (UINT64_C(1) << component->number);
+	size_t count;
+
+	memcpy(&count, (const char *)xsave + component->count_offset, sizeof(count));
+	/* No compiler and no library uses MPX any more; the rights of keys are never in their first state. */
+	if (component->number == BOUND_REGISTERS || component->number == BOUND_CONTROL)
+		return is_used;
+	if (component->number == KEY_RIGHTS)
+		return is_used && count > 0 && xsave->pkru[0] != key_rights_at_start;
+	return count > 0 || is_used;
+}
+
+static struct error *check_component(const struct component *component, const UserX86XsaveEntry *xsave)
+{
+	if (!is_needed(component, xsave) || (enabled_components() & (UINT64_C(1) << component->number)))
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "this processor has no %s, which the program may use", component->feature),
+	                  "move it to a host whose processor has the features of the first one");
+}
+
+struct error *arch_core_preflight(const CoreEntry *core)
+{
+	const UserX86FpregsEntry *fpregs = core->thread_info ? core->thread_info->fpregs : NULL;
+
+	for (size_t i = 0; fpregs && fpregs->xsave && i < COMPONENT_COUNT; i++)
+		TRY(check_component(&components[i], fpregs->xsave));
+	return NULL;
+}
+
 static struct error *restore_component(const struct component *component, const UserX86XsaveEntry *xsave, uint8_t *area,
                                        size_t size_bytes)
 {
@@ -190,14 +251,13 @@ static struct error *restore_component(const struct component *component, const 
 
 	memcpy(&count, (const char *)xsave + component->count_offset, sizeof(count));
 	memcpy(&words, (const char *)xsave + component->words_offset, sizeof(words));
-	if (!is_used)
+	TRY(check_component(component, xsave));
+	if (!is_used || !offset)
 		return NULL;
 	if (count != component->size_bytes / component->word_bytes)
 		return error_new(EBADMSG, "%s of %zu words", component->name, count);
-	if (!offset || offset + component->size_bytes > size_bytes)
-		return error_hint(
-			error_new(ENOTSUP, "this processor has no %s, which the program uses", component->name),
-			"move it to a host whose processor has the features of the first one");
+	if (offset + component->size_bytes > size_bytes)
+		return error_new(EPROTO, "%s beyond the end of the XSAVE area", component->name);
 	memcpy(area + offset, words, component->size_bytes);
 	return NULL;
 }
@@ -213,7 +273,8 @@ static struct error *restore_extended(const UserX86XsaveEntry *xsave, struct arc
 	}
 	if (xsave->xstate_bv & ~known)
 		return error_new(EBADMSG, "processor state components %#llx", (unsigned long long)xsave->xstate_bv);
-	memcpy(area + XSTATE_BV_OFFSET, &xsave->xstate_bv, sizeof(xsave->xstate_bv));
+	uint64_t used = xsave->xstate_bv & enabled_components();
+	memcpy(area + XSTATE_BV_OFFSET, &used, sizeof(used));
 	return NULL;
 }
 

@@ -19,6 +19,12 @@ MUST_USE struct error *arch_core_save(const struct arch_registers *registers, co
 void arch_core_set_clear_tid(CoreEntry *core, uint64_t address);
 uint64_t arch_core_clear_tid(const CoreEntry *core);
 
+/*
+ * An error that names what this processor lacks and the program may use, because it found it where it began: also where
+ * none of its registers is in use just now.
+ */
+MUST_USE struct error *arch_core_preflight(const CoreEntry *core);
+
 /* The way back. The FPU area is laid out as this processor wants it (it may differ between processors); an error says
  * what the processor lacks. The caller frees ret_fpu. */
 MUST_USE struct error *arch_core_restore(const CoreEntry *core, struct arch_registers *ret_registers,

@@ -2,8 +2,8 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * What prctl(2) tells of a thread and that a change of credentials resets: the signal at its parent's death, whether
- * the process may dump core, and, with them, whether it is a child subreaper or has no huge pages.
+ * The signal that a thread gets at its parent's death, which a change of credentials resets; and whether the process is a
+ * child subreaper: PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER of prctl(2).
  *
  * The parent of a restored program is not the one it had: a signal at its death tells the program that godwit has
  * ended, if the restore waits for it, and nothing if the restore is detached, for init doesn't die.
@@ -11,11 +11,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-#include "mm.pb-c.h"
 #include "objects/state.h"
 #include "util/alloc.h"
-
-enum { DUMPABLE_ROOT_ONLY = 2 }; /* SUID_DUMP_ROOT: what the kernel sets, but prctl(2) refuses */
 
 struct answers {
 	struct arg signal;
@@ -69,22 +66,6 @@ static void append_prctl(struct batch *batch, int option, uint64_t value)
 	batch_call(batch, prctl, val((uint64_t)option), val(value), val(0), val(0), val(0));
 }
 
-/* The image has these two with the memory, where the kernel keeps them. */
-static struct error *restore_memory_flags(const struct state_restore *state, struct batch *batch)
-{
-	ProtobufCMessage *message;
-
-	TRY(image_get(state->store, IMAGE_MM, (uint64_t)state->pid, 0, &message));
-	const MmEntry *mm = (const MmEntry *)message;
-
-	if (mm->has_dumpable && mm->dumpable != DUMPABLE_ROOT_ONLY)
-		append_prctl(batch, PR_SET_DUMPABLE, (uint64_t)mm->dumpable);
-	if (mm->has_thp_disabled && mm->thp_disabled)
-		append_prctl(batch, PR_SET_THP_DISABLE, 1);
-	protobuf_c_message_free_unpacked(message, NULL);
-	return NULL;
-}
-
 static struct error *death_signal_restore(const struct state_restore *state, struct batch *batch)
 {
 	const ThreadCoreEntry *core = state->core->thread_core;
@@ -96,7 +77,7 @@ static struct error *death_signal_restore(const struct state_restore *state, str
 		return NULL;
 	if (tc->has_child_subreaper && tc->child_subreaper)
 		append_prctl(batch, PR_SET_CHILD_SUBREAPER, 1);
-	return restore_memory_flags(state, batch);
+	return NULL;
 }
 
 const struct state_ops death_signal_ops = {

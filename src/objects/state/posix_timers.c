@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "objects/state.h"
 #include "util/alloc.h"
@@ -73,6 +74,51 @@ static PosixTimerEntry *parse_timer(const char **text)
 	return entry;
 }
 
+/*
+ * Clocks of processor time: the PID or TID that they belong to, its bits inverted, then which of three times, and
+ * whether of a thread. 0 is the process or thread that makes the timer; CLOCK_THREAD_CPUTIME_ID is shown so, too.
+ */
+enum { CLOCK_KIND = 3, CLOCK_OF_THREAD = 4, CLOCK_OF_FILE = 3, CLOCK_OWNER_SHIFT = 3 };
+
+static pid_t clock_owner(int32_t clock)
+{
+	return (pid_t) ~(clock >> CLOCK_OWNER_SHIFT);
+}
+
+static bool is_of_maker(const PosixTimerEntry *entry)
+{
+	int32_t clock = (int32_t)entry->clock_id;
+
+	return clock == CLOCK_THREAD_CPUTIME_ID || (clock < 0 && (clock & CLOCK_OF_THREAD) && clock_owner(clock) == 0);
+}
+
+/* Is it a clock of the program's own, or one that all have? */
+static bool is_carried_clock(pid_t pid, const PosixTimerEntry *entry)
+{
+	int32_t clock = (int32_t)entry->clock_id;
+	pid_t owner = clock_owner(clock);
+
+	if (is_of_maker(entry)) /* nobody tells who made it, but the thread that gets the signals */
+		return entry->has_notify_thread_id;
+	if (clock >= 0)
+		return true;
+	if ((clock & CLOCK_KIND) == CLOCK_OF_FILE)
+		return false;
+	if (!(clock & CLOCK_OF_THREAD))
+		return owner == 0 || owner == pid;
+	auto_free char *path = xformat("/proc/%d/task/%d", pid, owner);
+	return access(path, F_OK) == 0;
+}
+
+static struct error *check_clock(pid_t pid, const PosixTimerEntry *entry)
+{
+	if (is_carried_clock(pid, entry))
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "POSIX timer %u on clock %d", entry->it_id, (int32_t)entry->clock_id),
+	                  "timers on the processor time of a thread are carried if their signals go to that thread "
+	                  "(SIGEV_THREAD_ID); on clocks of other processes and of devices they aren't");
+}
+
 static struct error *read_timers(pid_t pid, TaskTimersEntry *timers)
 {
 	auto_free char *text = NULL;
@@ -95,7 +141,25 @@ static struct error *read_timers(pid_t pid, TaskTimersEntry *timers)
 				abort();
 		}
 		timers->posix[timers->n_posix++] = entry;
+		TRY(check_clock(pid, entry));
 	}
+	return NULL;
+}
+
+static struct error *posix_timers_check(pid_t pid, pid_t tid, const struct carry_options *options)
+{
+	TaskTimersEntry timers = TASK_TIMERS_ENTRY__INIT;
+
+	(void)tid;
+	(void)options;
+	struct error *error = read_timers(pid, &timers);
+	for (size_t i = 0; i < timers.n_posix; i++)
+		posix_timer_entry__free_unpacked(timers.posix[i], NULL);
+	free(timers.posix);
+	/* It may have ended. */
+	if (!error || error_errnum(error) == ENOTSUP)
+		return error;
+	error_free(error);
 	return NULL;
 }
 
@@ -202,11 +266,21 @@ static struct error *end_ids(const struct state_restore *state)
 	return process_run(state->process, batch);
 }
 
+/* The thread whose clock it is, where that is the one that makes it. */
+static size_t maker(const struct state_restore *state, const PosixTimerEntry *entry)
+{
+	if (is_of_maker(entry))
+		for (size_t i = 0; i < state->process->thread_count; i++)
+			if (state->process->threads[i].tid == entry->notify_thread_id)
+				return i;
+	return state->thread;
+}
+
 /* Before Linux 6.15: a timer that got a lower id than it should have is deleted, and made again. */
 static struct error *make_by_trying(const struct state_restore *state, const PosixTimerEntry *entry)
 {
 	for (int tries = 0; tries < ID_TRIES_MAX; tries++) {
-		auto_batch struct batch *batch = process_batch(state->process, state->thread);
+		auto_batch struct batch *batch = process_batch(state->process, maker(state, entry));
 		struct arg id;
 		int32_t got;
 
@@ -227,7 +301,7 @@ static struct error *make_by_trying(const struct state_restore *state, const Pos
 
 static struct error *make(const struct state_restore *state, const PosixTimerEntry *entry, bool can_ids)
 {
-	auto_batch struct batch *batch = process_batch(state->process, state->thread);
+	auto_batch struct batch *batch = process_batch(state->process, maker(state, entry));
 	struct arg id;
 
 	if (can_ids)
@@ -236,6 +310,14 @@ static struct error *make(const struct state_restore *state, const PosixTimerEnt
 		TRY(make_by_trying(state, entry));
 	append_time(batch, entry);
 	return process_run(state->process, batch);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	uint32_t first = (*(PosixTimerEntry *const *)a)->it_id;
+	uint32_t second = (*(PosixTimerEntry *const *)b)->it_id;
+
+	return (first > second) - (first < second);
 }
 
 static struct error *posix_timers_restore(const struct state_restore *state, struct batch *batch)
@@ -247,14 +329,21 @@ static struct error *posix_timers_restore(const struct state_restore *state, str
 	if (!timers || timers->n_posix == 0)
 		return NULL;
 	TRY(restore_with_ids(state, &can_ids));
+	/* Without the choice, ids only go up. */
+	auto_free PosixTimerEntry **ascending = calloc(timers->n_posix, sizeof(*ascending));
+	if (!ascending)
+		return error_new(ENOMEM, "%zu POSIX timers", timers->n_posix);
+	memcpy(ascending, timers->posix, timers->n_posix * sizeof(*ascending)); /* NOLINT(bugprone-sizeof-expression) */
+	qsort(ascending, timers->n_posix, sizeof(*ascending), compare_ids);
 	for (size_t i = 0; i < timers->n_posix; i++)
-		TRY(make(state, timers->posix[i], can_ids), "POSIX timer %u", timers->posix[i]->it_id);
+		TRY(make(state, ascending[i], can_ids), "POSIX timer %u", ascending[i]->it_id);
 	return can_ids ? end_ids(state) : NULL;
 }
 
 const struct state_ops posix_timers_ops = {
 	.name = "POSIX timers",
 	.scope = STATE_PROCESS,
+	.check = posix_timers_check,
 	.save = posix_timers_save,
 	.restore = posix_timers_restore,
 };

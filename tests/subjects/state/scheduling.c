@@ -23,10 +23,14 @@ struct attributes {
 enum { DEADLINE = 6, RESET_ON_FORK = 1 };
 
 static const struct attributes wanted[CREW] = {
-	{.policy = SCHED_BATCH, .nice = 7, .flags = RESET_ON_FORK},
-	{.policy = SCHED_RR, .priority = 3},
+	{.policy = SCHED_BATCH, .nice = 7},
+	{.policy = SCHED_RR, .priority = 3, .flags = RESET_ON_FORK},
 	{.policy = SCHED_IDLE, .nice = 13},
-	{.policy = SCHED_FIFO, .priority = 5, .flags = RESET_ON_FORK},
+	{.policy = DEADLINE,
+         .flags = RESET_ON_FORK,
+         .runtime_ns = 1234567,
+         .deadline_ns = 34567890,
+         .period_ns = 45678901},
 };
 
 static void set_up(const struct subject *subject, int number)
@@ -39,15 +43,27 @@ static void set_up(const struct subject *subject, int number)
 		subject_fail(subject, "thread %d: errno %d", number, errno);
 }
 
+static void check_deadline(const struct subject *subject, const struct attributes *now, const struct attributes *want)
+{
+	if (now->runtime_ns != want->runtime_ns || now->deadline_ns != want->deadline_ns ||
+	    now->period_ns != want->period_ns)
+		subject_fail(subject, "deadline: %ju of %ju in %ju ns", (uintmax_t)now->runtime_ns,
+		             (uintmax_t)now->deadline_ns, (uintmax_t)now->period_ns);
+}
+
 static void check(const struct subject *subject, int number)
 {
 	const struct attributes *want = &wanted[number];
 	struct attributes now = {0};
 
+	/* For real-time policies only getpriority(2) tells the nice value; it was 0 in those threads. */
 	if (syscall(SYS_sched_getattr, 0, &now, sizeof(now), 0) != 0 || now.policy != want->policy ||
-	    now.flags != want->flags || now.nice != want->nice || now.priority != want->priority)
+	    now.flags != want->flags || now.priority != want->priority || getpriority(PRIO_PROCESS, 0) != want->nice)
+
 		subject_fail(subject, "thread %d: policy %u, flags %#jx, nice %d, priority %u", number, now.policy,
 		             (uintmax_t)now.flags, now.nice, now.priority);
+	if (now.policy == DEADLINE)
+		check_deadline(subject, &now, want);
 }
 
 int main(int argc, char **argv)

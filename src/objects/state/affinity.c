@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * On which processors a thread may run: sched_setaffinity(2).
+ *
+ * A thread that may run on all processors of its host is bound to none: it may run on all of the next host, too. One that
+ * is bound keeps the numbers: those that the next host doesn't have are left out, and a thread of which none is left can't
+ * go there.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "objects/state.h"
+#include "util/alloc.h"
+
+enum { MASK_BYTES = 1024 }; /* 8192 processors, the most that x86-64 can have: CONFIG_NR_CPUS */
+
+struct mask {
+	uint8_t bytes[MASK_BYTES];
+};
+
+static bool has_processor(const struct mask *mask, unsigned long cpu)
+{
+	return mask->bytes[cpu / 8] & (1U << (cpu % 8));
+}
+
+/* "0-3,8": ranges of numbers. Without sysfs the processors are taken to be those below their count. */
+static void read_online(struct mask *ret_online)
+{
+	FILE *file = fopen("/sys/devices/system/cpu/online", "re");
+	unsigned long first = 0;
+	unsigned long last = file ? 0 : (unsigned long)sysconf(_SC_NPROCESSORS_ONLN) - 1;
+
+	*ret_online = (struct mask){0};
+	do {
+		if (file && fscanf(file, "%lu", &first) != 1)
+			break;
+		if (file && fscanf(file, "-%lu", &last) != 1)
+			last = first;
+		for (unsigned long cpu = first; cpu <= last && cpu < MASK_BYTES * 8UL; cpu++)
+			ret_online->bytes[cpu / 8] |= (uint8_t)(1U << (cpu % 8));
+	} while (file && fgetc(file) == ',');
+	if (file)
+		fclose(file);
+}
+
+/* ---- Saving ---- */
+
+static struct error *affinity_collect(pid_t pid, pid_t tid, void **ret_collected)
+{
+	struct mask *online = xalloc(sizeof(*online));
+
+	(void)pid;
+	(void)tid;
+	read_online(online);
+	*ret_collected = online;
+	return NULL;
+}
+
+struct answers {
+	struct arg mask, size_bytes;
+};
+
+static void *affinity_ask(const struct state_save *state, struct batch *batch)
+{
+	struct answers *answers = xalloc(sizeof(*answers));
+
+	(void)state;
+	answers->mask = batch_space(batch, MASK_BYTES);
+	answers->size_bytes = batch_call(batch, sched_getaffinity, val(0), val(MASK_BYTES), answers->mask);
+	return answers;
+}
+
+static struct error *affinity_save(const struct state_save *state, const void *collected, const void *asked,
+                                   const struct batch *batch)
+{
+	const struct answers *answers = asked;
+	const struct mask *online = collected;
+	const struct mask *mask = batch_output(batch, answers->mask);
+	size_t size_bytes = (size_t)batch_result(batch, answers->size_bytes);
+	bool is_bound = false;
+
+	for (unsigned long cpu = 0; cpu < MASK_BYTES * 8UL; cpu++)
+		is_bound |= has_processor(online, cpu) && !has_processor(mask, cpu);
+	if (!is_bound || size_bytes > MASK_BYTES)
+		return NULL;
+	state->extra->has_affinity = true;
+	state->extra->affinity.len = size_bytes;
+	state->extra->affinity.data = memcpy(xalloc(size_bytes), mask, size_bytes);
+	return NULL;
+}
+
+/* ---- Restoring ---- */
+
+static struct error *affinity_preflight(const struct state_restore *state)
+{
+	const GodwitThreadEntry *extra = state->extra;
+	struct mask online;
+	bool is_any_left = false;
+
+	if (!extra->has_affinity)
+		return NULL;
+	if (extra->affinity.len > MASK_BYTES)
+		return error_new(EBADMSG, "affinity of %zu bytes", extra->affinity.len);
+	read_online(&online);
+	for (size_t i = 0; i < extra->affinity.len; i++)
+		is_any_left |= (online.bytes[i] & extra->affinity.data[i]) != 0;
+	if (is_any_left)
+		return NULL;
+	return error_hint(error_new(EINVAL, "it is bound to processors that this host doesn't have"),
+	                  "bind it to others before: taskset -a -p -c 0-%ld PID", sysconf(_SC_NPROCESSORS_ONLN) - 1);
+}
+
+static struct error *affinity_restore(const struct state_restore *state, struct batch *batch)
+{
+	const GodwitThreadEntry *extra = state->extra;
+	struct mask mask = {0};
+
+	(void)batch;
+	if (!extra->has_affinity)
+		return NULL;
+	TRY(affinity_preflight(state));
+	memcpy(mask.bytes, extra->affinity.data, extra->affinity.len);
+	if (sched_setaffinity(state->tid, sizeof(mask), (const cpu_set_t *)(const void *)&mask) < 0)
+		return error_new(errno, "sched_setaffinity(%d)", state->tid);
+	return NULL;
+}
+
+const struct state_ops affinity_ops = {
+	.name = "affinity",
+	.scope = STATE_THREAD,
+	.collect = affinity_collect,
+	.ask = affinity_ask,
+	.save = affinity_save,
+	.preflight = affinity_preflight,
+	.restore = affinity_restore,
+};
