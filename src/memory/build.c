@@ -26,7 +26,6 @@ struct memory {
 	struct procfs_range vdso; /* where it is by now */
 	bool is_vdso_moved;
 	struct ranges mapped; /* what is there by now */
-	struct ranges shared; /* of that: shared memory */
 };
 
 struct memory *memory_new(struct process *task)
@@ -42,7 +41,6 @@ void memory_free(struct memory *memory)
 	if (!memory)
 		return;
 	ranges_free(&memory->mapped);
-	ranges_free(&memory->shared);
 	free(memory);
 }
 
@@ -103,7 +101,11 @@ static struct error *map_part(struct memory *memory, const VmaEntry *vma, const 
 	           val((uint64_t)fd), val(offset));
 	if (fd >= 0)
 		batch_call(batch, close, val((uint64_t)fd));
-	return process_run(memory->task, batch);
+	struct error *error = process_run(memory->task, batch);
+	if (error && vma->flags & MAP_HUGETLB)
+		error = error_hint(error, "huge pages are needed, %" PRIu64 " kB of them: sysctl vm.nr_hugepages",
+		                   (part->end - part->start) / 1024);
+	return error;
 }
 
 static struct error *protect_part(struct memory *memory, const VmaEntry *vma, const struct range *part)
@@ -129,17 +131,8 @@ static struct error *map_area(struct memory *memory, const VmaEntry *vma, struct
 	return NULL;
 }
 
-static void note_shared(struct memory *memory, const MmEntry *mm)
-{
-	ranges_free(&memory->shared);
-	for (size_t i = 0; i < mm->n_vmas; i++)
-		if (is_shared(mm->vmas[i]) && !has_file(mm->vmas[i]))
-			ranges_append(&memory->shared, mm->vmas[i]->start, mm->vmas[i]->end);
-}
-
 struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_source *source)
 {
-	note_shared(memory, mm);
 	if (!memory->is_vdso_moved)
 		TRY(vdso_move(memory->task, mm, &memory->vdso));
 	memory->is_vdso_moved = true;
@@ -168,24 +161,6 @@ struct error *memory_unmap(struct memory *memory, const struct ranges *gone)
 	ranges_free(&memory->mapped);
 	memory->mapped = left;
 	return NULL;
-}
-
-static bool is_in(const struct ranges *ranges, uint64_t address)
-{
-	for (size_t i = 0; i < ranges->count; i++)
-		if (address >= ranges->list[i].start && address < ranges->list[i].end)
-			return true;
-	return false;
-}
-
-/* What is shared belongs to more than the mapping: a hole is punched into it. madvise(2) */
-struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_count)
-{
-	auto_batch struct batch *batch = process_batch(memory->task, 0);
-	uint64_t advice = is_in(&memory->shared, address) ? MADV_REMOVE : MADV_DONTNEED;
-
-	batch_call(batch, madvise, val(address), val(page_count * PAGE_BYTES), val(advice));
-	return process_run(memory->task, batch);
 }
 
 /* ---- Filling ---- */
@@ -218,6 +193,28 @@ struct error *memory_fill(struct memory *memory, uint64_t address, const void *b
 		return NULL;
 	size_t done = n > 0 ? (size_t)n : 0;
 	return force(memory, address + done, (const char *)bytes + done, size_bytes - done);
+}
+
+static struct error *fill_with_zeros(struct memory *memory, uint64_t address, size_t page_count)
+{
+	static const char zeros[PAGE_BYTES];
+
+	for (size_t i = 0; i < page_count; i++)
+		TRY(memory_fill(memory, address + i * PAGE_BYTES, zeros, 1));
+	return NULL;
+}
+
+struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_count)
+{
+	auto_batch struct batch *batch = process_batch(memory->task, 0);
+	struct arg drop = batch_call(batch, madvise, val(address), val(page_count * PAGE_BYTES), val(MADV_DONTNEED));
+
+	batch_may_fail(batch, drop);
+	TRY(process_run(memory->task, batch));
+	if (batch_result(batch, drop) == 0)
+		return NULL;
+	/* A part of a huge page, or in a locked area: madvise(2). */
+	return fill_with_zeros(memory, address, page_count);
 }
 
 /* ---- The end ---- */

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * Huge pages: private and shared ones of MAP_HUGETLB, read-only, with pages that were never touched, and a memfd of them.
+ * The system is told to make them when they are asked for (vm.nr_overcommit_hugepages): that costs nothing otherwise.
+ */
+#include <errno.h>
+#include <linux/memfd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#include "smaps.h"
+
+enum {
+	HUGE_BYTES = 2 << 20,
+	PAGES = 3,
+	SIZE = PAGES * HUGE_BYTES,
+	WANTED = 512,
+	SMALL_PAGES = HUGE_BYTES / SMAPS_PAGE_BYTES
+};
+static const char pool[] = "/proc/sys/vm/nr_overcommit_hugepages";
+
+static void allow(void)
+{
+	char text[32] = "0";
+	int fd = open(pool, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0 || atol(text) >= WANTED)
+		return;
+	snprintf(text, sizeof(text), "%d", WANTED);
+	if (pwrite(fd, text, strlen(text), 0) < 0)
+		return; /* then mmap(2) will say so */
+	close(fd);
+}
+
+static char *map(const struct subject *subject, int flags, int fd)
+{
+	char *at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	if (at == MAP_FAILED)
+		subject_skip(subject, "no huge pages: mmap: errno %d (sysctl vm.nr_hugepages)", errno);
+	return at;
+}
+
+/* The first and the last of the huge pages; the one between is never touched. */
+static void fill(char *at, uint64_t seed)
+{
+	pages_write(at, 1, 5, seed);
+	pages_write(at, 2 * SMALL_PAGES, SMALL_PAGES, seed);
+}
+
+static void check(const struct subject *subject, const char *what, const char *at, uint64_t seed)
+{
+	pages_check_zero(subject, what, at, 0, 1);
+	pages_check(subject, what, at, 1, 5, seed);
+	pages_check_zero(subject, what, at, 6, 2 * SMALL_PAGES - 6);
+	pages_check(subject, what, at, 2 * SMALL_PAGES, SMALL_PAGES, seed);
+}
+
+/* Gives a huge page back and takes it again, all the time. */
+struct changing {
+	char *at;
+	atomic_bool is_over;
+	bool is_there;
+};
+
+static void *change(void *data)
+{
+	struct changing *changing = data;
+	const struct timespec pause = {.tv_nsec = 50000};
+
+	while (!atomic_load(&changing->is_over)) {
+		changing->is_there = !changing->is_there;
+		if (changing->is_there)
+			pages_write(changing->at, 0, SMALL_PAGES / 2, 5);
+		else
+			madvise(changing->at, HUGE_BYTES, MADV_DONTNEED);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct subject subject = subject_begin(argc, argv);
+	struct smaps *smaps = smaps_new();
+	struct changing changing = {0};
+	pthread_t thread;
+	struct stat stat;
+
+	allow();
+	changing.at = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+	char *own = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1);
+	char *read_only = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+	char *shared = map(&subject, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+	int fd = memfd_create("huge", MFD_HUGETLB | MFD_HUGE_2MB);
+	if (fd < 0 || ftruncate(fd, SIZE) < 0)
+		subject_skip(&subject, "no memfd of huge pages: errno %d", errno);
+	char *mapped = map(&subject, MAP_SHARED, fd);
+	fill(own, 1);
+	fill(read_only, 2);
+	fill(shared, 3);
+	fill(mapped, 4);
+	mprotect(read_only, SIZE, PROT_READ);
+	if (pthread_create(&thread, NULL, change, &changing) != 0)
+		subject_fail(&subject, "thread");
+	smaps_before(smaps);
+
+	subject_ready(&subject);
+
+	atomic_store(&changing.is_over, true);
+	pthread_join(thread, NULL);
+	smaps_check(smaps, &subject);
+	if (changing.is_there)
+		pages_check(&subject, "the page that comes and goes", changing.at, 0, SMALL_PAGES / 2, 5);
+	else
+		pages_check_zero(&subject, "the page that comes and goes", changing.at, 0, SMALL_PAGES);
+	check(&subject, "private", own, 1);
+	check(&subject, "read-only", read_only, 2);
+	check(&subject, "shared", shared, 3);
+	check(&subject, "memfd", mapped, 4);
+	if (fstat(fd, &stat) < 0 || stat.st_size != SIZE || stat.st_blksize != HUGE_BYTES)
+		subject_fail(&subject, "memfd: %lld bytes in pages of %ld", (long long)stat.st_size,
+		             (long)stat.st_blksize);
+	return subject_pass(&subject);
+}
