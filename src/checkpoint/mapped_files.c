@@ -88,7 +88,7 @@ static uint32_t area_flags(const struct area *area)
 
 static bool has_file(const struct area *area)
 {
-	return area->entry.status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED);
+	return !area->trouble && area->entry.status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED);
 }
 
 static void look_for_build_id(struct mapped_file *file, const char *source)

@@ -67,6 +67,7 @@ void saver_check(struct saver *saver, struct problems *problems)
 {
 	preconditions_check(saver->pid, saver->options, problems);
 	thread_states_check(saver->states, problems);
+	areas_check(&saver->areas, problems);
 	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
 	file_table_check(saver->files, problems);
 	saver_drop_copies(saver);

@@ -37,17 +37,17 @@ static bool begins_with(const char *text, const char *prefix)
 struct special_name {
 	const char *name;
 	uint32_t status;
-	const char *trouble;
+	enum area_trouble trouble;
 };
 
 static const struct special_name special_names[] = {
-	{"[heap]", AREA_REGULAR | AREA_HEAP | AREA_ANON_PRIVATE, NULL},
-	{"[stack]", AREA_REGULAR | AREA_STACK | AREA_ANON_PRIVATE, NULL},
-	{"[vdso]", AREA_REGULAR | AREA_VDSO | AREA_ANON_PRIVATE, NULL},
-	{"[vvar]", AREA_REGULAR | AREA_VVAR | AREA_ANON_PRIVATE, NULL},
-	{"[vvar_vclock]", AREA_REGULAR | AREA_VVAR | AREA_ANON_PRIVATE, NULL}, /* 6.13 */
-	{"[vsyscall]", AREA_VSYSCALL | AREA_ANON_PRIVATE, NULL},
-	{"[uprobes]", AREA_REGULAR | AREA_ANON_PRIVATE, "uprobes: somebody traces this program"},
+	{"[heap]", AREA_REGULAR | AREA_HEAP | AREA_ANON_PRIVATE, AREA_TROUBLE_NONE},
+	{"[stack]", AREA_REGULAR | AREA_STACK | AREA_ANON_PRIVATE, AREA_TROUBLE_NONE},
+	{"[vdso]", AREA_REGULAR | AREA_VDSO | AREA_ANON_PRIVATE, AREA_TROUBLE_NONE},
+	{"[vvar]", AREA_REGULAR | AREA_VVAR | AREA_ANON_PRIVATE, AREA_TROUBLE_NONE},
+	{"[vvar_vclock]", AREA_REGULAR | AREA_VVAR | AREA_ANON_PRIVATE, AREA_TROUBLE_NONE}, /* 6.13 */
+	{"[vsyscall]", AREA_VSYSCALL | AREA_ANON_PRIVATE, AREA_TROUBLE_NONE},
+	{"[uprobes]", AREA_REGULAR | AREA_ANON_PRIVATE, AREA_TROUBLE_UPROBES},
 };
 
 static void complete_special(struct area *area)
@@ -63,7 +63,7 @@ static void complete_special(struct area *area)
 		area->trouble = special_names[i].trouble; /* vvar is device memory, which we know how to carry */
 		return;
 	}
-	area->trouble = "an area of the kernel's that is not known";
+	area->trouble = AREA_TROUBLE_KERNEL;
 }
 
 /* ---- Shared memory: files of the kernel's own tmpfs, hugetlb ones too ---- */
@@ -96,8 +96,7 @@ static void complete_shared_memory(struct area *area)
 	} else {
 		area->entry.status = AREA_REGULAR | (begins_with(area->path, "/SYSV") ? AREA_SYSV : 0) |
 		                     (is_shared ? AREA_ANON_SHARED : AREA_ANON_PRIVATE);
-		area->trouble = area->entry.status & AREA_SYSV ? "System V shared memory"
-		                                               : "shared memory of a device or of an unknown kind";
+		area->trouble = area->entry.status & AREA_SYSV ? AREA_TROUBLE_SYSV : AREA_TROUBLE_SHARED_UNKNOWN;
 	}
 }
 
@@ -174,12 +173,9 @@ static void complete_file(const struct area_kinds *kinds, struct area *area)
 
 /* What else is mapped through a descriptor, and names that only the kernel gives. */
 static const struct special_name special_files[] = {
-	{"anon_inode:[io_uring]", 0, "a ring of io_uring"},
-	{"anon_inode:[perf_event]", 0, "a ring of perf_event_open(2)"},
-	{"anon_inode:", 0, "a mapping of a special descriptor"},
-	{"socket:[", 0, "a ring of a packet socket"},
-	{"/[aio]", AREA_AIO_RING, "a ring of io_setup(2)"},
-	{"/secretmem", 0, "secret memory (memfd_secret(2))"},
+	{"anon_inode:[io_uring]", 0, AREA_TROUBLE_IO_URING}, {"anon_inode:[perf_event]", 0, AREA_TROUBLE_PERF},
+	{"anon_inode:", 0, AREA_TROUBLE_DESCRIPTOR},         {"socket:[", 0, AREA_TROUBLE_PACKET},
+	{"/[aio]", AREA_AIO_RING, AREA_TROUBLE_AIO},         {"/secretmem", 0, AREA_TROUBLE_SECRET},
 };
 
 static bool complete_special_file(struct area *area)

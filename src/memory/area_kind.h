@@ -22,8 +22,8 @@ MUST_USE struct error *area_kinds_new(pid_t pid, struct area_kinds *ret_kinds);
  * and whether that is deleted, trouble. */
 void area_kinds_complete(const struct area_kinds *kinds, struct area *area);
 
-/* Marks the areas that have a NUMA policy as trouble: /proc/PID/numa_maps. Kernels without NUMA have no such file. */
-MUST_USE struct error *areas_mark_numa(pid_t pid, struct areas *areas);
+/* Marks the areas that may have a NUMA policy: /proc/PID/numa_maps. Kernels without NUMA have no such file. */
+MUST_USE struct error *areas_mark_policies(pid_t pid, struct areas *areas);
 
 /* Makes areas of their own of guard regions. */
 MUST_USE struct error *areas_split_guards(pid_t pid, struct areas *areas);

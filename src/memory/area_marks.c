@@ -25,8 +25,8 @@ static struct area *area_at(const struct areas *areas, uint64_t start)
 	return area && area->entry.start == start ? &areas->list[area - areas->list] : NULL;
 }
 
-/* "7f1000000000 default anon=1 …", "… bind:0 …", numa(7). */
-static void mark_numa_line(const struct areas *areas, const char *line)
+/* "7f1000000000 default anon=1 …", "… bind:0 …", numa(7). It may be the policy of the thread, not of the area. */
+static void mark_policy_line(const struct areas *areas, const char *line)
 {
 	char *policy;
 	uint64_t start = strtoull(line, &policy, 16);
@@ -34,11 +34,11 @@ static void mark_numa_line(const struct areas *areas, const char *line)
 	if (*policy != ' ' || strncmp(policy, " default", 8) == 0)
 		return;
 	struct area *area = area_at(areas, start);
-	if (area && !area->trouble && area->entry.status & AREA_REGULAR)
-		area->trouble = "a NUMA policy (set_mempolicy, mbind, numactl)";
+	if (area && area->entry.status & AREA_REGULAR)
+		area->extra |= AREA_POLICY;
 }
 
-struct error *areas_mark_numa(pid_t pid, struct areas *areas)
+struct error *areas_mark_policies(pid_t pid, struct areas *areas)
 {
 	auto_free char *text = NULL;
 	int r = procfs_read(pid, "numa_maps", &text, NULL);
@@ -50,7 +50,7 @@ struct error *areas_mark_numa(pid_t pid, struct areas *areas)
 	for (const char *line = text; *line;) {
 		const char *end = strchrnul(line, '\n');
 
-		mark_numa_line(areas, line);
+		mark_policy_line(areas, line);
 		line = *end ? end + 1 : end;
 	}
 	return NULL;

@@ -15,6 +15,7 @@
 #include "util/alloc.h"
 #include "util/error.h"
 #include "util/own.h"
+#include "util/problems.h"
 #include "util/procfs.h"
 
 /* ---- Lists ---- */
@@ -72,7 +73,7 @@ enum area_content area_content(const struct area *area)
 
 	if (status & AREA_VDSO)
 		return AREA_CONTENT_VDSO;
-	if (status & (AREA_GUARD | AREA_VSYSCALL | AREA_VVAR))
+	if (status & (AREA_GUARD | AREA_VSYSCALL | AREA_VVAR) || area->extra & AREA_DROPPABLE)
 		return AREA_CONTENT_NONE;
 	if (area->is_shared_memory)
 		return AREA_CONTENT_SHARED;
@@ -144,30 +145,18 @@ struct ranges areas_gone(const struct areas *before, const struct areas *now)
 
 /* ---- Refusing ---- */
 
-/* NULL, or one error with all that can't be carried. */
+void areas_check(const struct areas *areas, struct problems *problems)
+{
+	for (size_t i = 0; i < areas->count; i++)
+		problems_add(problems, area_trouble_error(&areas->list[i]));
+}
+
 static struct error *check_troubles(pid_t pid, const struct areas *areas)
 {
-	auto_free char *text = NULL;
-	size_t size_bytes = 0;
-	size_t count = 0;
-	FILE *out = NULL;
+	auto_problems struct problems problems = {0};
 
-	for (size_t i = 0; i < areas->count; i++) {
-		const struct area *area = &areas->list[i];
-
-		if (!area->trouble)
-			continue;
-		if (!out)
-			out = open_memstream(&text, &size_bytes);
-		if (!out)
-			abort();
-		fprintf(out, "%s%#" PRIx64 "-%#" PRIx64 "%s%s: %s", count++ ? "; " : "", area->entry.start,
-		        area->entry.end, area->path ? " " : "", area->path ? area->path : "", area->trouble);
-	}
-	if (!out)
-		return NULL;
-	fclose(out);
-	return error_new(ENOTSUP, "process %d has memory that can't be carried: %s", pid, text);
+	areas_check(areas, &problems);
+	return problems_error(&problems, "process %d has memory that can't be carried:", pid);
 }
 
 /* ---- smaps ---- */
@@ -254,8 +243,7 @@ struct error *areas_read(pid_t pid, struct areas *ret_areas)
 	TRY(area_kinds_new(pid, &kinds));
 	struct collector collector = {.visitor.visit = collect, .list.areas = &areas, .kinds = &kinds};
 	TRY(read_smaps(pid, &collector.visitor));
-	TRY(areas_mark_numa(pid, &areas));
-	TRY(check_troubles(pid, &areas));
+	TRY(areas_mark_policies(pid, &areas));
 	TRY(areas_split_guards(pid, &areas));
 	*ret_areas = areas;
 	areas = (struct areas){0};
@@ -293,6 +281,7 @@ static void take_attributes(struct area *area, const struct area *from)
 	area->entry.madv = from->entry.madv;
 	area->may_write = from->may_write;
 	area->trouble = from->trouble;
+	area->extra = from->extra;
 }
 
 /* The kernel merges only areas whose attributes are equal, so any overlapping part will do. */

@@ -22,12 +22,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "memory/area_trouble.h"
 #include "util/attributes.h"
 #include "util/procfs.h"
 #include "util/ranges.h"
 #include "vma.pb-c.h"
 
 struct error;
+struct problems;
 
 /* Bits of vma_entry.status: what crit shows as VMA_AREA_*, VMA_FILE_* and VMA_ANON_*. */
 enum area_status {
@@ -47,17 +49,25 @@ enum area_status {
 	AREA_GUARD = 1 << 16,    /* ours */
 };
 
+/* What the image has no field for. */
+enum area_extra {
+	AREA_SEALED = 1 << 0,    /* mseal(2) */
+	AREA_DROPPABLE = 1 << 1, /* MAP_DROPPABLE of mmap(2) */
+	AREA_POLICY = 1 << 2,    /* there may be a NUMA policy: mbind(2) */
+};
+
 struct area {
 	VmaEntry entry;  /* shmid is left 0 */
 	uint64_t device; /* as in maps, not always st_dev of stat(2) (btrfs), and st_ino of the mapped file; 0: none */
 	uint64_t inode;
 	uint64_t vma_start; /* the kernel's area that this is (a part of): its name in /proc/PID/map_files */
 	uint64_t vma_end;
-	char *path;            /* owned: as in maps, without " (deleted)"; NULL: without a name */
-	bool is_deleted;       /* the mapped file has no name any more */
-	bool may_write;        /* the file is open for writing (VM_MAYWRITE), whatever prot says */
-	bool is_shared_memory; /* MAP_SHARED|MAP_ANONYMOUS, or a shared mapping of a memfd */
-	const char *trouble;   /* why it can't be carried: a literal; NULL: it can */
+	char *path;                /* owned: as in maps, without " (deleted)"; NULL: without a name */
+	bool is_deleted;           /* the mapped file has no name any more */
+	bool may_write;            /* the file is open for writing (VM_MAYWRITE), whatever prot says */
+	bool is_shared_memory;     /* MAP_SHARED|MAP_ANONYMOUS, or a shared mapping of a memfd */
+	uint32_t extra;            /* enum area_extra */
+	enum area_trouble trouble; /* why it can't be carried */
 };
 
 struct areas {
@@ -66,18 +76,20 @@ struct areas {
 };
 
 /*
- * Reads smaps: that costs 5 to 7 ms per GB, so areas_refresh() is for the freeze. Areas that can't be carried are an
- * error that names them all: device memory, rings of AIO, io_uring and packet sockets, shadow stacks, sealed areas,
- * System V shared memory, uprobes, areas with a NUMA policy.
+ * Reads smaps: that costs 5 to 7 ms per GB, so areas_refresh() is for the freeze.
  */
 MUST_USE struct error *areas_read(pid_t pid, struct areas *ret_areas);
+
+/* Adds those that can't be carried: device memory, rings of AIO, io_uring and packet sockets, shadow stacks, System V
+ * shared memory, uprobes. */
+void areas_check(const struct areas *areas, struct problems *problems);
 
 /*
  * As areas_read(), but from one read of maps; attributes (locked, advice …) of an area that overlaps a like one in
  * known are taken from that. So an advice given since known was read is missed if it is for a whole area. Where there
  * is an area of another kind, smaps is read up to the last one. Runs frozen.
  *
- * What lies in one of the ranges hidden isn't told: the stub's pages.
+ * What lies in one of the ranges hidden isn't told: the stub's pages. Areas that can't be carried are an error here.
  */
 MUST_USE struct error *areas_refresh(pid_t pid, const struct areas *known, const struct procfs_range *hidden,
                                      size_t hidden_count, struct areas *ret_areas);

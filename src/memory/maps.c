@@ -91,31 +91,32 @@ struct vm_flag {
 	char name[3];
 	uint32_t flags;
 	int advice; /* -1: none */
-	const char *trouble;
+	enum area_trouble trouble;
+	uint32_t extra;
 };
 
 static const struct vm_flag vm_flags[] = {
-	{"gd", MAP_GROWSDOWN, -1, NULL},
-	{"nr", MAP_NORESERVE, -1, NULL},
-	{"ht", MAP_HUGETLB, -1, NULL},
-	{"lo", MAP_LOCKED, -1, NULL},
-	{"lf", MAP_NONBLOCK, -1, NULL},
-	{"rr", 0, MADV_RANDOM, NULL},
-	{"sr", 0, MADV_SEQUENTIAL, NULL},
-	{"dc", 0, MADV_DONTFORK, NULL},
-	{"mg", 0, MADV_MERGEABLE, NULL},
-	{"hg", 0, MADV_HUGEPAGE, NULL},
-	{"nh", 0, MADV_NOHUGEPAGE, NULL},
-	{"dd", 0, MADV_DONTDUMP, NULL},
-	{"wf", 0, MADV_WIPEONFORK, NULL},
-	{"io", 0, -1, "device memory"},
-	{"pf", 0, -1, "device memory"},
-	{"mm", 0, -1, "device memory"},
-	{"ss", 0, -1, "a shadow stack"},
-	{"um", 0, -1, "registered with a userfaultfd of the program"},
-	{"ui", 0, -1, "registered with a userfaultfd of the program"},
-	{"sl", 0, -1, "sealed (mseal)"},
-	{"dp", 0, -1, "droppable (MAP_DROPPABLE)"},
+	{"gd", MAP_GROWSDOWN, -1, AREA_TROUBLE_NONE, 0},
+	{"nr", MAP_NORESERVE, -1, AREA_TROUBLE_NONE, 0},
+	{"ht", MAP_HUGETLB, -1, AREA_TROUBLE_NONE, 0},
+	{"lo", MAP_LOCKED, -1, AREA_TROUBLE_NONE, 0},
+	{"lf", MAP_NONBLOCK, -1, AREA_TROUBLE_NONE, 0},
+	{"rr", 0, MADV_RANDOM, AREA_TROUBLE_NONE, 0},
+	{"sr", 0, MADV_SEQUENTIAL, AREA_TROUBLE_NONE, 0},
+	{"dc", 0, MADV_DONTFORK, AREA_TROUBLE_NONE, 0},
+	{"mg", 0, MADV_MERGEABLE, AREA_TROUBLE_NONE, 0},
+	{"hg", 0, MADV_HUGEPAGE, AREA_TROUBLE_NONE, 0},
+	{"nh", 0, MADV_NOHUGEPAGE, AREA_TROUBLE_NONE, 0},
+	{"dd", 0, MADV_DONTDUMP, AREA_TROUBLE_NONE, 0},
+	{"wf", 0, MADV_WIPEONFORK, AREA_TROUBLE_NONE, 0},
+	{"io", 0, -1, AREA_TROUBLE_DEVICE, 0},
+	{"pf", 0, -1, AREA_TROUBLE_DEVICE, 0},
+	{"mm", 0, -1, AREA_TROUBLE_DEVICE, 0},
+	{"ss", 0, -1, AREA_TROUBLE_SHADOW_STACK, 0},
+	{"um", 0, -1, AREA_TROUBLE_USERFAULTFD, 0},
+	{"ui", 0, -1, AREA_TROUBLE_USERFAULTFD, 0},
+	{"sl", 0, -1, AREA_TROUBLE_NONE, AREA_SEALED},
+	{"dp", 0, -1, AREA_TROUBLE_NONE, AREA_DROPPABLE},
 };
 
 static void add_vm_flag(struct area *area, const char *name)
@@ -132,6 +133,7 @@ static void add_vm_flag(struct area *area, const char *name)
 			area->entry.has_madv = true;
 			area->entry.madv |= UINT64_C(1) << known->advice;
 		}
+		area->extra |= known->extra;
 		if (known->trouble)
 			area->trouble = known->trouble;
 		return;

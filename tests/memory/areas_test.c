@@ -13,6 +13,7 @@
 #include "memory/areas.h"
 #include "memory/maps.h"
 #include "memory/subject.h"
+#include "util/problems.h"
 #include "util/uapi.h"
 
 enum { PAGE = 4096 };
@@ -67,9 +68,9 @@ static void test_flags_of_smaps_become_flags_advice_and_trouble(void **state)
 	                 MAP_LOCKED | MAP_NONBLOCK | MAP_GROWSDOWN | MAP_NORESERVE | MAP_HUGETLB | 21U << 26);
 	assert_int_equal(area.entry.madv, 1 << MADV_DONTFORK | 1 << MADV_DONTDUMP);
 	assert_true(area.may_write);
-	assert_null(area.trouble);
+	assert_int_equal(area.trouble, AREA_TROUBLE_NONE);
 	smaps_parse_attribute("VmFlags: rd io", &area);
-	assert_string_equal(area.trouble, "device memory");
+	assert_int_equal(area.trouble, AREA_TROUBLE_DEVICE);
 }
 
 /* ---- A process ---- */
@@ -268,11 +269,14 @@ static void test_memory_that_cannot_be_carried_is_named(void **state)
 	auto_tempdir struct tempdir dir = tempdir_new();
 	struct places *places = share_places(&dir);
 	auto_test_subject struct test_subject subject = subject_start(one_of_each, places);
-	struct areas areas = {0};
+	auto_areas struct areas areas = {0};
+	auto_problems struct problems problems = {0};
 
 	(void)state;
 	subject_do(&subject, 2);
-	auto_error struct error *error = areas_read(subject.pid, &areas);
+	assert_ok(areas_read(subject.pid, &areas));
+	areas_check(&areas, &problems);
+	auto_error struct error *error = problems_error(&problems, "not carried:");
 	assert_non_null(error);
 	auto_free char *line = error_line(error);
 	assert_non_null(strstr(line, "/SYSV00000000: System V shared memory"));
