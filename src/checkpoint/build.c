@@ -23,6 +23,7 @@
 #include "objects/reg_file.h"
 #include "objects/tty.h"
 #include "util/alloc.h"
+#include "util/number_map.h"
 #include "util/problems.h"
 #include "util/procfs.h"
 
@@ -216,6 +217,7 @@ static struct error *find_spare_base(const struct build *build, int *ret_base)
 {
 	uint64_t id = build->model->ids->files_id;
 	uint32_t highest = 0;
+	auto_number_map struct number_map *seen = number_map_new();
 
 	for (size_t i = 0; i < image_count(build->model->store, IMAGE_FDINFO, id); i++) {
 		ProtobufCMessage *message;
@@ -223,6 +225,8 @@ static struct error *find_spare_base(const struct build *build, int *ret_base)
 		TRY(image_get(build->model->store, IMAGE_FDINFO, id, i, &message));
 		uint32_t fd = ((FdinfoEntry *)message)->fd;
 		fdinfo_entry__free_unpacked((FdinfoEntry *)message, NULL);
+		if (!number_map_add(seen, fd, 0, 0))
+			return error_new(EBADMSG, "fd %u is there twice", fd);
 		if (fd > highest)
 			highest = fd;
 	}

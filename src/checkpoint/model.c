@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "checkpoint/model.h"
+#include "inventory.pb-c.h"
 #include "util/alloc.h"
 
 enum {
@@ -17,6 +18,20 @@ static struct error *get_only(const struct image_store *store, enum image_kind k
                               ProtobufCMessage **ret_message)
 {
 	return image_get(store, kind, id, 0, ret_message);
+}
+
+/* 1 and 2 differ in nothing that is read here. */
+static struct error *check_version(const struct image_store *store)
+{
+	ProtobufCMessage *message;
+
+	TRY(get_only(store, IMAGE_INVENTORY, 0, &message));
+	uint32_t version = ((InventoryEntry *)message)->img_version;
+	inventory_entry__free_unpacked((InventoryEntry *)message, NULL);
+	if (version == 1 || version == 2)
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "inventory.img: images of version %u; this is read: 1 and 2", version),
+	                  "restore them with what has saved them, or with a later godwit");
 }
 
 static struct error *check_pid(uint32_t pid)
@@ -100,6 +115,7 @@ struct error *model_read(const struct image_store *store, struct model **ret_mod
 	ProtobufCMessage *message;
 
 	model->store = store;
+	TRY(check_version(store));
 	TRY(read_pstree(model));
 	model->cores = calloc(model->thread_count, sizeof(*model->cores));
 	model->extras = calloc(model->thread_count, sizeof(*model->extras));

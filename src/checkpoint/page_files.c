@@ -100,30 +100,15 @@ struct filling {
 	void *buffer; /* borrowed; of PAGE_SINK_BYTES */
 };
 
-static struct error *read_exactly(int fd, uint64_t offset, void *bytes, size_t size_bytes)
-{
-	for (size_t done = 0; done < size_bytes;) {
-		ssize_t n = pread(fd, (char *)bytes + done, size_bytes - done, (off_t)(offset + done));
-
-		if (n < 0 && errno != EINTR)
-			return error_new(errno, "read of saved pages");
-		if (n == 0)
-			return error_new(EBADMSG, "the saved pages end at %" PRIu64, offset + done);
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return NULL;
-}
-
-static struct error *fill_run(const struct filling *filling, const struct page_run *run)
+static struct error *fill_run(const struct filling *filling, struct pages_reader *reader, const struct page_run *run)
 {
 	for (size_t done = 0; done < run->page_count;) {
 		size_t count = run->page_count - done;
-		uint64_t offset = (uint64_t)done * PAGE_BYTES;
-		uint64_t address = run->address + offset;
+		uint64_t address = run->address + (uint64_t)done * PAGE_BYTES;
 
 		if (count > PIECE_PAGES)
 			count = PIECE_PAGES;
-		TRY(read_exactly(run->fd, run->offset + offset, filling->buffer, count * PAGE_BYTES));
+		TRY(pages_reader_read(reader, run, done, filling->buffer, count));
 		if (filling->shared)
 			TRY(shared_build_fill(filling->shared, filling->shared_id, address, filling->buffer, count));
 		else
@@ -138,8 +123,8 @@ static struct error *fill_from(const struct filling *filling, struct pages_reade
 	struct page_run run;
 
 	while (pages_reader_next(reader, &run))
-		TRY(fill_run(filling, &run));
-	return NULL;
+		TRY(fill_run(filling, reader, &run));
+	return pages_reader_verify(reader);
 }
 
 static struct error *fill_shared(int dir_fd, struct filling *filling, struct shared_build *shared)

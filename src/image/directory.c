@@ -11,6 +11,7 @@
 #include "image/kinds.h"
 #include "image/output.h"
 #include "image/store.h"
+#include "image/sums.h"
 #include "util/alloc.h"
 
 /* As in store.c: larger ones would be refused there, but have been read by then. */
@@ -26,7 +27,7 @@ static struct error *write_image(int dir_fd, const char *name, const struct imag
 
 	if (image_is_service(file->kind) && unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT)
 		return error_new(errno, "unlink the old %s", name);
-	TRY(output_open(dir_fd, name, &output));
+	TRY(output_open(dir_fd, name, !image_is_service(file->kind), &output));
 	for (size_t i = 0; i < count; i++) {
 		uint32_t word = htole32(magics[i]);
 
@@ -83,9 +84,13 @@ struct error *image_store_write(const struct image_store *store, int dir_fd)
 	auto_free bool *is_made = xalloc(count + 1);
 	struct error *error = write_images(store, dir_fd, false, is_made);
 	if (!error)
+		error = sums_sync(dir_fd);
+	if (!error)
 		error = write_images(store, dir_fd, true, is_made);
-	if (error)
+	if (error) {
 		unlink_images(store, dir_fd, is_made);
+		sums_forget(dir_fd);
+	}
 	return error;
 }
 
@@ -134,8 +139,16 @@ static struct error *check_magics(enum image_kind kind, const char *name, const 
 	return NULL;
 }
 
+static struct error *check_sum(const struct sums *sums, const char *name, const uint8_t *bytes, size_t size_bytes)
+{
+	auto_sum struct sum *sum = sum_new();
+
+	sum_add(sum, bytes, size_bytes);
+	return sums_check(sums, name, sum);
+}
+
 /* NOLINTBEGIN(clang-analyzer-unix.Malloc): it doesn't see that auto_free frees bytes */
-static struct error *read_image(struct image_store *store, int dir_fd, const char *name)
+static struct error *read_image(struct image_store *store, int dir_fd, const char *name, const struct sums *sums)
 {
 	uint32_t magics[IMAGE_MAGICS_MAX];
 	struct image_file file;
@@ -152,6 +165,7 @@ static struct error *read_image(struct image_store *store, int dir_fd, const cha
 	if (!bytes)
 		return error_new(ENOMEM, "%s: %zu bytes", name, size_bytes);
 	TRY(read_file(fd, name, bytes, size_bytes));
+	TRY(check_sum(sums, name, bytes, size_bytes));
 	TRY(check_magics(file.kind, name, bytes, size_bytes));
 
 	size_t magic_bytes = image_magics(file.kind, magics) * sizeof(uint32_t);
@@ -164,6 +178,7 @@ static struct error *read_image(struct image_store *store, int dir_fd, const cha
 struct error *image_store_read(int dir_fd, struct image_store **ret_store)
 {
 	auto_image_store struct image_store *store = image_store_new();
+	auto_sums struct sums *sums = NULL;
 	auto_fd int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
@@ -173,9 +188,11 @@ struct error *image_store_read(int dir_fd, struct image_store **ret_store)
 		return error_new(errno, "fdopendir(directory of images)");
 	take(fd); /* directory has it now */
 
+	TRY(sums_read(dir_fd, &sums));
+	TRY(sums_check_all_there(sums, dir_fd));
 	const struct dirent *entry;
 	for (errno = 0; (entry = readdir(directory)); errno = 0) /* NOLINT(concurrency-mt-unsafe): our own stream */
-		TRY(read_image(store, dir_fd, entry->d_name));
+		TRY(read_image(store, dir_fd, entry->d_name, sums));
 	if (errno)
 		return error_new(errno, "readdir(directory of images)");
 	*ret_store = take(store);

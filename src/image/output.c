@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "image/output.h"
+#include "image/sums.h"
 #include "util/alloc.h"
 
 enum { BUFFER_BYTES = 256 << 10 };
@@ -18,9 +19,10 @@ struct output {
 	bool is_kept;
 	size_t used_bytes; /* of buffer */
 	char *buffer;
+	struct sum *sum; /* owned; NULL: it gets none */
 };
 
-struct error *output_open(int dir_fd, const char *name, struct output **ret_output)
+struct error *output_open(int dir_fd, const char *name, bool has_sum, struct output **ret_output)
 {
 	auto_fd int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
@@ -31,6 +33,7 @@ struct error *output_open(int dir_fd, const char *name, struct output **ret_outp
 	output->name = xformat("%s", name);
 	output->fd = take(fd);
 	output->buffer = xalloc_touched(BUFFER_BYTES);
+	output->sum = has_sum ? sum_new() : NULL;
 	*ret_output = output;
 	return NULL;
 }
@@ -38,6 +41,9 @@ struct error *output_open(int dir_fd, const char *name, struct output **ret_outp
 /* Writes two pieces, whatever the number of calls that takes. */
 static struct error *write_both(const struct output *output, struct iovec pieces[2])
 {
+	for (int i = 0; output->sum && i < 2; i++)
+		if (pieces[i].iov_len)
+			sum_add(output->sum, pieces[i].iov_base, pieces[i].iov_len);
 	while (pieces[0].iov_len + pieces[1].iov_len > 0) {
 		ssize_t written = writev(output->fd, pieces, 2);
 
@@ -82,7 +88,7 @@ struct error *output_finish(struct output *output)
 	TRY(write_both(output, pieces));
 	if (fsync(output->fd) < 0)
 		return error_new(errno, "fsync %s", output->name);
-	return NULL;
+	return output->sum ? sums_append(output->dir_fd, output->name, output->sum) : NULL;
 }
 
 void output_keep(struct output *output)
@@ -97,6 +103,9 @@ void output_free(struct output *output)
 	close(output->fd);
 	if (!output->is_kept)
 		unlinkat(output->dir_fd, output->name, 0);
+	if (!output->is_kept && output->sum)
+		sums_forget(output->dir_fd);
+	sum_free(output->sum);
 	free(output->name);
 	free(output->buffer);
 	free(output);

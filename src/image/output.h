@@ -6,14 +6,16 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "util/error.h"
 
 struct output;
 
-/* A file of that name must not be there yet. dir_fd is borrowed until free. */
-MUST_USE struct error *output_open(int dir_fd, const char *name, struct output **ret_output);
+/* A file of that name must not be there yet. dir_fd is borrowed until free. With has_sum it gets a line in sums.godwit
+ * (sums.h) when it is finished. */
+MUST_USE struct error *output_open(int dir_fd, const char *name, bool has_sum, struct output **ret_output);
 
 /* Appends. Small pieces are gathered, large ones are written as they are. */
 MUST_USE struct error *output_put(struct output *output, const void *bytes, size_t size_bytes);

@@ -54,8 +54,8 @@ struct pages_reader;
 struct page_run {
 	uint64_t address;
 	size_t page_count;
-	int fd;          /* borrowed: pages-N.img of this directory or one of its parents */
-	uint64_t offset; /* of its first byte in fd */
+	size_t depth;    /* of the directory that has them: 0, or how many parents away */
+	uint64_t offset; /* of its first byte in that directory's pages-N.img */
 };
 
 /* Opens the pagemap of pid in a directory and, where it has them, its parents (bounded; loops are an error). Checks
@@ -65,6 +65,14 @@ MUST_USE struct error *pages_reader_open_shared(int dir_fd, uint64_t shmid, stru
 
 /* The next run in ascending order of addresses. False: there are no more. */
 bool pages_reader_next(struct pages_reader *reader, struct page_run *ret_run);
+
+/* Reads pages of a run, from page number first on. */
+MUST_USE struct error *pages_reader_read(struct pages_reader *reader, const struct page_run *run, size_t first,
+                                         void *ret_bytes, size_t page_count);
+
+/* Are the pages those that were written, as far as sums.godwit knows? At the end: what has been read from a file's first
+ * byte to its last isn't read again for that. */
+MUST_USE struct error *pages_reader_verify(struct pages_reader *reader);
 
 void pages_reader_free(struct pages_reader *reader);
 DEFINE_OWNED(struct pages_reader *, pages_reader_free)

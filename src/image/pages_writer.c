@@ -55,8 +55,8 @@ static struct error *writer_open(int dir_fd, const char *pagemap_name, uint32_t 
 	char pages_name[PAGEMAP_NAME_MAX];
 
 	snprintf(pages_name, sizeof(pages_name), "pages-%" PRIu32 ".img", pages_id);
-	TRY(output_open(dir_fd, pagemap_name, &writer->pagemap));
-	TRY(output_open(dir_fd, pages_name, &writer->pages));
+	TRY(output_open(dir_fd, pagemap_name, true, &writer->pagemap));
+	TRY(output_open(dir_fd, pages_name, true, &writer->pages));
 	TRY(put_head(writer->pagemap, pages_id));
 	*ret_writer = take(writer);
 	return NULL;

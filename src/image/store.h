@@ -44,7 +44,7 @@ enum image_kind {
 	IMAGE_TTY_DATA,
 	IMAGE_SECCOMP,
 	IMAGE_TIMENS,
-	IMAGE_FILE_EXTRA, /* ours: what CRIU's messages of files have no field for */
+	IMAGE_FILE_EXTRA,    /* ours: what CRIU's messages of files have no field for */
 	IMAGE_SHARED_MEMORY, /* ours: sizes of anonymous shared memory */
 	IMAGE_GODWIT_SOCKETS,
 	IMAGE_GODWIT_CALLS, /* ours: system calls that were interrupted */

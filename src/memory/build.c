@@ -273,6 +273,7 @@ struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd
 	};
 
 	TRY(finish_areas(memory, mm));
+	batch_about(batch, "heap, stack and arguments of task", (uint32_t)memory->task->pid);
 	batch_call(batch, prctl, val(PR_SET_MM), val(PR_SET_MM_MAP), batch_bytes(batch, &map, sizeof(map)),
 	           val(sizeof(map)), val(0));
 	if (exe_fd_in_task >= 0)

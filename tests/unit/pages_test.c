@@ -36,7 +36,7 @@ static void assert_run(struct pages_reader *reader, uint64_t address, size_t pag
 	assert_int_equal(run.address, address);
 	assert_int_equal(run.page_count, page_count);
 	auto_free uint8_t *bytes = xalloc(page_count * PAGE_BYTES);
-	assert_int_equal(pread(run.fd, bytes, page_count * PAGE_BYTES, (off_t)run.offset), page_count * PAGE_BYTES);
+	assert_ok(pages_reader_read(reader, &run, 0, bytes, page_count));
 	for (size_t i = 0; i < page_count * PAGE_BYTES; i++)
 		assert_int_equal(bytes[i], mark);
 }
@@ -46,6 +46,7 @@ static void assert_end(struct pages_reader *reader)
 	struct page_run run;
 
 	assert_false(pages_reader_next(reader, &run));
+	assert_ok(pages_reader_verify(reader));
 }
 
 /* A directory with these pages; in_parent pages behind them. */

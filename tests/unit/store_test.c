@@ -133,7 +133,7 @@ static void test_every_kind_comes_back_from_a_directory(void **state)
 
 	(void)state;
 	assert_ok(image_store_write(store, dir.fd));
-	assert_int_equal(tempdir_count(&dir), IMAGE_KIND_COUNT + 1); /* two of deleted files */
+	assert_int_equal(tempdir_count(&dir), IMAGE_KIND_COUNT + 2); /* two of deleted files; checksums */
 	assert_ok(image_store_read(dir.fd, &back));
 	for (enum image_kind kind = 0; kind < IMAGE_KIND_COUNT; kind++) {
 		check_samples(store, kind);

@@ -303,6 +303,9 @@ static struct error *restore_fpu(const UserX86FpregsEntry *entry, struct arch_fp
 	return NULL;
 }
 
+/* The most that a program may have: five levels of page tables, arch/x86/x86_64/mm of the kernel's documentation. */
+static const uint64_t user_end = (UINT64_C(1) << 56) - 1;
+
 struct error *arch_core_restore(const CoreEntry *core, struct arch_registers *ret_registers, struct arch_fpu *ret_fpu)
 {
 	const ThreadInfoX86 *info = core->thread_info;
@@ -311,6 +314,9 @@ struct error *arch_core_restore(const CoreEntry *core, struct arch_registers *re
 		return error_new(EBADMSG, "image of another processor than x86-64");
 	if (info->gpregs->mode != USER_X86_REGS_MODE__NATIVE)
 		return error_new(ENOTSUP, "a 32-bit program");
+	if (info->gpregs->ip > user_end)
+		return error_new(EBADMSG, "a thread that goes on at %#llx, in the kernel",
+		                 (unsigned long long)info->gpregs->ip);
 #define RESTORE(kernel, image) ret_registers->user.kernel = info->gpregs->image;
 	FOR_EACH_REGISTER(RESTORE)
 #undef RESTORE
