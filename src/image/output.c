@@ -54,7 +54,8 @@ static struct error *write_both(const struct output *output, struct iovec pieces
 		for (int i = 0; i < 2; i++) {
 			size_t done = (size_t)written < pieces[i].iov_len ? (size_t)written : pieces[i].iov_len;
 
-			pieces[i].iov_base = (char *)pieces[i].iov_base + done;
+			if (done) /* one of them may be nothing at all */
+				pieces[i].iov_base = (char *)pieces[i].iov_base + done;
 			pieces[i].iov_len -= done;
 			written -= (ssize_t)done;
 		}
