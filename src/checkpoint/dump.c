@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "checkpoint/chain.h"
 #include "checkpoint/connections.h"
 #include "checkpoint/dump.h"
 #include "checkpoint/freeze.h"
@@ -30,6 +31,7 @@ enum {
 struct dump {
 	const struct dump_options *options;
 	struct keeper *keeper;           /* owned */
+	struct chain *chain;             /* owned; NULL: no part of one */
 	struct saver *saver;             /* owned */
 	struct calls *calls;             /* owned */
 	struct connections *connections; /* owned */
@@ -46,6 +48,7 @@ static void dump_free(struct dump *dump)
 {
 	connections_free(dump->connections);
 	frozen_free(dump->frozen);
+	chain_free(dump->chain);
 	calls_free(dump->calls);
 	saver_free(dump->saver);
 	image_store_free(dump->store);
@@ -53,12 +56,26 @@ static void dump_free(struct dump *dump)
 	keeper_stop(dump->keeper);
 }
 
+/* Where written pages are to be told to the next dump, and nobody tells them yet, that begins here. */
+static struct error *send_own_pages(struct dump *dump, struct page_sink *sink)
+{
+	struct process *process = dump->frozen->process;
+	const struct areas *areas = saver_areas(dump->saver);
+
+	if (dump->chain && chain_tracker(dump->chain))
+		return tracker_finish(chain_tracker(dump->chain), areas, sink);
+	if (!dump->chain || !dump->options->tracks_memory || dump->options->end == DUMP_KILL)
+		return pages_send(process, areas, sink);
+	TRY(chain_track(dump->chain, process));
+	return tracker_round(chain_tracker(dump->chain), areas, sink);
+}
+
 static struct error *send_pages(struct dump *dump, struct page_sink *sink)
 {
 	auto_shared_sender struct shared_sender *shared = shared_sender_new();
 	auto_shared_objects struct shared_objects objects = {0};
 
-	TRY(pages_send(dump->frozen->process, saver_areas(dump->saver), sink));
+	TRY(send_own_pages(dump, sink));
 	TRY(saver_shared(dump->saver, &objects));
 	return shared_sender_send(shared, &objects, NULL, true, sink);
 }
@@ -69,7 +86,7 @@ static struct error *write_pages(struct dump *dump)
 
 	TRY(send_pages(dump, &dump->pages.sink));
 	dump->statistics->memory_ns = clock_now_ns() - start_ns;
-	dump->statistics->pages_written = page_files_count(&dump->pages);
+	page_files_add_statistics(&dump->pages, dump->statistics);
 	return NULL;
 }
 
@@ -248,7 +265,19 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 	dump->statistics->frozen_ns = clock_now_ns() - dump->start_ns;
 	log_line(options->log, LOG_PHASES, "frozen no longer, after %.3f ms",
 	         (double)dump->statistics->frozen_ns / 1e6);
-	return is_written_late ? finish_images(dump) : NULL;
+	if (is_written_late)
+		TRY(finish_images(dump));
+	return dump->chain ? chain_done(dump->chain, *ret_outcome == DUMP_ENDED) : NULL;
+}
+
+/* Whether it is a part of a chain, and of what it is. */
+static struct error *open_chain(struct dump *dump)
+{
+	const struct dump_options *options = dump->options;
+
+	if (!options->parent_dir && !options->tracks_memory)
+		return NULL;
+	return chain_open(options->pid, options->images_dir_fd, options->parent_dir, &dump->chain);
 }
 
 struct error *dump_run(const struct dump_options *options, enum dump_outcome *ret_outcome,
@@ -267,10 +296,13 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	TRY(saver_new(options->pid, &options->carry, &dump.saver));
 	TRY(check(&dump));
 	save_log(options->log, dump.saver);
+	TRY(open_chain(&dump));
 	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));
-	TRY(page_files_open(options->images_dir_fd, options->pid, &dump.pages));
+	TRY(page_files_open(options->images_dir_fd, options->pid, dump.chain ? chain_parent(dump.chain) : NULL,
+	                    &dump.pages));
 	log_line(options->log, LOG_PHASES, "it can be saved");
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
 	struct error *error = save(&dump, ret_outcome);
+	ret_statistics->warning = chain_take_warning(dump.chain);
 	return error ? error_join(error, unlock_network(&dump)) : NULL;
 }

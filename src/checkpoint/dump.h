@@ -19,6 +19,10 @@ struct dump_options {
 	pid_t pid;
 	int images_dir_fd; /* borrowed */
 	enum dump_end end;
+	/* Memory: only what was written since that was saved into the parent (from the folder of the images; NULL: all), and
+	 * for the next one to know what was written since now. */
+	const char *parent_dir;
+	bool tracks_memory;
 	struct carry_options carry;
 	struct hooks *hooks; /* borrowed; may be NULL */
 	struct log *log;     /* borrowed; may be NULL */
@@ -34,8 +38,16 @@ enum dump_outcome {
 /* Durations in ns, and what was saved. */
 struct dump_statistics {
 	uint64_t freezing_ns, frozen_ns, memory_ns, write_ns;
-	uint64_t pages_written;
+	uint64_t pages_scanned, pages_kept, pages_written; /* kept: unchanged since the parent */
+	char *warning;                                     /* owned; NULL: there is none */
 };
+void dump_statistics_free(struct dump_statistics *statistics); /* what it points to */
+
+/* Saves memory alone, while the program runs; of options, end counts for nothing. */
+MUST_USE struct error *predump_run(const struct dump_options *options, struct dump_statistics *ret_statistics);
+
+/* Writes stats-dump into a folder. */
+MUST_USE struct error *dump_statistics_write(const struct dump_statistics *statistics, int dir_fd);
 
 /* The images are complete and on disk when this succeeds; when it fails the program runs on. */
 MUST_USE struct error *dump_run(const struct dump_options *options, enum dump_outcome *ret_outcome,

@@ -18,7 +18,7 @@ struct model {
 	TaskKobjIdsEntry *ids;
 	MmEntry *mm;
 	FsEntry *fs;
-	CoreEntry **cores; /* in the order of pstree->threads; the first is the leader's */
+	CoreEntry **cores;          /* in the order of pstree->threads; the first is the leader's */
 	GodwitThreadEntry **extras; /* the same; empty ones where the image has none */
 	size_t thread_count;
 };

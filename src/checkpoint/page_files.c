@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "checkpoint/dump.h"
 #include "checkpoint/page_files.h"
 #include "memory/build.h"
 
@@ -46,6 +47,7 @@ static struct pages_writer *writer_of(struct page_sink *sink)
 
 static struct error *put_pages(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
 {
+	((struct page_files *)sink)->scanned_pages += page_count;
 	return pages_writer_put(writer_of(sink), address, bytes, page_count);
 }
 
@@ -58,11 +60,32 @@ static struct error *drop_pages(struct page_sink *sink, uint64_t address, size_t
 	return NULL;
 }
 
-struct error *page_files_open(int dir_fd, pid_t pid, struct page_files *ret_files)
+/* Of the process's own pages. Those that the parent doesn't have are zeros there, too. */
+static struct error *keep_pages(struct page_sink *sink, uint64_t address, size_t page_count)
+{
+	struct page_files *files = (struct page_files *)sink;
+	const struct ranges *parent = files->parent ? files->parent : &(const struct ranges){0};
+	uint64_t end = address + (uint64_t)page_count * PAGE_BYTES;
+
+	files->scanned_pages += page_count;
+	while (files->next < parent->count && parent->list[files->next].end <= address)
+		files->next++;
+	for (size_t i = files->next; i < parent->count && parent->list[i].start < end; i++) {
+		uint64_t from = parent->list[i].start > address ? parent->list[i].start : address;
+		uint64_t to = parent->list[i].end < end ? parent->list[i].end : end;
+
+		files->kept_pages += (to - from) / PAGE_BYTES;
+		TRY(pages_writer_put_in_parent(files->own, from, (to - from) / PAGE_BYTES));
+	}
+	return NULL;
+}
+
+struct error *page_files_open(int dir_fd, pid_t pid, const struct ranges *parent, struct page_files *ret_files)
 {
 	*ret_files = (struct page_files){
-		.sink = {.begin_shared = begin_shared, .put = put_pages, .drop = drop_pages},
+		.sink = {.begin_shared = begin_shared, .put = put_pages, .drop = drop_pages, .keep = keep_pages},
 		.dir_fd = dir_fd,
+		.parent = parent,
 		.next_pages_id = FIRST_PAGES_ID + 1,
 	};
 	return pages_writer_open(dir_fd, pid, FIRST_PAGES_ID, &ret_files->own);
@@ -74,13 +97,13 @@ struct error *page_files_finish(struct page_files *files)
 	return pages_writer_finish(files->own);
 }
 
-uint64_t page_files_count(const struct page_files *files)
+void page_files_add_statistics(const struct page_files *files, struct dump_statistics *statistics)
 {
-	uint64_t count = files->finished_pages + pages_writer_count(files->own);
-
+	statistics->pages_scanned = files->scanned_pages;
+	statistics->pages_kept = files->kept_pages;
+	statistics->pages_written = files->finished_pages + pages_writer_count(files->own);
 	for (size_t i = 0; i < files->shared_count; i++)
-		count += pages_writer_count(files->shared[i]);
-	return count;
+		statistics->pages_written += pages_writer_count(files->shared[i]);
 }
 
 void page_files_free(struct page_files *files)

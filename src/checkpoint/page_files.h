@@ -10,7 +10,9 @@
 #include "image/pages.h"
 #include "memory/pages.h"
 #include "memory/shared_build.h"
+#include "util/ranges.h"
 
+struct dump_statistics;
 struct memory;
 
 /* A sink that makes those files. Begin with {0}. */
@@ -25,16 +27,22 @@ struct page_files {
 	size_t shared_count;
 	uint32_t next_pages_id;
 	uint64_t finished_pages;
+	const struct ranges *parent; /* borrowed: its own pages that the parent folder has; NULL: there is none */
+	size_t next;                 /* of those: what is kept comes in order */
+	uint64_t scanned_pages, kept_pages;
 };
 
 /* Empties what it points to; files that aren't finished are gone. */
 void page_files_free(struct page_files *files);
 #define auto_page_files __attribute__((cleanup(page_files_free)))
-MUST_USE struct error *page_files_open(int dir_fd, pid_t pid, struct page_files *ret_files);
+
+/* parent: pages that are told to be unchanged are left to the parent folder; NULL: there is none. */
+MUST_USE struct error *page_files_open(int dir_fd, pid_t pid, const struct ranges *parent,
+                                       struct page_files *ret_files);
 
 /* On disk. */
 MUST_USE struct error *page_files_finish(struct page_files *files);
-uint64_t page_files_count(const struct page_files *files);
+void page_files_add_statistics(const struct page_files *files, struct dump_statistics *statistics);
 
 /* All pages of a directory into a program that is built. */
 MUST_USE struct error *page_files_fill(int dir_fd, pid_t pid, struct memory *memory, struct shared_build *shared);

@@ -9,6 +9,7 @@
 extern const struct command check_command;
 extern const struct command dump_command;
 extern const struct command migrate_command;
+extern const struct command predump_command;
 extern const struct command receive_command;
 extern const struct command resolve_command;
 extern const struct command restore_command;

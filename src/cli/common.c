@@ -35,6 +35,16 @@ struct error *set_images_dir(void *options, const char *value)
 	return set_text(&common->images_dir, value);
 }
 
+struct error *set_prev_images_dir(void *options, const char *value)
+{
+	return set_text(&((struct common_options *)options)->parent_dir, value);
+}
+
+struct error *set_tree(void *options, const char *value)
+{
+	return parse_pid(value, &((struct common_options *)options)->pid);
+}
+
 struct error *set_work_dir(void *options, const char *value)
 {
 	return set_text(&((struct common_options *)options)->work_dir, value);

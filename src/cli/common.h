@@ -12,8 +12,9 @@
 /* First in the options of each command that takes them. Strings are borrowed from argv. */
 struct common_options {
 	const char *images_dir, *work_dir, *log_file;
-	bool is_log_appended; /* to that file, which otherwise is new each time */
-	pid_t pid;            /* of the program, where a command takes one */
+	const char *parent_dir; /* NULL: no part of a chain */
+	bool is_log_appended;   /* to that file, which otherwise is new each time */
+	pid_t pid;              /* of the program, where a command takes one */
 	unsigned verbosity;
 	bool verbosity_counted; /* by -v without a number */
 	bool is_json;
@@ -24,6 +25,8 @@ extern const struct common_options common_defaults;
 
 /* Setters for option tables: options points to a struct common_options. */
 struct error *set_images_dir(void *options, const char *value);
+struct error *set_prev_images_dir(void *options, const char *value);
+struct error *set_tree(void *options, const char *value);
 struct error *set_work_dir(void *options, const char *value);
 struct error *set_log_file(void *options, const char *value);
 struct error *set_verbosity(void *options, const char *value);

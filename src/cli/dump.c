@@ -5,21 +5,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "checkpoint/dump.h"
 #include "cli/commands.h"
-#include "cli/common.h"
+#include "cli/dump_report.h"
 #include "util/alloc.h"
 
 struct dump_command {
 	struct common_options common; /* first: setters of common options are given this */
-	pid_t pid;
-	bool is_left_stopped, is_left_running;
+	bool is_left_stopped, is_left_running, tracks_memory;
 };
-
-static struct error *set_tree(void *options, const char *value)
-{
-	return parse_pid(value, &((struct dump_command *)options)->pid);
-}
 
 static struct error *set_leave_stopped(void *options, const char *value)
 {
@@ -35,9 +28,19 @@ static struct error *set_leave_running(void *options, const char *value)
 	return NULL;
 }
 
+static struct error *set_track_mem(void *options, const char *value)
+{
+	(void)value;
+	((struct dump_command *)options)->tracks_memory = true;
+	return NULL;
+}
+
 static const struct option_spec dump_table[] = {
 	{"tree", 't', "PID", "the program to save", set_tree},
 	COMMON_DIRECTORIES,
+	{"prev-images-dir", 0, "DIR", "save only memory written since that one, named from the folder of the images",
+         set_prev_images_dir},
+	{"track-mem", 0, NULL, "keep track of what it writes, for the next dump", set_track_mem},
 	COMMON_REPORT,
 	{"leave-stopped", 's', NULL, "leave it stopped when it is saved, instead of ending it", set_leave_stopped},
 	{"leave-running", 'R', NULL, "let it run on when it is saved, instead of ending it", set_leave_running},
@@ -47,7 +50,7 @@ static const struct option_spec dump_table[] = {
 
 static struct error *check_options(const struct dump_command *dump)
 {
-	if (!dump->pid)
+	if (!dump->common.pid)
 		return error_hint(error_new(0, "no program to save"), "--tree PID names it");
 	if (!dump->common.images_dir)
 		return error_hint(error_new(0, "no folder for the images"), "--images-dir DIR names it");
@@ -61,14 +64,16 @@ static struct error *save(struct dump_command *dump, struct log *log, enum dump_
 {
 	auto_fd int dir = -1;
 
-	TRY(check_program(dump->pid));
+	TRY(check_program(dump->common.pid));
 	TRY(open_images_dir(&dump->common, &dir));
 	const struct dump_options options = {
-		.pid = dump->pid,
+		.pid = dump->common.pid,
 		.images_dir_fd = dir,
 		.end = dump->is_left_stopped   ? DUMP_LEAVE_STOPPED
 	               : dump->is_left_running ? DUMP_LEAVE_RUNNING
 	                                       : DUMP_KILL,
+		.parent_dir = dump->common.parent_dir,
+		.tracks_memory = dump->tracks_memory,
 		.carry = dump->common.carry,
 		.hooks = scripts_hooks(&dump->common.scripts),
 		.log = log,
@@ -82,7 +87,7 @@ static char *outcome_text(const struct dump_command *dump, enum dump_outcome out
 	case DUMP_RUNS:
 		return xformat("The program runs on.");
 	case DUMP_STOPPED:
-		return xformat("The program is stopped. When it runs elsewhere: kill -KILL %d.", dump->pid);
+		return xformat("The program is stopped. When it runs elsewhere: kill -KILL %d.", dump->common.pid);
 	case DUMP_ENDED:
 		return xformat("The program has been ended, and its images are complete.");
 	}
@@ -102,26 +107,18 @@ static const char *outcome_word(enum dump_outcome outcome)
 	abort();
 }
 
-static void add_statistics(struct report *report, const struct dump_statistics *statistics)
-{
-	report_ms(report, "freezing_ms", statistics->freezing_ns);
-	report_ms(report, "frozen_ms", statistics->frozen_ns);
-	report_ms(report, "memory_ms", statistics->memory_ns);
-	report_ms(report, "write_ms", statistics->write_ns);
-	report_number(report, "pages_written", statistics->pages_written);
-}
-
 static int dump(struct dump_command *dump, struct report *report)
 {
 	enum dump_outcome outcome = DUMP_RUNS;
 	struct dump_statistics statistics = {0};
-	struct error *error =
-		error_wrap(save(dump, report_log(report), &outcome, &statistics), "cannot save process %d", dump->pid);
+	struct error *error = error_wrap(save(dump, report_log(report), &outcome, &statistics),
+	                                 "cannot save process %d", dump->common.pid);
 	auto_free char *text = outcome_text(dump, outcome);
 
-	report_number(report, "pid", (uint64_t)dump->pid);
+	report_number(report, "pid", (uint64_t)dump->common.pid);
 	report_text(report, "program", outcome_word(outcome));
-	add_statistics(report, &statistics);
+	if (!error)
+		dump_report(report, &dump->common, &statistics);
 	if (!error && outcome == DUMP_STOPPED)
 		fprintf(stderr, "%s\n", text);
 	int status = report_end(report, error, text);

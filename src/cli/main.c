@@ -12,12 +12,8 @@
 #include "version.h"
 
 static const struct command *const commands[] = {
-	&dump_command,
-	&restore_command,
-	&migrate_command,
-	&receive_command,
-	&resolve_command,
-	&check_command,
+	&dump_command,    &predump_command, &restore_command, &migrate_command,
+	&receive_command, &resolve_command, &check_command,
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 

@@ -42,12 +42,14 @@ struct dirty_way {
 	struct error *(*begin)(struct process *process, struct dirty **ret_dirty);
 	struct error *(*look)(struct dirty *dirty, const struct look *look);
 	void (*end)(struct dirty *dirty);
+
+	/* For rounds that are made by one process after another; NULL where that can't be. The descriptor that has to be
+	 * kept meanwhile (borrowed; -1: none); the end then leaves everything as it is. */
+	int (*keep)(struct dirty *dirty);
+	/* Ends that; the descriptor is consumed. NULL: there is nothing to end. */
+	void (*keep_end)(pid_t pid, int fd);
+	/* Goes on elsewhere with a copy of that descriptor, which is taken over, and which stays kept. */
+	struct dirty *(*adopt)(pid_t pid, int fd);
 };
 
 extern const struct dirty_way dirty_userfaultfd, dirty_soft, dirty_hash;
-
-/* The descriptor that is all that has to be kept of a beginning to go on with it in another process; -1: none. */
-int dirty_userfaultfd_fd(const struct dirty *dirty);
-
-/* Goes on with one. fd is taken over. */
-struct dirty *dirty_userfaultfd_adopt(pid_t pid, int fd);

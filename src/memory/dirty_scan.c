@@ -61,7 +61,8 @@ int dirty_scan_piece(struct dirty_scan *scan, struct page_query *query, uint64_t
 
 		if (look->ret_there)
 			ranges_append(look->ret_there, region->start, region->end);
-		bool is_doubtful = scan->doubts_swapped && !(region->categories & UAPI_PAGE_IS_PRESENT);
+		bool is_doubtful =
+			scan->doubts_all || (scan->doubts_swapped && !(region->categories & UAPI_PAGE_IS_PRESENT));
 		if (is_doubtful || (region->categories & written))
 			ranges_append(look->ret_written, region->start, region->end);
 	}

@@ -11,6 +11,7 @@ struct dirty_scan {
 	struct page_scan pages;
 	struct page_regions regions;
 	bool doubts_swapped; /* pages that are not present count as written */
+	bool doubts_all;     /* all pages do */
 };
 
 /* Never NULL where it succeeds. */

@@ -67,11 +67,19 @@ static struct error *probe(void)
 	                  "a kernel with CONFIG_MEM_SOFT_DIRTY has them; --track userfaultfd or hash do without");
 }
 
+static struct dirty *adopt(pid_t pid, int fd)
+{
+	struct dirty *dirty = xalloc(sizeof(*dirty));
+
+	(void)fd;
+	dirty->pid = pid;
+	return dirty;
+}
+
 static struct error *begin(struct process *process, struct dirty **ret_dirty)
 {
 	TRY(probe());
-	*ret_dirty = xalloc(sizeof(**ret_dirty));
-	(*ret_dirty)->pid = process->pid;
+	*ret_dirty = adopt(process->pid, -1);
 	return NULL;
 }
 
@@ -111,9 +119,18 @@ static void end(struct dirty *dirty)
 	free(dirty);
 }
 
+/* The bits are the kernel's. */
+static int keep(struct dirty *dirty)
+{
+	(void)dirty;
+	return -1;
+}
+
 const struct dirty_way dirty_soft = {
 	.name = "soft-dirty",
 	.begin = begin,
 	.look = look_at_pages,
 	.end = end,
+	.keep = keep,
+	.adopt = adopt,
 };

@@ -29,6 +29,7 @@ struct dirty {
 	pid_t pid;
 	int uffd;                 /* owned */
 	struct ranges registered; /* for the end */
+	bool is_kept;             /* by another process, beyond our end */
 };
 
 static struct error *enable(int uffd)
@@ -45,24 +46,7 @@ static struct error *enable(int uffd)
 	return NULL;
 }
 
-static struct error *begin(struct process *process, struct dirty **ret_dirty)
-{
-	auto_batch struct batch *batch = process_batch(process, 0);
-	struct arg made = batch_call(batch, userfaultfd, val(UFFD_FLAGS));
-	auto_fd int fd = -1;
-
-	TRY(process_make_fd(process, batch, made, &fd));
-	TRY(enable(fd));
-	*ret_dirty = dirty_userfaultfd_adopt(process->pid, take(fd));
-	return NULL;
-}
-
-int dirty_userfaultfd_fd(const struct dirty *dirty)
-{
-	return dirty->uffd;
-}
-
-struct dirty *dirty_userfaultfd_adopt(pid_t pid, int fd)
+static struct dirty *new_dirty(pid_t pid, int fd)
 {
 	struct dirty *dirty = xalloc(sizeof(*dirty));
 
@@ -71,24 +55,68 @@ struct dirty *dirty_userfaultfd_adopt(pid_t pid, int fd)
 	return dirty;
 }
 
+static struct error *begin(struct process *process, struct dirty **ret_dirty)
+{
+	auto_batch struct batch *batch = process_batch(process, 0);
+	struct arg made = batch_call(batch, userfaultfd, val(UFFD_FLAGS));
+	auto_fd int fd = -1;
+
+	TRY(process_make_fd(process, batch, made, &fd));
+	TRY(enable(fd));
+	*ret_dirty = new_dirty(process->pid, take(fd));
+	return NULL;
+}
+
 /* Slow, 50 ms per GB: the kernel takes off the protection. */
+static void unregister(const struct dirty *dirty, uint64_t start, uint64_t end)
+{
+	for (uint64_t at = start; at < end; at += piece_bytes) {
+		uint64_t size_bytes = end - at < piece_bytes ? end - at : piece_bytes;
+		struct uffdio_range piece = {.start = at, .len = size_bytes};
+
+		/* What isn't mapped any more has nothing to be taken off. */
+		ioctl(dirty->uffd, UFFDIO_UNREGISTER, &piece);
+	}
+}
+
 static void end(struct dirty *dirty)
 {
-	for (size_t i = 0; i < dirty->registered.count; i++) {
-		const struct range *range = &dirty->registered.list[i];
-
-		for (uint64_t at = range->start; at < range->end; at += piece_bytes) {
-			uint64_t size_bytes = range->end - at < piece_bytes ? range->end - at : piece_bytes;
-			struct uffdio_range piece = {.start = at, .len = size_bytes};
-
-			/* What isn't mapped any more has nothing to be taken off. */
-			ioctl(dirty->uffd, UFFDIO_UNREGISTER, &piece);
-		}
-	}
+	for (size_t i = 0; !dirty->is_kept && i < dirty->registered.count; i++)
+		unregister(dirty, dirty->registered.list[i].start, dirty->registered.list[i].end);
 	if (dirty->uffd >= 0)
 		close(dirty->uffd);
 	ranges_free(&dirty->registered);
 	free(dirty);
+}
+
+static int keep(struct dirty *dirty)
+{
+	dirty->is_kept = true;
+	return dirty->uffd;
+}
+
+/* Whoever keeps it doesn't know which areas were registered. */
+static void keep_end(pid_t pid, int fd)
+{
+	struct dirty *dirty = new_dirty(pid, fd);
+	struct areas areas;
+	struct error *error = areas_read(pid, &areas);
+
+	for (size_t i = 0; !error && i < areas.count; i++)
+		unregister(dirty, areas.list[i].entry.start, areas.list[i].entry.end);
+	if (!error)
+		areas_free(&areas);
+	/* Then the kernel does it all at once, when the descriptor is closed. */
+	error_free(error);
+	end(dirty);
+}
+
+static struct dirty *adopt(pid_t pid, int fd)
+{
+	struct dirty *dirty = new_dirty(pid, fd);
+
+	dirty->is_kept = true;
+	return dirty;
 }
 
 /* False: it can't be registered, so all its pages count as written, always. */
@@ -107,22 +135,46 @@ static bool register_area(struct dirty *dirty, const struct area *area)
 	return true;
 }
 
-/* A part of an area that is to be scanned in one way. */
-static struct error *scan_part(struct dirty *dirty, struct dirty_scan *scan, const struct area *area,
-                               const struct range *part, const struct look *look)
+static struct page_query query_for(struct dirty_scan *scan, const struct area *area, const struct range *part,
+                                   const struct look *look)
 {
 	struct page_query query = page_query_for(&scan->pages, area);
-	bool is_tried = !look->is_beginning;
 
-	query.start = part->start;
-	query.end = part->end;
 	/* A protected page of a private file that was given back (MADV_DONTNEED) leaves a marker, which looks like a
 	 * page that was swapped out unchanged. */
 	scan->doubts_swapped = area_content(area) == AREA_CONTENT_PRIVATE_FILE;
+	scan->doubts_all = false;
+	query.start = part->start;
+	query.end = part->end;
 	query.returned = UAPI_PAGE_IS_WRITTEN | (scan->doubts_swapped ? UAPI_PAGE_IS_PRESENT : 0);
 	query.flags = UAPI_PM_SCAN_CHECK_WPASYNC | (look->is_beginning ? UAPI_PM_SCAN_WP_MATCHING : 0);
 	if (!look->ret_there)
 		query.required = UAPI_PAGE_IS_WRITTEN;
+	return query;
+}
+
+/*
+ * The scan has come to where nothing is registered (yet, or any more). What it has protected before, in the same piece,
+ * it hasn't told; and pages that were moved here may be protected since they were elsewhere (before Linux 6.14). So from
+ * there on all pages count as written.
+ */
+static void scan_unregistered(struct dirty *dirty, struct dirty_scan *scan, const struct area *area,
+                              struct page_query *query, bool is_beginning)
+{
+	bool is_first = !scan->doubts_all;
+
+	scan->doubts_all = true;
+	query->required = 0;
+	if (!is_beginning || !is_first || !register_area(dirty, area))
+		query->flags = 0;
+}
+
+/* A part of an area that is to be scanned in one way. */
+static struct error *scan_part(struct dirty *dirty, struct dirty_scan *scan, const struct area *area,
+                               const struct range *part, const struct look *look)
+{
+	struct page_query query = query_for(scan, area, part, look);
+
 	while (query.start < query.end) {
 		int r = dirty_scan_piece(scan, &query, UAPI_PAGE_IS_WRITTEN, look);
 
@@ -130,10 +182,7 @@ static struct error *scan_part(struct dirty *dirty, struct dirty_scan *scan, con
 			continue;
 		if (r != -EPERM)
 			return error_new(-r, "scan from %#" PRIx64, query.start);
-		/* Not registered (yet, or any more): then no page of it is protected. */
-		if (is_tried || !register_area(dirty, area))
-			query.flags = 0;
-		is_tried = true;
+		scan_unregistered(dirty, scan, area, &query, look->is_beginning);
 	}
 	return NULL;
 }
@@ -189,4 +238,7 @@ const struct dirty_way dirty_userfaultfd = {
 	.begin = begin,
 	.look = look_at_pages,
 	.end = end,
+	.keep = keep,
+	.keep_end = keep_end,
+	.adopt = adopt,
 };

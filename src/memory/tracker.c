@@ -30,6 +30,7 @@ struct tracker {
 	struct ranges last, hot;      /* what the last round sent, and what is left for the end */
 	uint64_t began_ns, lasted_ns; /* the last round */
 	unsigned rounds;
+	bool sends_all; /* in the next round */
 };
 
 /* ---- Making it ---- */
@@ -58,19 +59,18 @@ static struct error *begin_best(struct process *process, struct tracker *tracker
 	return begin(process, &dirty_hash, tracker);
 }
 
-static struct error *begin_as_told(struct process *process, enum track track, struct tracker *tracker)
+static const struct dirty_way *way_of(enum track track)
 {
 	switch (track) {
 	case TRACK_AUTO:
-		return begin_best(process, tracker);
 	case TRACK_USERFAULTFD:
-		return begin(process, &dirty_userfaultfd, tracker);
+		break;
 	case TRACK_SOFT_DIRTY:
-		return begin(process, &dirty_soft, tracker);
+		return &dirty_soft;
 	case TRACK_HASH:
-		return begin(process, &dirty_hash, tracker);
+		return &dirty_hash;
 	}
-	return NULL;
+	return &dirty_userfaultfd;
 }
 
 static struct tracker *make(pid_t pid)
@@ -86,7 +86,7 @@ struct error *tracker_new(struct process *process, enum track track, struct trac
 {
 	auto_tracker struct tracker *tracker = make(process->pid);
 
-	TRY(begin_as_told(process, track, tracker));
+	TRY(track == TRACK_AUTO ? begin_best(process, tracker) : begin(process, way_of(track), tracker));
 	*ret_tracker = take(tracker);
 	return NULL;
 }
@@ -110,23 +110,39 @@ const char *tracker_way(const struct tracker *tracker)
 	return tracker->way->name;
 }
 
-struct error *tracker_keep_fd(const struct tracker *tracker, int *ret_fd)
+struct error *tracker_keep(struct tracker *tracker, struct tracker_kept *ret_kept)
 {
-	if (tracker->way != &dirty_userfaultfd)
-		return error_new(EOPNOTSUPP, "written pages told by %s can't be kept track of between two commands",
-		                 tracker->way->name);
-	*ret_fd = dirty_userfaultfd_fd(tracker->dirty);
+	const struct dirty_way *way = tracker->way;
+
+	if (!way->keep)
+		return error_new(EOPNOTSUPP, "pages written between two commands can't be told by %s", way->name);
+	ret_kept->track = way == &dirty_soft ? TRACK_SOFT_DIRTY : TRACK_USERFAULTFD;
+	ret_kept->fd = way->keep(tracker->dirty);
 	return NULL;
 }
 
-struct tracker *tracker_adopt(pid_t pid, int uffd)
+struct tracker *tracker_adopt(pid_t pid, const struct tracker_kept *kept)
 {
 	struct tracker *tracker = make(pid);
 
-	tracker->way = &dirty_userfaultfd;
-	tracker->dirty = dirty_userfaultfd_adopt(pid, uffd);
+	tracker->way = way_of(kept->track);
+	tracker->dirty = tracker->way->adopt(pid, kept->fd);
 	tracker->rounds = 1;
 	return tracker;
+}
+
+void tracker_keep_end(pid_t pid, struct tracker_kept *kept)
+{
+	const struct dirty_way *way = way_of(kept->track);
+
+	if (way->keep_end && kept->fd >= 0)
+		way->keep_end(pid, kept->fd);
+	kept->fd = -1;
+}
+
+void tracker_send_all(struct tracker *tracker)
+{
+	tracker->sends_all = true;
 }
 
 static void forget(struct ranges *ranges, const struct ranges *gone)
@@ -252,7 +268,7 @@ static bool has_shared(const struct areas *areas)
 static struct error *look_anew(struct round *round, const struct areas *areas)
 {
 	struct tracker *tracker = round->tracker;
-	bool needs_there = tracker->rounds > 0 && (round->sink->keep || has_shared(areas));
+	bool needs_there = tracker->sends_all || (tracker->rounds > 0 && (round->sink->keep || has_shared(areas)));
 	const struct look look = {
 		.areas = areas,
 		.is_beginning = true,
@@ -335,7 +351,7 @@ static struct error *send_vdso(struct round *round, const struct area *area)
 	size_t page_count = (area->entry.end - area->entry.start) / PAGE_BYTES;
 
 	round->is_by_hash = false;
-	if (round->tracker->rounds > 0)
+	if (round->tracker->rounds > 0 && !round->tracker->sends_all)
 		return round->sink->keep ? page_reader_tell(&round->reader, area->entry.start, page_count, PAGE_KEEP)
 		                         : NULL;
 	return page_reader_add(&round->reader, area->entry.start, page_count);
@@ -362,6 +378,8 @@ static struct error *send_area(struct round *round, const struct area *area)
 
 static struct error *send_areas(struct round *round, const struct areas *areas)
 {
+	if (round->tracker->sends_all)
+		ranges_unite(&round->written, &round->there);
 	round->unwritten = ranges_without(&round->there, &round->written);
 	for (size_t i = 0; i < areas->count; i++) {
 		const struct area *area = &areas->list[i];
@@ -387,6 +405,7 @@ static void note_round(struct tracker *tracker, struct round *round, uint64_t st
 	tracker->lasted_ns = start_ns - tracker->began_ns;
 	tracker->began_ns = start_ns;
 	tracker->rounds++;
+	tracker->sends_all = false;
 }
 
 struct error *tracker_round(struct tracker *tracker, const struct areas *areas, struct page_sink *sink)

@@ -44,12 +44,24 @@ DEFINE_OWNED(struct tracker *, tracker_free)
 const char *tracker_way(const struct tracker *tracker);
 
 /*
- * For a tracker whose rounds are made by one process after another. The descriptor is all of it that has to be kept
- * (borrowed; -1: none is needed); tracker_adopt() takes over a copy of it and goes on: what was not written since
- * the last round is told to the sink's keep(). An error where the way can't be gone on with.
+ * For rounds that are made by one process after another: what somebody who lives on has to keep meanwhile. From then on
+ * freeing the tracker takes nothing off. EOPNOTSUPP where the way can't be gone on with.
  */
-MUST_USE struct error *tracker_keep_fd(const struct tracker *tracker, int *ret_fd);
-struct tracker *tracker_adopt(pid_t pid, int uffd);
+struct tracker_kept {
+	enum track track;
+	int fd; /* -1: none is needed */
+};
+MUST_USE struct error *tracker_keep(struct tracker *tracker, struct tracker_kept *ret_kept); /* fd is borrowed */
+
+/* Whoever has kept it gives it up; closes its descriptor. */
+void tracker_keep_end(pid_t pid, struct tracker_kept *kept);
+
+/* Goes on with it; kept->fd is a copy and taken over. What was not written since the last round is told to the sink's
+ * keep(). */
+struct tracker *tracker_adopt(pid_t pid, const struct tracker_kept *kept);
+
+/* The next round sends all pages, written or not. */
+void tracker_send_all(struct tracker *tracker);
 
 /* The mappings in these ranges are not there any more at the other end: what was sent of them is forgotten. */
 void tracker_forget(struct tracker *tracker, const struct ranges *gone);

@@ -389,9 +389,18 @@ static uint64_t run_hot(unsigned step, void *shared)
 	return 0;
 }
 
+static void *share(size_t size_bytes)
+{
+	void *room = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (room == MAP_FAILED)
+		abort();
+	return room;
+}
+
 static void test_a_page_written_in_every_round_is_left_for_the_last(void **state)
 {
-	struct hot_places *places = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct hot_places *places = share(PAGE_BYTES);
 	auto_test_subject struct test_subject subject = subject_start(run_hot, places);
 	auto_areas struct areas areas = {0};
 	auto_copy struct copy copy = copy_new();
@@ -416,6 +425,49 @@ static void test_a_page_written_in_every_round_is_left_for_the_last(void **state
 	copy.put_pages = 0;
 	assert_ok(tracker_finish(tracker, &areas, &copy.sink));
 	assert_true(copy.put_pages >= 2);
+	assert_area(&copy, &process, places->area, private_pages, 0);
+	close(process.mem_fd);
+	munmap(places, PAGE_BYTES);
+}
+
+/* ---- Areas that are replaced ---- */
+
+/* Step 1 writes a page in the first half and makes the second half another area. */
+static uint64_t run_replaced(unsigned step, void *shared)
+{
+	struct hot_places *places = shared;
+	unsigned char *half;
+
+	if (step == 0)
+		places->area = map(private_pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	memset(places->area, (int)step + 1, PAGE_BYTES);
+	if (step == 0)
+		return 0;
+	half = places->area + private_pages / 2 * PAGE_BYTES;
+	munmap(half, private_pages / 2 * PAGE_BYTES);
+	if (mmap(half, private_pages / 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+	         -1, 0) != half)
+		abort();
+	memset(half, 7, PAGE_BYTES);
+	return 0;
+}
+
+static void test_an_area_replaced_in_part_since_it_was_listed_arrives(void **state)
+{
+	struct hot_places *places = share(PAGE_BYTES);
+	auto_test_subject struct test_subject subject = subject_start(run_replaced, places);
+	auto_areas struct areas areas = {0};
+	auto_copy struct copy copy = copy_new();
+
+	(void)state;
+	subject_do(&subject, 0);
+	auto_tracker struct tracker *tracker = track(&subject, TRACK_USERFAULTFD);
+	struct process process = subject_process(&subject);
+	look_again(subject.pid, &areas, tracker, &copy);
+	assert_ok(tracker_round(tracker, &areas, &copy.sink));
+	subject_do(&subject, 1);
+	assert_ok(tracker_round(tracker, &areas, &copy.sink));
+	assert_ok(tracker_finish(tracker, &areas, &copy.sink));
 	assert_area(&copy, &process, places->area, private_pages, 0);
 	close(process.mem_fd);
 	munmap(places, PAGE_BYTES);
@@ -543,6 +595,7 @@ int main(void)
 		cmocka_unit_test(test_memory_arrives_whole_by_soft_dirty_bits),
 		cmocka_unit_test(test_memory_arrives_whole_by_hashes),
 		cmocka_unit_test(test_a_page_written_in_every_round_is_left_for_the_last),
+		cmocka_unit_test(test_an_area_replaced_in_part_since_it_was_listed_arrives),
 		cmocka_unit_test(test_what_a_disk_writes_behind_the_protection_arrives),
 	};
 

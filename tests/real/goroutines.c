@@ -218,6 +218,16 @@ static bool goes_on(void)
 	return false;
 }
 
+/* It may have parked itself behind the monitor's last look. */
+static void end_worker(struct worker *worker)
+{
+	while (pthread_tryjoin_np(worker->thread, NULL) != 0) {
+		worker->parked = 0;
+		syscall(SYS_futex, &worker->parked, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct subject subject = subject_begin(argc, argv);
@@ -234,7 +244,7 @@ int main(int argc, char **argv)
 		             (unsigned long long)runtime.workers[0].rounds);
 	runtime.is_ending = true;
 	for (unsigned int i = 0; i < WORKERS; i++)
-		pthread_join(runtime.workers[i].thread, NULL);
+		end_worker(&runtime.workers[i]);
 	for (unsigned int i = 0; i < WORKERS; i++)
 		for (unsigned int j = 0; j < GOROUTINES_EACH; j++)
 			if (!is_right(&runtime.workers[i].goroutines[j]))

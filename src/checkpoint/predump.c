@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* Saving the memory of a process that runs on, for a dump to have less to save. It stands still for a moment only if
+ * nobody keeps track of written pages yet. */
+
+#include "checkpoint/chain.h"
+#include "checkpoint/dump.h"
+#include "checkpoint/freeze.h"
+#include "checkpoint/page_files.h"
+#include "checkpoint/save.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+
+struct predump {
+	const struct dump_options *options;
+	struct dump_statistics *statistics;
+	struct saver *saver; /* owned */
+	struct calls *calls; /* owned */
+	struct chain *chain; /* owned */
+};
+
+static void predump_free(struct predump *predump)
+{
+	chain_free(predump->chain);
+	calls_free(predump->calls);
+	saver_free(predump->saver);
+}
+
+/* What a dump would refuse is refused here, before anything is saved for it. */
+static struct error *check(struct predump *predump)
+{
+	auto_problems struct problems problems = {0};
+
+	saver_check(predump->saver, &problems);
+	return problems_error(&problems, "process %d can't be carried:", predump->options->pid);
+}
+
+static struct error *track(struct predump *predump)
+{
+	auto_frozen struct frozen *frozen = NULL;
+	struct dump_statistics *statistics = predump->statistics;
+	uint64_t start_ns = clock_now_ns();
+
+	TRY(freeze(predump->options->pid, predump->calls, 0, &frozen));
+	statistics->freezing_ns = clock_now_ns() - start_ns;
+	TRY(chain_track(predump->chain, frozen->process));
+	TRY(frozen_thaw(frozen));
+	statistics->frozen_ns = clock_now_ns() - start_ns;
+	return NULL;
+}
+
+static struct error *save(struct predump *predump)
+{
+	auto_page_files struct page_files files = {0};
+	struct dump_statistics *statistics = predump->statistics;
+	struct chain *chain = predump->chain;
+	uint64_t start_ns = clock_now_ns();
+
+	/* Not what shared memory holds: each dump has all of that. */
+	TRY(page_files_open(predump->options->images_dir_fd, predump->options->pid, chain_parent(chain), &files));
+	TRY(chain_begin(chain));
+	TRY(tracker_round(chain_tracker(chain), saver_areas(predump->saver), &files.sink));
+	statistics->memory_ns = clock_now_ns() - start_ns;
+	TRY(page_files_finish(&files));
+	statistics->write_ns = clock_now_ns() - start_ns - statistics->memory_ns;
+	page_files_add_statistics(&files, statistics);
+	return chain_done(chain, false);
+}
+
+struct error *predump_run(const struct dump_options *options, struct dump_statistics *ret_statistics)
+{
+	__attribute__((cleanup(predump_free))) struct predump predump = {
+		.options = options,
+		.statistics = ret_statistics,
+		.calls = calls_new(),
+	};
+
+	*ret_statistics = (struct dump_statistics){0};
+	TRY(saver_new(options->pid, &options->carry, &predump.saver));
+	TRY(check(&predump));
+	TRY(chain_open(options->pid, options->images_dir_fd, options->parent_dir, &predump.chain));
+	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
+	if (!chain_tracker(predump.chain))
+		TRY(track(&predump));
+	log_line(options->log, LOG_PHASES, "written pages are told by %s", tracker_way(chain_tracker(predump.chain)));
+	TRY(save(&predump));
+	log_line(options->log, LOG_PHASES, "%llu pages are written, %llu are as in the parent",
+	         (unsigned long long)ret_statistics->pages_written, (unsigned long long)ret_statistics->pages_kept);
+	ret_statistics->warning = chain_take_warning(predump.chain);
+	return NULL;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* godwit pre-dump: saves a program's memory while it runs, for a dump to have less to save. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/dump_report.h"
+
+static struct error *set_track_mem(void *options, const char *value)
+{
+	(void)options; /* a pre-dump does nothing else */
+	(void)value;
+	return NULL;
+}
+
+static const struct option_spec predump_table[] = {
+	{"tree", 't', "PID", "the program whose memory to save", set_tree},
+	COMMON_DIRECTORIES,
+	{"prev-images-dir", 0, "DIR", "save what was written since that one, named from the folder of the images",
+         set_prev_images_dir},
+	{"track-mem", 0, NULL, "is what it does in any case", set_track_mem},
+	COMMON_REPORT,
+	COMMON_CARRY,
+	{0},
+};
+
+static struct error *check_options(const struct common_options *options)
+{
+	if (!options->pid)
+		return error_hint(error_new(0, "no program to save"), "--tree PID names it");
+	if (!options->images_dir)
+		return error_hint(error_new(0, "no folder for the images"), "--images-dir DIR names it");
+	return NULL;
+}
+
+static struct error *save(struct common_options *common, struct log *log, struct dump_statistics *ret_statistics)
+{
+	auto_fd int dir = -1;
+
+	TRY(check_program(common->pid));
+	TRY(open_images_dir(common, &dir));
+	const struct dump_options options = {
+		.pid = common->pid,
+		.images_dir_fd = dir,
+		.parent_dir = common->parent_dir,
+		.tracks_memory = true,
+		.carry = common->carry,
+		.hooks = scripts_hooks(&common->scripts),
+		.log = log,
+	};
+	return predump_run(&options, ret_statistics);
+}
+
+static int predump(struct common_options *options, struct report *report)
+{
+	struct dump_statistics statistics = {0};
+	struct error *error = error_wrap(save(options, report_log(report), &statistics),
+	                                 "cannot save the memory of process %d", options->pid);
+
+	report_number(report, "pid", (uint64_t)options->pid);
+	if (!error)
+		dump_report(report, options, &statistics);
+	return report_end(report, error, "The program runs on.");
+}
+
+static int run_predump(const struct command *command, int argc, char **argv)
+{
+	struct common_options options = common_defaults;
+	auto_report struct report *report = NULL;
+	bool is_help;
+	int first;
+	struct error *error = options_parse(command, argc, argv, &options, &first, &is_help);
+
+	if (!error && !is_help)
+		error = check_options(&options);
+	if (!error && !is_help)
+		error = common_report(&options, command, &report);
+	if (error || is_help)
+		return usage_status(error);
+	return predump(&options, report);
+}
+
+const struct command predump_command = {
+	.name = "pre-dump",
+	.summary = "Saves a program's memory while it runs, for a dump to have less to save.",
+	.options = predump_table,
+	.run = run_predump,
+};
