@@ -63,7 +63,7 @@ static struct error *check_children(pid_t pid)
 
 	if (!children)
 		return NULL;
-	return error_hint(error_new(ECHILD, "it has child processes: %s", children),
+	return error_hint(error_new(ENOTSUP, "it has child processes: %s", children),
 	                  "process trees can't be carried yet: end the children, or wait until they have ended");
 }
 
@@ -114,7 +114,7 @@ static struct error *check_tracer(pid_t pid)
 	if (!tracer)
 		return NULL;
 	auto_free char *name = name_of((pid_t)tracer);
-	return error_hint(error_new(EBUSY, "it is traced by %s (PID %d)", name, (int)tracer), "end the tracer first");
+	return error_hint(error_new(ENOTSUP, "it is traced by %s (PID %d)", name, (int)tracer), "end the tracer first");
 }
 
 /* The leader of its session, if that is another process, alive, and stays here. */

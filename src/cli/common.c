@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -137,6 +138,11 @@ struct error *common_report(const struct common_options *options, const struct c
 	return report_new(&report, ret_report);
 }
 
+bool program_is_there(pid_t pid)
+{
+	return kill(pid, 0) == 0 || errno != ESRCH;
+}
+
 struct error *check_program(pid_t pid)
 {
 	uint64_t thread_group;
@@ -146,7 +152,7 @@ struct error *check_program(pid_t pid)
 		return error_new(0, "PID %d is godwit itself", pid);
 	int r = procfs_read(pid, "status", &status, NULL);
 	if (r == -ENOENT)
-		return error_new(ESRCH, "PID %d", pid);
+		return error_hint(error_new(0, "there is no process %d", pid), "pgrep -a NAME finds programs by name");
 	if (r == 0 && procfs_number(status, "Tgid", 10, &thread_group) == 0 && thread_group != (uint64_t)pid)
 		return error_hint(error_new(0, "%d is a thread of process %" PRIu64, pid, thread_group),
 		                  "that is the PID to name");

@@ -69,6 +69,9 @@ MUST_USE struct error *common_report(const struct common_options *options, const
 /* Can this PID be meant? */
 MUST_USE struct error *check_program(pid_t pid);
 
+/* For telling what became of it. */
+bool program_is_there(pid_t pid);
+
 enum { EXIT_USAGE = 2, EXIT_UNDECIDED = 3 };
 
 /* For a wrong command line: prints and frees error, returns the exit status. NULL: that of help. */

@@ -2,6 +2,8 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /* godwit dump: saves a program into a folder. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -59,13 +61,30 @@ static struct error *check_options(const struct dump_command *dump)
 	return NULL;
 }
 
+/* Before the program is touched: what is there would be in the way only when it stands still. */
+static struct error *open_empty_dir(const struct dump_command *dump, int *ret_fd)
+{
+	auto_fd int dir = -1;
+	struct error *error = open_images_dir(&dump->common, &dir);
+
+	if (error && error_errnum(error) == ENOENT)
+		return error_hint(error, "mkdir -p %s", dump->common.images_dir);
+	if (error)
+		return error;
+	if (faccessat(dir, "inventory.img", F_OK, 0) == 0 || faccessat(dir, "pstree.img", F_OK, 0) == 0)
+		return error_hint(error_new(0, "%s holds the images of another dump", dump->common.images_dir),
+		                  "name an empty folder");
+	*ret_fd = take(dir);
+	return NULL;
+}
+
 static struct error *save(struct dump_command *dump, struct log *log, enum dump_outcome *ret_outcome,
                           struct dump_statistics *ret_statistics)
 {
 	auto_fd int dir = -1;
 
 	TRY(check_program(dump->common.pid));
-	TRY(open_images_dir(&dump->common, &dir));
+	TRY(open_empty_dir(dump, &dir));
 	const struct dump_options options = {
 		.pid = dump->common.pid,
 		.images_dir_fd = dir,
@@ -85,7 +104,8 @@ static char *outcome_text(const struct dump_command *dump, enum dump_outcome out
 {
 	switch (outcome) {
 	case DUMP_RUNS:
-		return xformat("The program runs on.");
+		return xformat("%s", program_is_there(dump->common.pid) ? "The program runs on."
+		                                                        : "The program is not there.");
 	case DUMP_STOPPED:
 		return xformat("The program is stopped. When it runs elsewhere: kill -KILL %d.", dump->common.pid);
 	case DUMP_ENDED:

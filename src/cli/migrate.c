@@ -185,11 +185,12 @@ static double ms(uint64_t ns)
 	return (double)ns / 1e6;
 }
 
-static const char *outcome_text(enum migrate_outcome outcome)
+static const char *outcome_text(const struct migrate_command *migrate, enum migrate_outcome outcome)
 {
 	switch (outcome) {
 	case MIGRATE_RUNS_HERE:
-		return "The program runs on here.";
+		return program_is_there(migrate->common.pid) ? "The program runs on here."
+		                                             : "The program is not there.";
 	case MIGRATE_RUNS_THERE:
 		return "The program runs at the destination.";
 	case MIGRATE_UNDECIDED:
@@ -338,7 +339,7 @@ static int migrate(struct migrate_command *command, struct report *report)
 	add_statistics(report, &statistics);
 	if (!error && !command->common.is_json)
 		print_summary(command, &statistics);
-	int status = report_end(report, error, outcome_text(outcome));
+	int status = report_end(report, error, outcome_text(command, outcome));
 	return outcome == MIGRATE_UNDECIDED ? EXIT_UNDECIDED : status;
 }
 

@@ -180,6 +180,8 @@ struct error *parse_pid(const char *text, pid_t *ret_pid)
 {
 	uint64_t number;
 
+	if (text[0] < '0' || text[0] > '9')
+		return error_hint(error_new(0, "\"%s\" is no PID", text), "pgrep -a %s finds programs by name", text);
 	TRY(parse_number(text, INT32_MAX, &number));
 	if (number == 0)
 		return error_new(0, "there is no PID 0");

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cli/report.h"
 #include "util/alloc.h"
@@ -93,22 +94,55 @@ static void print_failure(const struct error *error, const char *outcome, FILE *
 	fprintf(out, "%s\n", outcome);
 }
 
+static struct json_object *steps_of(const struct error *error)
+{
+	struct json_object *list = json_object_new_array();
+	char *step;
+
+	for (size_t n = 0; (step = error_nth_step(error, n)); n++) {
+		json_object_array_add(list, json_object_new_string(step));
+		free(step);
+	}
+	return list;
+}
+
+static struct json_object *hints_of(const struct error *error)
+{
+	struct json_object *list = json_object_new_array();
+	const char *hint;
+
+	for (size_t n = 0; (hint = error_nth_hint(error, n)); n++)
+		json_object_array_add(list, json_object_new_string(hint));
+	return list;
+}
+
 static void print_json(struct report *report, const struct error *error, const char *outcome)
 {
 	auto_free char *line = error ? error_line(error) : NULL;
-	auto_free char *hints = error ? error_hints(error) : NULL;
 
 	if (!report->json)
 		return;
 	report_text(report, "error", line);
-	report_text(report, "hint", hints);
+	report_object(report, "causes", steps_of(error));
+	report_object(report, "hints", hints_of(error));
 	report_text(report, "outcome", outcome);
-	puts(json_object_to_json_string_ext(report->json, JSON_C_TO_STRING_PRETTY));
+	puts(json_object_to_json_string_ext(report->json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	fflush(stdout);
+}
+
+/* What a user who isn't root reads first. */
+static struct error *advise(struct error *error)
+{
+	int errnum = error ? error_errnum(error) : 0;
+
+	if (geteuid() == 0 || (errnum != EPERM && errnum != EACCES))
+		return error;
+	return error_hint(error, "godwit has to run as root: sudo godwit ...; godwit check tells what is missing");
 }
 
 int report_end(struct report *report, struct error *error, const char *outcome)
 {
+	error = advise(error);
 	if (report->file)
 		log_write(report->log, report->file);
 	print_json(report, error, outcome);

@@ -10,7 +10,8 @@
  *     hint:  ...
  *     The program runs on.
  *
- * In JSON: "command", "error" (null: it went well), "hint", "outcome" (the last line), and what else the command knows.
+ * In JSON: "command", "error" (all in one line; null: it went well), "causes" and "hints" (its lines), "outcome" (the last
+ * line), and what else the command knows.
  */
 #pragma once
 

@@ -130,6 +130,9 @@ static struct error *bring_back(struct restore_command *restore, struct log *log
 	auto_fd int dir = -1;
 
 	TRY(open_images_dir(&restore->common, &dir));
+	if (faccessat(dir, "pstree.img", F_OK, 0) < 0 && faccessat(dir, "inventory.img", F_OK, 0) < 0)
+		return error_hint(error_new(0, "no program is saved in %s", restore->common.images_dir),
+		                  "the folder is the one that --images-dir named to godwit dump");
 	const struct restore_options options = {
 		.images_dir_fd = dir,
 		.leave_stopped = restore->is_left_stopped,

@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -94,8 +95,9 @@ char *channel_quote(const char *const *words, size_t count)
 	return quoted;
 }
 
-/* In a child that shares nothing we need: the words of the command, then host and what to run there. */
-__attribute__((noreturn)) static void be_ssh(const struct ssh_target *target, int fd)
+/* In a child that shares nothing we need: the words of the command, then host and what to run there. failure_fd tells
+ * our parent why that wasn't possible. */
+__attribute__((noreturn)) static void be_ssh(const struct ssh_target *target, int fd, int failure_fd)
 {
 	auto_free char *command = xformat("%s", target->command);
 	auto_free char *remote = xformat("%s receive %s", target->remote_path, target->options ? target->options : "");
@@ -117,45 +119,110 @@ __attribute__((noreturn)) static void be_ssh(const struct ssh_target *target, in
 	dup2(fd, STDIN_FILENO);
 	dup2(fd, STDOUT_FILENO);
 	execvp(words[0], words);
-	fprintf(stderr, "%s: %s\n", words[0], strerror(errno));
+	/* The number of bytes is what tells; a lost one would be told as a connection that has ended. */
+	if (write(failure_fd, &errno, sizeof(errno)) < 0)
+		_exit(126);
 	_exit(127);
+}
+
+/* Whether ssh could be started: its end of the pipe closes when it has been. */
+static struct error *await_start(const struct ssh_target *target, int fd)
+{
+	int failure;
+	ssize_t n;
+
+	while ((n = read(fd, &failure, sizeof(failure))) < 0 && errno == EINTR)
+		continue;
+	return n == sizeof(failure) ? error_new(failure, "run %s", target->command) : NULL;
+}
+
+static struct error *start_ssh(const struct ssh_target *target, int other, pid_t *ret_child)
+{
+	int failure[2];
+
+	if (pipe2(failure, O_CLOEXEC) < 0)
+		return error_new(errno, "pipe");
+	auto_fd int read_end = failure[0];
+	auto_fd int write_end = failure[1];
+	pid_t child = fork();
+	if (child == 0)
+		be_ssh(target, other, write_end);
+	if (child < 0)
+		return error_new(errno, "fork");
+	close(take(write_end));
+	struct error *error = await_start(target, read_end);
+	if (error)
+		waitpid(child, NULL, 0);
+	*ret_child = child;
+	return error;
 }
 
 struct error *channel_over_ssh(const struct ssh_target *target, struct channel **ret_channel)
 {
 	int pair[2];
+	pid_t child;
 
 	if (target->host[0] == '-')
-		return error_new(EINVAL, "host \"%s\"", target->host);
+		return error_new(0, "\"%s\" is no host", target->host);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_new(errno, "socketpair");
 	auto_fd int own = pair[0];
 	auto_fd int other = pair[1];
-	pid_t child = fork();
-	if (child == 0)
-		be_ssh(target, other);
-	if (child < 0)
-		return error_new(errno, "fork");
+	TRY(start_ssh(target, other, &child));
 	int fd = take(own);
 	*ret_channel = channel_over_fds(fd, fd);
 	(*ret_channel)->ssh = child;
 	return NULL;
 }
 
+static struct error *explain_status(int status)
+{
+	if (WIFSIGNALED(status))
+		return error_new(0, "ssh was ended by SIG%s", sigabbrev_np(WTERMSIG(status)));
+	switch (WEXITSTATUS(status)) {
+	case 255: /* ssh(1): an error of its own */
+		return error_hint(error_new(0, "ssh could not connect, see its message above"),
+		                  "this has to work first: ssh HOST true; --ssh 'ssh -p 2222' gives it options");
+	case 126: /* a shell's: it can't be run */
+	case 127: /* a shell's: there is no such command */
+		return error_hint(error_new(0, "godwit can't be called there, see the message above"),
+		                  "install it there, or name it: --remote-path /usr/local/sbin/godwit");
+	default:
+		return error_new(0, "the other side ended with status %d before it said anything", WEXITSTATUS(status));
+	}
+}
+
+struct error *channel_explain(struct channel *channel, struct error *error)
+{
+	int status;
+	int errnum = error ? error_errnum(error) : 0;
+
+	if (!channel->ssh || (errnum != ECONNRESET && errnum != EPIPE))
+		return error;
+	/* It has nothing to wait for any more. */
+	shutdown(channel->write_fd, SHUT_RDWR);
+	while (waitpid(channel->ssh, &status, 0) < 0)
+		if (errno != EINTR)
+			return error;
+	channel->ssh = 0;
+	error_free(error);
+	return explain_status(status);
+}
+
 /* ---- TLS ---- */
 
-/* "host:port" in two. The caller frees both. */
-static struct error *split_address(const char *address, char **ret_host, char **ret_port)
+/* "host:port" in two. The caller frees both. False: it is something else. */
+static bool split_address(const char *address, char **ret_host, char **ret_port)
 {
 	const char *colon = strrchr(address, ':');
 	bool is_bracketed = address[0] == '[' && colon > address && colon[-1] == ']';
 
 	if (!colon || !colon[1])
-		return error_new(EINVAL, "\"%s\" is no HOST:PORT", address);
+		return false;
 	const char *start = address + is_bracketed;
 	*ret_host = xformat("%.*s", (int)(colon - start - is_bracketed), start);
 	*ret_port = xformat("%s", colon + 1);
-	return NULL;
+	return true;
 }
 
 static struct error *resolve(const char *address, bool is_passive, struct addrinfo **ret_list)
@@ -164,9 +231,13 @@ static struct error *resolve(const char *address, bool is_passive, struct addrin
 	auto_free char *host = NULL;
 	auto_free char *port = NULL;
 
-	TRY(split_address(address, &host, &port));
+	if (!split_address(address, &host, &port))
+		return error_hint(error_new(0, "\"%s\" is no HOST:PORT", address),
+		                  "an IPv6 address is put into brackets: [fd77::1]:7777");
 	int r = getaddrinfo(*host ? host : NULL, port, &hints, ret_list);
-	return r ? error_new(r == EAI_SYSTEM ? errno : EHOSTUNREACH, "%s: %s", address, gai_strerror(r)) : NULL;
+	if (r == EAI_SYSTEM)
+		return error_new(errno, "getaddrinfo(%s)", address);
+	return r ? error_new(0, "%s: %s", address, gai_strerror(r)) : NULL;
 }
 
 /* Small messages must not wait for others; and a host that has gone is noticed although nothing is due from it. */

@@ -35,6 +35,9 @@ char *channel_quote(const char *const *words, size_t count);
 
 MUST_USE struct error *channel_over_ssh(const struct ssh_target *target, struct channel **ret_channel);
 
+/* Why the other side never answered, if ssh knows: for an error that came before its first answer. Consumes error. */
+MUST_USE struct error *channel_explain(struct channel *channel, struct error *error);
+
 enum { CHANNEL_KEY_BYTES = 32 };
 
 /* Reads a key: 64 hex digits in a file that nobody else may read. */

@@ -370,6 +370,17 @@ static struct error *finish(struct destination *destination, struct received *re
 	return NULL;
 }
 
+/* ssh may log in as an ordinary user. */
+static struct error *advise(struct error *error)
+{
+	int errnum = error_errnum(error);
+
+	if (geteuid() == 0 || (errnum != EPERM && errnum != EACCES))
+		return error;
+	return error_hint(error_wrap(error, "godwit runs as user %d", (int)geteuid()),
+	                  "it has to run as root there: --remote-path 'sudo godwit'");
+}
+
 static struct error *serve(struct destination *destination, struct received *ret_received)
 {
 	for (;;) {
@@ -378,6 +389,7 @@ static struct error *serve(struct destination *destination, struct received *ret
 		if (ret_received->pid)
 			return finish(destination, ret_received);
 		if (error) {
+			error = advise(error);
 			/* The source wants to know why; that it can't be told isn't the reason. */
 			auto_error struct error *silence = frame_send_answer(destination->channel, error, NULL);
 			ret_received->is_told = !silence;

@@ -112,17 +112,41 @@ struct error *frame_send_message(struct channel *channel, enum frame_type type, 
 
 /* ---- Answers ---- */
 
+enum { ANSWER_LINES_MAX = 1000 };
+
+/* An error in pieces. The steps are owned by who asks, the hints are borrowed from it. */
+struct error_pieces {
+	char *steps[ANSWER_LINES_MAX];
+	char *hints[ANSWER_LINES_MAX];
+	size_t step_count, hint_count;
+};
+
+static void take_apart(const struct error *error, struct error_pieces *pieces)
+{
+	while (pieces->step_count < ANSWER_LINES_MAX &&
+	       (pieces->steps[pieces->step_count] = error_nth_step(error, pieces->step_count)))
+		pieces->step_count++;
+	while (pieces->hint_count < ANSWER_LINES_MAX &&
+	       (pieces->hints[pieces->hint_count] = (char *)(uintptr_t)error_nth_hint(error, pieces->hint_count)))
+		pieces->hint_count++;
+}
+
 struct error *frame_send_answer(struct channel *channel, const struct error *error, const char *text)
 {
+	auto_free struct error_pieces *pieces = xalloc(sizeof(*pieces));
 	GodwitAnswer answer = GODWIT_ANSWER__INIT;
-	auto_free char *line = error ? error_line(error) : NULL;
-	auto_free char *hints = error ? error_hints(error) : NULL;
 
+	take_apart(error, pieces);
 	answer.is_ok = !error;
-	answer.errnum = error ? (uint32_t)error_errnum(error) : 0;
-	answer.text = line ? line : (char *)(uintptr_t)text;
-	answer.hints = hints;
-	return frame_send_message(channel, FRAME_ANSWER, &answer.base);
+	answer.text = (char *)(uintptr_t)text;
+	answer.steps = pieces->steps;
+	answer.n_steps = pieces->step_count;
+	answer.hints = pieces->hints;
+	answer.n_hints = pieces->hint_count;
+	struct error *failure = frame_send_message(channel, FRAME_ANSWER, &answer.base);
+	for (size_t i = 0; i < pieces->step_count; i++)
+		free(pieces->steps[i]);
+	return failure;
 }
 
 static void answer_free(GodwitAnswer *answer)
@@ -132,12 +156,20 @@ static void answer_free(GodwitAnswer *answer)
 }
 DEFINE_OWNED(GodwitAnswer *, answer_free)
 
+/* As it was there, but for which hint belongs to which step: no step has more than one. */
 static struct error *error_of(const GodwitAnswer *answer)
 {
-	struct error *error = error_new(answer->errnum < 4096 ? (int)answer->errnum : EPROTO, "the other host says: %s",
-	                                answer->text ? answer->text : "no");
+	struct error *all = NULL;
 
-	return answer->hints ? error_hint(error, "%s", answer->hints) : error;
+	for (size_t i = 0; i < answer->n_steps; i++) {
+		struct error *step = error_new(0, "%s", answer->steps[i]);
+
+		if (i < answer->n_hints)
+			step = error_hint(step, "%s", answer->hints[i]);
+		all = error_join(all, step);
+	}
+	return all ? error_wrap(all, "on the other host")
+	           : error_new(EPROTO, "the other host refuses, without a reason");
 }
 
 struct error *frame_receive_answer(struct channel *channel, int timeout_ms, char **ret_text)

@@ -27,7 +27,7 @@ static struct error *parse(const char *text, struct ip_address *ret_ip, int *ret
 
 	*ret_prefix = -1;
 	if (!ip_address_parse(address, ret_ip))
-		return error_new(EINVAL, "\"%s\" is no IP address", text);
+		return error_new(0, "\"%s\" is no IP address", text);
 	if (!*slash)
 		return NULL;
 	long prefix = strtol(slash + 1, &end, 10);

@@ -601,7 +601,7 @@ static struct error *connect_and_greet(struct source *source)
 	tell(source, "connect", true);
 	TRY(route_connect(&source->options->route, &source->channel));
 	channel_watch(source->channel, source->signals_fd);
-	TRY(hello(source));
+	TRY(channel_explain(source->channel, hello(source)));
 	test_stop("greeted");
 	return NULL;
 }

@@ -89,7 +89,7 @@ struct error *channel_read_key(const char *path, uint8_t ret_key[CHANNEL_KEY_BYT
 		return error_hint(error_new(errno, "key file %s", path),
 		                  "(umask 077; openssl rand -hex 32 >%s) makes one; both hosts need the same", path);
 	if (stat.st_mode & (S_IRWXG | S_IRWXO))
-		return error_hint(error_new(EPERM, "key file %s can be read by others", path), "chmod 600 %s", path);
+		return error_hint(error_new(0, "key file %s can be read by others", path), "chmod 600 %s", path);
 	ssize_t n = read(fd, text, sizeof(text) - 1);
 	if (n < 0)
 		return error_new(errno, "key file %s", path);
@@ -98,7 +98,7 @@ struct error *channel_read_key(const char *path, uint8_t ret_key[CHANNEL_KEY_BYT
 		int low = high < 0 ? -1 : hex_digit(text[2 * i + 1]);
 
 		if (low < 0)
-			return error_hint(error_new(EINVAL, "key file %s doesn't hold 64 hex digits", path),
+			return error_hint(error_new(0, "key file %s doesn't hold 64 hex digits", path),
 			                  "openssl rand -hex 32 makes a key");
 		ret_key[i] = (uint8_t)(high << 4 | low);
 	}

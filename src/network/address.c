@@ -237,7 +237,7 @@ struct error *address_find(const struct ip_address *ip, struct interface_address
 			*ret_address = addresses[i];
 			return NULL;
 		}
-	return name_error(EADDRNOTAVAIL, ip, "no interface has address");
+	return error_hint(name_error(EADDRNOTAVAIL, ip, "no interface has address"), "ip -brief address lists them");
 }
 
 static bool is_in_subnet(const struct ip_address *ip, const struct interface_address *of)

@@ -26,8 +26,8 @@ struct error *pipe_check_ends(const struct open_file *file)
 	if (procfs_read(pid, "comm", &name, NULL) == 0)
 		name[strcspn(name, "\n")] = '\0';
 	return error_hint(error_new(0, "%s: also open in process %d (%s)", file->link, pid, name ? name : "?"),
-	                  "A pipe is carried with both ends or not at all. Start the program with its input and output "
-	                  "from and to files, or without");
+	                  "a pipe is carried with both ends or not at all; start the program with its input and output "
+	                  "from and to files: PROG </dev/null >LOG 2>&1");
 }
 
 /* ---- Saving ---- */

@@ -26,30 +26,31 @@ void problems_free(struct problems *problems)
 	*problems = (struct problems){0};
 }
 
+/* One line, with its hints. */
+static struct error *one_step(const struct error *problem)
+{
+	auto_free char *line = error_line(problem);
+	auto_free char *hints = xformat("%s", "");
+	struct error *step = error_new(0, "%s", line);
+	const char *hint;
+
+	for (size_t n = 0; (hint = error_nth_hint(problem, n)); n++) {
+		auto_free char *former = hints;
+
+		hints = xformat("%s%s%s", former, n > 0 ? "; " : "", hint);
+	}
+	return *hints ? error_hint(step, "%s", hints) : step;
+}
+
 struct error *problems_error(const struct problems *problems, const char *format, ...)
 {
-	auto_free char *text = NULL;
-	auto_free char *hints = NULL;
-	size_t size_bytes[2];
+	struct error *all = NULL;
 	va_list args;
 
-	if (problems->count == 0)
-		return NULL;
-	FILE *lines = open_memstream(&text, &size_bytes[0]);
-	FILE *hint_lines = open_memstream(&hints, &size_bytes[1]);
-	if (!lines || !hint_lines)
-		abort();
+	for (size_t i = 0; i < problems->count; i++)
+		all = error_join(all, one_step(problems->list[i]));
 	va_start(args, format);
-	vfprintf(lines, format, args);
+	auto_free char *headline = xvformat(format, args);
 	va_end(args);
-	for (size_t i = 0; i < problems->count; i++) {
-		auto_free char *line = error_line(problems->list[i]);
-
-		fprintf(lines, "\n       %s", line);
-		error_print_hints(problems->list[i], hint_lines);
-	}
-	fclose(lines);
-	fclose(hint_lines);
-	struct error *error = error_new(0, "%s", text);
-	return *hints ? error_hint(error, "%s", hints) : error;
+	return error_wrap(all, "%s", headline);
 }
