@@ -49,7 +49,7 @@ struct error *set_ghost_limit(void *options, const char *value);
 	{"action-script", 0, "COMMAND", "run it at the points that CRIU names; may be given again",                 \
 	 set_action_script},                                                                                        \
 		{"log-file", 'o', "FILE", "write a log, named from the work folder (default: none)", set_log_file}, \
-		{"verbosity", 'v', "[LEVEL]", "how much to log, 0 to 4; each -v is one more (default: 2)",          \
+		{"verbosity", 'v', "[=LEVEL]", "how much to log, 0 to 4; each -v is one more (default: 2)",         \
 	         set_verbosity},                                                                                    \
 		COMMON_JSON
 #define COMMON_CARRY                                                                                                   \

@@ -107,7 +107,9 @@ static char *outcome_text(const struct dump_command *dump, enum dump_outcome out
 		return xformat("%s", program_is_there(dump->common.pid) ? "The program runs on."
 		                                                        : "The program is not there.");
 	case DUMP_STOPPED:
-		return xformat("The program is stopped. When it runs elsewhere: kill -KILL %d.", dump->common.pid);
+		return xformat("The program is stopped. When it runs elsewhere: kill -KILL %d. To let it go on here: "
+		               "godwit resolve --thaw %d.",
+		               dump->common.pid, dump->common.pid);
 	case DUMP_ENDED:
 		return xformat("The program has been ended, and its images are complete.");
 	}
