@@ -16,6 +16,7 @@
 #include "checkpoint/alive.h"
 #include "checkpoint/building.h"
 #include "checkpoint/connections.h"
+#include "checkpoint/memory_extra.h"
 #include "checkpoint/nursery.h"
 #include "memory/areas.h"
 #include "objects/ghost.h"
@@ -205,9 +206,12 @@ static struct error *map_areas(struct build *build, const struct image_store *st
 {
 	struct mapped_file_source source = {.source.open = open_mapped_file, .build = build, .files = files};
 
+	auto_memory_extra MemoryExtraEntry *extra = NULL;
+
+	TRY(memory_extra_get(store, build->model->pid, &extra));
 	TRY(build_shared_make(build, store, mm));
 	TRY(build_shared_give(build, store, files));
-	return memory_map(build->memory, mm, &source.source);
+	return memory_map(build->memory, mm, extra, &source.source);
 }
 
 /* ---- The steps ---- */
@@ -418,7 +422,9 @@ struct error *build_complete(struct build *build)
 	auto_fd int exe = exe_here;
 	if (!is_own_executable(exe))
 		TRY(build_fetch_fd_now(build, exe, &exe_there), "executable");
-	TRY(memory_finish(build->memory, build->model->mm, exe_there), "memory");
+	auto_memory_extra MemoryExtraEntry *extra = NULL;
+	TRY(memory_extra_get(build->model->store, build->model->pid, &extra));
+	TRY(memory_finish(build->memory, build->model->mm, extra, exe_there), "memory");
 	TRY(build_shared_give(build, build->model->store, build->files));
 	TRY(build_files(build));
 	TRY(build_shared_seal(build));

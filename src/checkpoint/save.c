@@ -11,6 +11,7 @@
 #include "checkpoint/fixed_ids.h"
 #include "checkpoint/interrupted_calls.h"
 #include "checkpoint/mapped_files.h"
+#include "checkpoint/memory_extra.h"
 #include "checkpoint/preconditions.h"
 #include "checkpoint/save.h"
 #include "checkpoint/save_mm.h"
@@ -18,6 +19,7 @@
 #include "checkpoint/thread_state.h"
 #include "fs.pb-c.h"
 #include "inventory.pb-c.h"
+#include "memory/policies.h"
 #include "pstree.pb-c.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
@@ -88,14 +90,19 @@ void saver_drop_copies(struct saver *saver)
 /* ---- In the freeze ---- */
 
 /* What is gone since the last look; process is NULL while it runs. */
-static struct error *look_at_areas(struct saver *saver, const struct process *process, struct ranges *ret_gone)
+static struct error *look_at_areas(struct saver *saver, struct process *process, struct ranges *ret_gone)
 {
-	struct procfs_range stub[STUB_RANGES];
+	struct procfs_range stub[STUB_RANGES] = {0};
 	struct areas areas;
 
 	if (process)
 		process_stub_ranges(process, stub);
 	TRY(areas_refresh(saver->pid, &saver->areas, stub, process ? STUB_RANGES : 0, &areas));
+	struct error *error = process ? policies_ask(process, &areas) : NULL;
+	if (error) {
+		areas_free(&areas);
+		return error;
+	}
 	*ret_gone = areas_gone(&saver->areas, &areas);
 	areas_free(&saver->areas);
 	saver->areas = areas;
@@ -155,28 +162,34 @@ static struct error *put_pstree(const struct process *process, struct image_stor
 	return NULL;
 }
 
-static struct error *put_fs(struct saver *saver, struct image_store *store)
+/* And what else status tells: how much memory is locked. */
+static struct error *put_fs(struct saver *saver, uint64_t *ret_locked_bytes, struct image_store *store)
 {
 	FsEntry entry = FS_ENTRY__INIT;
 	struct open_files *all = file_table_open_files(saver->files);
 	auto_free char *status = NULL;
-	uint64_t umask;
+	uint64_t umask = 0;
+	uint64_t locked_kb = 0;
 
 	int r = procfs_read(saver->pid, "status", &status, NULL);
 	if (r == 0)
 		r = procfs_number(status, "Umask", 8, &umask);
+	if (r == 0)
+		r = procfs_number(status, "VmLck", 10, &locked_kb);
 	if (r < 0)
-		return error_new(-r, "umask of process %d", saver->pid);
+		return error_new(-r, "status of process %d", saver->pid);
 	TRY(mapped_files_put_link(&saver->mapped, saver->pid, "cwd", all, store, &entry.cwd_id));
 	TRY(mapped_files_put_link(&saver->mapped, saver->pid, "root", all, store, &entry.root_id));
+	*ret_locked_bytes = locked_kb * 1024;
 	entry.has_umask = true;
 	entry.umask = (uint32_t)umask;
 	image_put(store, IMAGE_FS, (uint64_t)saver->pid, &entry.base);
 	return NULL;
 }
 
-static struct error *put_mm(struct saver *saver, struct image_store *store)
+static struct error *put_mm(struct saver *saver, uint32_t lock_future, struct image_store *store)
 {
+	memory_extra_put(saver->pid, &saver->areas, lock_future, store);
 	TRY(shared_memory_put(saver->pid, &saver->areas, store));
 	return save_mm(&(struct save_mm){
 		.pid = saver->pid,
@@ -195,7 +208,7 @@ static void begin_store(struct saver *saver)
 	open_files_begin(file_table_open_files(saver->files));
 }
 
-struct error *saver_save_areas(struct saver *saver, const struct process *process, struct image_store *store,
+struct error *saver_save_areas(struct saver *saver, struct process *process, struct image_store *store,
                                struct ranges *ret_gone)
 {
 	TRY(look_at_areas(saver, process, ret_gone));
@@ -205,13 +218,16 @@ struct error *saver_save_areas(struct saver *saver, const struct process *proces
 	begin_store(saver);
 	if (process)
 		TRY(shared_memory_put_memfds(saver->files, store));
-	return put_mm(saver, store);
+	return put_mm(saver, 0, store);
 }
 
 struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store)
 {
 	TaskKobjIdsEntry ids = TASK_KOBJ_IDS_ENTRY__INIT;
 	auto_ranges struct ranges gone = {0};
+	struct procfs_range stub[STUB_RANGES];
+	uint64_t locked_bytes = 0;
+	uint32_t lock_future = 0;
 
 	if (!saver->has_looked) {
 		TRY(look_at_areas(saver, process, &gone));
@@ -225,8 +241,10 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
 	TRY(thread_states_save(saver->states, process, store, &saver->answers));
 	interrupted_calls_save(process, store);
-	TRY(put_fs(saver, store));
-	TRY(put_mm(saver, store));
+	TRY(put_fs(saver, &locked_bytes, store));
+	process_stub_ranges(process, stub);
+	TRY(areas_lock_future(saver->pid, &saver->areas, &stub[0], locked_bytes, &lock_future));
+	TRY(put_mm(saver, lock_future, store));
 	return file_table_save(saver->files, ids.files_id, store);
 }
 

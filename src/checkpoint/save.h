@@ -37,7 +37,7 @@ MUST_USE struct error *saver_save(struct saver *saver, struct process *process, 
  * mapped. process is NULL while the program runs. *ret_gone is what isn't mapped any more, or otherwise; the caller frees
  * it. Needs one saver_save() before it. Frozen, the memfds come with it.
  */
-MUST_USE struct error *saver_save_areas(struct saver *saver, const struct process *process, struct image_store *store,
+MUST_USE struct error *saver_save_areas(struct saver *saver, struct process *process, struct image_store *store,
                                         struct ranges *ret_gone);
 
 /* How much memory a save will allocate, roughly, for freeze(). */

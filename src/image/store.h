@@ -45,11 +45,12 @@ enum image_kind {
 	IMAGE_SECCOMP,
 	IMAGE_TIMENS,
 	IMAGE_FILE_EXTRA,    /* ours: what CRIU's messages of files have no field for */
+	IMAGE_MEMORY_EXTRA,  /* ours: what CRIU's messages of memory have no field for */
 	IMAGE_SHARED_MEMORY, /* ours: sizes of anonymous shared memory */
 	IMAGE_GODWIT_SOCKETS,
-	IMAGE_GODWIT_CALLS, /* ours: system calls that were interrupted */
+	IMAGE_GODWIT_CALLS,   /* ours: system calls that were interrupted */
 	IMAGE_GODWIT_THREADS, /* ours: what the core image has no field for */
-	IMAGE_STATS_DUMP, /* in a store of its own: it may go to another directory than the program's images */
+	IMAGE_STATS_DUMP,     /* in a store of its own: it may go to another directory than the program's images */
 	IMAGE_STATS_RESTORE,
 	IMAGE_KIND_COUNT,
 };

@@ -68,6 +68,7 @@ static void append_part(struct area_list *list, const struct area *area, uint64_
 	part = area_list_append(list);
 	*part = *area;
 	part->path = area->path ? xformat("%s", area->path) : NULL;
+	part->policy = NULL; /* nobody has asked yet */
 	part->entry.start = start;
 	part->entry.end = end;
 	if (!(area->entry.flags & MAP_ANONYMOUS))

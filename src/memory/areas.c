@@ -20,10 +20,16 @@
 
 /* ---- Lists ---- */
 
+static void area_free(struct area *area)
+{
+	free(area->path);
+	free(area->policy);
+}
+
 void areas_free(struct areas *areas)
 {
 	for (size_t i = 0; i < areas->count; i++)
-		free(areas->list[i].path);
+		area_free(&areas->list[i]);
 	free(areas->list);
 	*areas = (struct areas){0};
 }
@@ -60,7 +66,7 @@ static void remove_range(struct areas *areas, struct procfs_range range)
 		struct area *area = &areas->list[i];
 
 		if (area->entry.start >= range.start && area->entry.end <= range.end)
-			free(area->path);
+			area_free(area);
 		else
 			areas->list[kept++] = *area;
 	}
@@ -318,6 +324,7 @@ static bool look_up(struct smaps_visitor *visitor, struct area *area)
 	if (lookup->next < areas->count && areas->list[lookup->next].entry.start == area->entry.start &&
 	    lookup->is_unknown[lookup->next]) {
 		take_attributes(&areas->list[lookup->next], area);
+		areas->list[lookup->next].extra |= AREA_POLICY; /* it takes long to look who has one */
 		lookup->left--;
 	}
 	return lookup->left > 0;
@@ -356,5 +363,42 @@ struct error *areas_refresh(pid_t pid, const struct areas *known, const struct p
 	TRY(areas_split_guards(pid, &areas));
 	*ret_areas = areas;
 	areas = (struct areas){0};
+	return NULL;
+}
+
+/* ---- mlockall(2) ---- */
+
+struct stub_lookup {
+	struct smaps_visitor visitor;
+	uint64_t start;
+	uint32_t flags;
+};
+
+static bool look_at_stub(struct smaps_visitor *visitor, struct area *area)
+{
+	struct stub_lookup *lookup = (struct stub_lookup *)(void *)visitor;
+
+	free(area->path);
+	if (area->entry.start <= lookup->start && area->entry.end > lookup->start)
+		lookup->flags = area->entry.flags;
+	return area->entry.end <= lookup->start;
+}
+
+struct error *areas_lock_future(pid_t pid, const struct areas *areas, const struct procfs_range *hidden,
+                                uint64_t locked_bytes, uint32_t *ret_flags)
+{
+	struct stub_lookup lookup = {.visitor.visit = look_at_stub, .start = hidden->start};
+	uint64_t known_bytes = 0;
+
+	*ret_flags = 0;
+	for (size_t i = 0; i < areas->count; i++)
+		if (areas->list[i].entry.flags & MAP_LOCKED)
+			known_bytes += areas->list[i].entry.end - areas->list[i].entry.start;
+	/* Most programs end here: nothing but what they have locked themselves. */
+	if (locked_bytes <= known_bytes)
+		return NULL;
+	TRY(read_smaps(pid, &lookup.visitor));
+	if (lookup.flags & MAP_LOCKED)
+		*ret_flags = MCL_FUTURE | (lookup.flags & MAP_NONBLOCK ? MCL_ONFAULT : 0);
 	return NULL;
 }

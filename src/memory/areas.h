@@ -29,6 +29,7 @@
 #include "vma.pb-c.h"
 
 struct error;
+struct numa_policy;
 struct problems;
 
 /* Bits of vma_entry.status: what crit shows as VMA_AREA_*, VMA_FILE_* and VMA_ANON_*. */
@@ -62,12 +63,13 @@ struct area {
 	uint64_t inode;
 	uint64_t vma_start; /* the kernel's area that this is (a part of): its name in /proc/PID/map_files */
 	uint64_t vma_end;
-	char *path;                /* owned: as in maps, without " (deleted)"; NULL: without a name */
-	bool is_deleted;           /* the mapped file has no name any more */
-	bool may_write;            /* the file is open for writing (VM_MAYWRITE), whatever prot says */
-	bool is_shared_memory;     /* MAP_SHARED|MAP_ANONYMOUS, or a shared mapping of a memfd */
-	uint32_t extra;            /* enum area_extra */
-	enum area_trouble trouble; /* why it can't be carried */
+	char *path;                 /* owned: as in maps, without " (deleted)"; NULL: without a name */
+	bool is_deleted;            /* the mapped file has no name any more */
+	bool may_write;             /* the file is open for writing (VM_MAYWRITE), whatever prot says */
+	bool is_shared_memory;      /* MAP_SHARED|MAP_ANONYMOUS, or a shared mapping of a memfd */
+	uint32_t extra;             /* enum area_extra */
+	enum area_trouble trouble;  /* why it can't be carried */
+	struct numa_policy *policy; /* owned; of policies_ask(); NULL: none of its own, or nobody has asked */
 };
 
 struct areas {
@@ -96,6 +98,13 @@ MUST_USE struct error *areas_refresh(pid_t pid, const struct areas *known, const
 
 /* The area that has address in it, or NULL. */
 const struct area *areas_find(const struct areas *areas, uint64_t address);
+
+/*
+ * What mlockall(2) has said about areas that will come: MCL_FUTURE and MCL_ONFAULT, or 0. It shows only in an area that
+ * came since: ours, which hidden tells; locked_bytes is VmLck of proc_pid_status(5).
+ */
+MUST_USE struct error *areas_lock_future(pid_t pid, const struct areas *areas, const struct procfs_range *hidden,
+                                         uint64_t locked_bytes, uint32_t *ret_flags);
 
 void areas_free(struct areas *areas); /* what it points to, not itself; leaves it empty */
 #define auto_areas __attribute__((cleanup(areas_free)))

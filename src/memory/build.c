@@ -9,17 +9,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "memory/area_finish.h"
 #include "memory/areas.h"
 #include "memory/build.h"
+#include "memory/policies.h"
 #include "memory/vdso.h"
 #include "util/alloc.h"
 #include "util/uapi.h"
 
-enum {
-	PAGE_BYTES = 4096,
-	CALLS_PER_AREA = 8,
-	MADV_NUMBERS = 64, /* bits of vma_entry.madv */
-};
+enum { PAGE_BYTES = 4096 };
 
 struct memory {
 	struct process *task;     /* borrowed */
@@ -46,11 +44,6 @@ void memory_free(struct memory *memory)
 
 /* ---- Mapping ---- */
 
-static bool is_of_kernel(const VmaEntry *vma)
-{
-	return vma->status & (AREA_VSYSCALL | AREA_VDSO | AREA_VVAR);
-}
-
 static bool has_file(const VmaEntry *vma)
 {
 	return vma->status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED);
@@ -68,7 +61,7 @@ static bool is_mapped_by_fd(const VmaEntry *vma)
 }
 
 /* What mmap(2) takes of the flags: MAP_LOCKED would fill the area with zeros first. */
-static uint64_t map_flags(const VmaEntry *vma)
+static uint64_t map_flags(const VmaEntry *vma, const AreaExtraEntry *extra)
 {
 	const uint64_t sizes = (uint64_t)MAP_HUGE_MASK << MAP_HUGE_SHIFT;
 	uint64_t flags = vma->flags & (MAP_SHARED | MAP_PRIVATE | MAP_GROWSDOWN | MAP_NORESERVE | MAP_HUGETLB);
@@ -77,6 +70,8 @@ static uint64_t map_flags(const VmaEntry *vma)
 		flags |= vma->flags & sizes;
 	if (!is_mapped_by_fd(vma))
 		flags |= MAP_ANONYMOUS;
+	if (extra && extra->droppable)
+		flags = UAPI_MAP_DROPPABLE | MAP_ANONYMOUS; /* a type of its own, beside private and shared */
 	return flags | MAP_FIXED_NOREPLACE;
 }
 
@@ -87,20 +82,31 @@ static struct error *check_area(const VmaEntry *vma)
 	return NULL;
 }
 
+/* All that the images say of an area. */
+struct modelled {
+	const VmaEntry *vma;
+	const AreaExtraEntry *extra; /* NULL: nothing */
+};
+
 /* The part of an area that isn't there yet. */
-static struct error *map_part(struct memory *memory, const VmaEntry *vma, const struct range *part,
+static struct error *map_part(struct memory *memory, const struct modelled *modelled, const struct range *part,
                               struct file_source *source)
 {
+	const VmaEntry *vma = modelled->vma;
+	const AreaExtraEntry *extra = modelled->extra;
 	auto_batch struct batch *batch = process_batch(memory->task, 0);
 	uint64_t offset = is_mapped_by_fd(vma) ? vma->pgoff + (part->start - vma->start) : 0;
 	int fd = -1;
 
 	if (is_mapped_by_fd(vma))
 		TRY(source->open(source, vma, &fd));
-	batch_call(batch, mmap, val(part->start), val(part->end - part->start), val(vma->prot), val(map_flags(vma)),
-	           val((uint64_t)fd), val(offset));
+	batch_call(batch, mmap, val(part->start), val(part->end - part->start), val(vma->prot),
+	           val(map_flags(vma, extra)), val((uint64_t)fd), val(offset));
 	if (fd >= 0)
 		batch_call(batch, close, val((uint64_t)fd));
+	/* Before there are pages, which are to be on the right nodes. */
+	if (extra && extra->has_policy)
+		policy_append(batch, part->start, part->end, extra->policy, extra->nodes, extra->n_nodes);
 	struct error *error = process_run(memory->task, batch);
 	if (error && vma->flags & MAP_HUGETLB)
 		error = error_hint(error, "huge pages are needed, %" PRIu64 " kB of them: sysctl vm.nr_hugepages",
@@ -116,34 +122,50 @@ static struct error *protect_part(struct memory *memory, const VmaEntry *vma, co
 	return process_run(memory->task, batch);
 }
 
-static struct error *map_area(struct memory *memory, const VmaEntry *vma, struct file_source *source)
+static struct error *map_area(struct memory *memory, const struct modelled *modelled, struct file_source *source)
 {
+	const VmaEntry *vma = modelled->vma;
 	auto_ranges struct ranges wanted = {0};
 
 	ranges_append(&wanted, vma->start, vma->end);
 	auto_ranges struct ranges missing = ranges_without(&wanted, &memory->mapped);
 	auto_ranges struct ranges there = ranges_without(&wanted, &missing);
 	for (size_t i = 0; i < missing.count; i++)
-		TRY(map_part(memory, vma, &missing.list[i], source));
+		TRY(map_part(memory, modelled, &missing.list[i], source));
 	for (size_t i = 0; i < there.count; i++)
 		TRY(protect_part(memory, vma, &there.list[i]));
 	ranges_unite(&memory->mapped, &missing);
 	return NULL;
 }
 
-struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_source *source)
+/* Huge pages take room where only few pages are filled: they are for the program to have, when it runs. */
+static struct error *begin(struct memory *memory)
 {
-	if (!memory->is_vdso_moved)
+	auto_batch struct batch *batch = process_batch(memory->task, 0);
+
+	batch_may_fail(batch, batch_call(batch, prctl, val(PR_SET_THP_DISABLE), val(1), val(0), val(0), val(0)));
+	return process_run(memory->task, batch);
+}
+
+struct error *memory_map(struct memory *memory, const MmEntry *mm, const MemoryExtraEntry *extra,
+                         struct file_source *source)
+{
+	size_t next = 0;
+
+	if (!memory->is_vdso_moved) {
+		TRY(begin(memory));
 		TRY(vdso_move(memory->task, mm, &memory->vdso));
+	}
 	memory->is_vdso_moved = true;
 	for (size_t i = 0; i < mm->n_vmas; i++) {
 		const VmaEntry *vma = mm->vmas[i];
 
-		if (is_of_kernel(vma))
+		if (area_is_of_kernel(vma))
 			continue;
+		const struct modelled modelled = {.vma = vma, .extra = area_extra_of(extra, vma, &next)};
 		struct error *error = check_area(vma);
 		if (!error)
-			error = map_area(memory, vma, source);
+			error = map_area(memory, &modelled, source);
 		TRY(error, "area %#" PRIx64 "-%#" PRIx64, vma->start, vma->end);
 	}
 	return NULL;
@@ -219,39 +241,8 @@ struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_c
 
 /* ---- The end ---- */
 
-static void append_advice(struct batch *batch, const VmaEntry *vma)
-{
-	struct arg start = val(vma->start);
-	struct arg size = val(vma->end - vma->start);
-
-	for (uint64_t n = 0; vma->has_madv && n < MADV_NUMBERS; n++)
-		if (vma->madv & (UINT64_C(1) << n))
-			batch_call(batch, madvise, start, size, val(n));
-	if (vma->status & AREA_GUARD)
-		batch_call(batch, madvise, start, size, val(UAPI_MADV_GUARD_INSTALL));
-	if (vma->flags & MAP_LOCKED)
-		batch_call(batch, mlock2, start, size, val(vma->flags & MAP_NONBLOCK ? MLOCK_ONFAULT : 0));
-}
-
-static struct error *finish_areas(struct memory *memory, const MmEntry *mm)
-{
-	auto_batch struct batch *batch = process_batch(memory->task, 0);
-
-	for (size_t i = 0; i < mm->n_vmas; i++) {
-		if (is_of_kernel(mm->vmas[i]))
-			continue;
-		append_advice(batch, mm->vmas[i]);
-		if (batch_room(batch) < MADV_NUMBERS + CALLS_PER_AREA) {
-			TRY(process_run(memory->task, batch));
-			batch_free(batch);
-			batch = process_batch(memory->task, 0);
-		}
-	}
-	return process_run(memory->task, batch);
-}
-
 /* prctl(2), PR_SET_MM_MAP */
-struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd_in_task)
+struct error *memory_finish(struct memory *memory, const MmEntry *mm, const MemoryExtraEntry *extra, int exe_fd_in_task)
 {
 	auto_batch struct batch *batch = process_batch(memory->task, 0);
 	struct arg auxv = batch_bytes(batch, mm->mm_saved_auxv, mm->n_mm_saved_auxv * sizeof(uint64_t));
@@ -272,11 +263,14 @@ struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd
 		.exe_fd = (uint32_t)exe_fd_in_task,
 	};
 
-	TRY(finish_areas(memory, mm));
+	TRY(areas_finish(memory->task, mm, extra));
 	batch_about(batch, "heap, stack and arguments of task", (uint32_t)memory->task->pid);
 	batch_call(batch, prctl, val(PR_SET_MM), val(PR_SET_MM_MAP), batch_bytes(batch, &map, sizeof(map)),
 	           val(sizeof(map)), val(0));
 	if (exe_fd_in_task >= 0)
 		batch_call(batch, close, val((uint64_t)exe_fd_in_task));
+	/* Nothing is mapped any more from here on. */
+	if (extra && extra->lock_future)
+		batch_call(batch, mlockall, val(extra->lock_future & (MCL_FUTURE | MCL_ONFAULT)));
 	return process_run(memory->task, batch);
 }

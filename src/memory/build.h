@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "godwit-memory.pb-c.h"
 #include "mm.pb-c.h"
 #include "task/process.h"
 #include "util/ranges.h"
@@ -29,12 +30,13 @@ struct file_source {
 
 /*
  * Maps the areas of mm, and moves the vDSO to where they have it. An error where this kernel's vDSO can't be in the place
- * of theirs.
+ * of theirs. extra may be NULL.
  *
  * May be called again with a later state of them: what memory_unmap() has left stays as it is, with its pages, and gets
  * the protection that it has by now; the rest is mapped.
  */
-MUST_USE struct error *memory_map(struct memory *memory, const MmEntry *mm, struct file_source *source);
+MUST_USE struct error *memory_map(struct memory *memory, const MmEntry *mm, const MemoryExtraEntry *extra,
+                                  struct file_source *source);
 
 /* Unmaps ranges, whose areas are not there any more, or are others. */
 MUST_USE struct error *memory_unmap(struct memory *memory, const struct ranges *gone);
@@ -45,5 +47,6 @@ MUST_USE struct error *memory_drop(struct memory *memory, uint64_t address, size
 /* Writes pages. Those of the vDSO are compared instead: a program that runs with another one would crash. */
 MUST_USE struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count);
 
-/* Advice and locks; where heap, stack, arguments and environment are; the executable (-1: it stays). */
-MUST_USE struct error *memory_finish(struct memory *memory, const MmEntry *mm, int exe_fd_in_task);
+/* Names, advice, policies, locks, seals; where heap, stack, arguments and environment are; the executable (-1: it stays). */
+MUST_USE struct error *memory_finish(struct memory *memory, const MmEntry *mm, const MemoryExtraEntry *extra,
+                                     int exe_fd_in_task);

@@ -244,7 +244,7 @@ static struct error *send_shared(struct source *source, bool is_frozen, struct p
 }
 
 /* Where the areas are by now. process is NULL while the program runs. */
-static struct error *send_areas(struct source *source, const struct process *process)
+static struct error *send_areas(struct source *source, struct process *process)
 {
 	auto_image_store struct image_store *store = image_store_new();
 	auto_ranges struct ranges gone = {0};

@@ -57,6 +57,15 @@ enum {
 	UAPI_MADV_GUARD_REMOVE = 103,
 };
 
+/* ---- Other calls that memory knows ---- */
+
+enum {
+	UAPI_MAP_DROPPABLE = 0x08,    /* mmap(2), 6.11 */
+	UAPI_SYS_MSEAL = 462,         /* mseal(2), 6.10 */
+	UAPI_PR_SET_VMA = 0x53564d41, /* prctl(2), 5.17 */
+	UAPI_PR_SET_VMA_ANON_NAME = 0,
+};
+
 /* ---- memfd_create(2) and its seals: linux/memfd.h, linux/fcntl.h ---- */
 
 enum {

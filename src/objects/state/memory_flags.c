@@ -25,7 +25,7 @@
 enum { DUMPABLE_ROOT_ONLY = 2 }; /* SUID_DUMP_ROOT: what the kernel sets, but prctl(2) refuses */
 
 struct answers {
-	struct arg mdwe, merge, barriers;
+	struct arg mdwe, merge, thp, barriers;
 };
 
 /* Older kernels have none of these, and then nothing to carry. */
@@ -44,6 +44,7 @@ static void *memory_flags_ask(const struct state_save *state, struct batch *batc
 	(void)state;
 	answers->mdwe = ask_option(batch, UAPI_PR_GET_MDWE);
 	answers->merge = ask_option(batch, UAPI_PR_GET_MEMORY_MERGE);
+	answers->thp = ask_option(batch, PR_GET_THP_DISABLE);
 	answers->barriers = batch_call(batch, membarrier, val(UAPI_MEMBARRIER_GET_REGISTRATIONS), val(0), val(0));
 	batch_may_fail(batch, answers->barriers);
 	return answers;
@@ -77,6 +78,9 @@ static struct error *memory_flags_save(const struct state_save *state, const voi
 	extra->has_mdwe = extra->mdwe != 0;
 	extra->memory_merge = answered(batch, answers->merge) != 0;
 	extra->has_memory_merge = extra->memory_merge;
+	/* Bit 0 says that they are disabled, the others how: Linux 6.18. */
+	extra->thp_disable_flags = answered(batch, answers->thp) & ~1U;
+	extra->has_thp_disable_flags = extra->thp_disable_flags != 0;
 	tc->membarrier_registration_mask = answered(batch, answers->barriers);
 	tc->has_membarrier_registration_mask = tc->membarrier_registration_mask != 0;
 	return NULL;
@@ -89,6 +93,13 @@ static void append_prctl(struct batch *batch, int option, uint64_t value)
 	batch_call(batch, prctl, val((uint64_t)option), val(value), val(0), val(0), val(0));
 }
 
+/* While a process is built it has no huge pages: so this is set in any case. A kernel without them doesn't know it. */
+static void append_thp(struct batch *batch, bool is_disabled, uint32_t flags)
+{
+	batch_may_fail(batch, batch_call(batch, prctl, val(PR_SET_THP_DISABLE), val(is_disabled),
+	                                 val(is_disabled ? flags : 0), val(0), val(0)));
+}
+
 /* The image has these two with the areas. */
 static struct error *restore_mm_flags(const struct state_restore *state, struct batch *batch)
 {
@@ -99,8 +110,7 @@ static struct error *restore_mm_flags(const struct state_restore *state, struct 
 
 	if (mm->has_dumpable && mm->dumpable != DUMPABLE_ROOT_ONLY)
 		append_prctl(batch, PR_SET_DUMPABLE, (uint64_t)mm->dumpable);
-	if (mm->has_thp_disabled && mm->thp_disabled)
-		append_prctl(batch, PR_SET_THP_DISABLE, 1);
+	append_thp(batch, mm->has_thp_disabled && mm->thp_disabled, state->extra->thp_disable_flags);
 	protobuf_c_message_free_unpacked(message, NULL);
 	return NULL;
 }

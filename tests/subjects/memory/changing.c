@@ -4,7 +4,8 @@
 /*
  * Memory that a thread changes all the time while it is carried, in ways that write-protected pages don't tell of: by
  * write(2) to a memfd, by punching holes into it, by another mapping of it, by changing its size, by giving pages back and
- * by mapping anew at the same place. What it has to be at the end is noted in ordinary memory.
+ * by mapping anew at the same place. What each page has to be is noted in ordinary memory, and looked at before it is
+ * changed again.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -15,15 +16,24 @@
 enum { PAGES = 64, SIZE = PAGES * SMAPS_PAGE_BYTES };
 
 static atomic_bool is_over;
+static struct subject subject;
 
 /* Seed of what each page was last written with; 0: it is zero. */
 static struct {
-	uint64_t file[PAGES], size_changing[PAGES], anonymous[PAGES], shared[PAGES];
+	uint64_t file[PAGES], size_changing[PAGES], anonymous[PAGES], shared[PAGES], deleted[PAGES];
 	size_t pages; /* of size_changing */
 } expected;
 
-static int file, size_changing;
-static char *mapped, *other, *anonymous, *shared;
+static int file, size_changing, deleted;
+static char *mapped, *other, *anonymous, *shared, *view, *deleted_view;
+
+static void check_page(const char *what, const char *at, size_t page, uint64_t seed)
+{
+	if (seed)
+		pages_check(&subject, what, at, page, 1, seed);
+	else
+		pages_check_zero(&subject, what, at, page, 1);
+}
 
 static void put(int fd, size_t page, uint64_t seed)
 {
@@ -39,6 +49,7 @@ static void change_file(size_t page, uint64_t seed)
 {
 	off_t offset = (off_t)page * SMAPS_PAGE_BYTES;
 
+	check_page("memfd", mapped, page, expected.file[page]);
 	expected.file[page] = seed;
 	switch (seed % 4) {
 	case 0:
@@ -59,6 +70,12 @@ static void change_file(size_t page, uint64_t seed)
 
 static void change_size(size_t page, uint64_t seed)
 {
+	off_t size = lseek(size_changing, 0, SEEK_END);
+
+	if (size != (off_t)expected.pages * SMAPS_PAGE_BYTES)
+		subject_fail(&subject, "size %lld, not %zu pages", (long long)size, expected.pages);
+	if (page < expected.pages)
+		check_page("memfd whose size changes", view, page, expected.size_changing[page]);
 	if (seed % 3 == 0) {
 		if (ftruncate(size_changing, (off_t)page * SMAPS_PAGE_BYTES) < 0)
 			abort();
@@ -77,6 +94,7 @@ static void change_anonymous(size_t page, uint64_t seed)
 {
 	char *at = anonymous + page * SMAPS_PAGE_BYTES;
 
+	check_page("anonymous memory", anonymous, page, expected.anonymous[page]);
 	expected.anonymous[page] = 0;
 	if (seed % 3 == 0) {
 		madvise(at, SMAPS_PAGE_BYTES, MADV_DONTNEED);
@@ -92,11 +110,27 @@ static void change_anonymous(size_t page, uint64_t seed)
 
 static void change_shared(size_t page, uint64_t seed)
 {
+	check_page("shared memory", shared, page, expected.shared[page]);
 	expected.shared[page] = seed % 2 ? seed : 0;
 	if (seed % 2)
 		pages_write(shared, page, 1, seed);
 	else
 		madvise(shared + page * SMAPS_PAGE_BYTES, SMAPS_PAGE_BYTES, MADV_REMOVE);
+}
+
+static void change_deleted(size_t page, uint64_t seed)
+{
+	off_t offset = (off_t)page * SMAPS_PAGE_BYTES;
+
+	check_page("deleted file", deleted_view, page, expected.deleted[page]);
+	expected.deleted[page] = seed % 3 ? seed : 0;
+	if (seed % 3 == 0 &&
+	    fallocate(deleted, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, SMAPS_PAGE_BYTES) < 0)
+		abort();
+	else if (seed % 3 == 1)
+		put(deleted, page, seed);
+	else if (seed % 3 == 2)
+		pages_write(deleted_view, page, 1, seed);
 }
 
 static void *change(void *unused)
@@ -116,27 +150,30 @@ static void *change(void *unused)
 		change_size(page, seed);
 		change_anonymous(page, seed);
 		change_shared(page, seed);
+		change_deleted(page, seed);
 		if (n % 4 == 0)
 			nanosleep(&pause, NULL);
 	}
 	return NULL;
 }
 
-static void check(const struct subject *subject, const char *what, const char *at, const uint64_t *seeds, size_t count)
+static void make_deleted(void)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (seeds[i])
-			pages_check(subject, what, at, i, 1, seeds[i]);
-		else
-			pages_check_zero(subject, what, at, i, 1);
-	}
+	char path[4200];
+
+	snprintf(path, sizeof(path), "%s/deleted", subject.dir);
+	deleted = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (deleted < 0 || ftruncate(deleted, SIZE) < 0 || unlink(path) < 0)
+		subject_fail(&subject, "deleted file: errno %d", errno);
+	deleted_view = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, deleted, 0);
 }
 
 int main(int argc, char **argv)
 {
-	struct subject subject = subject_begin(argc, argv);
 	pthread_t thread;
 
+	subject = subject_begin(argc, argv);
+	make_deleted();
 	file = memfd_create("file", 0);
 	size_changing = memfd_create("size", 0);
 	if (file < 0 || size_changing < 0 || ftruncate(file, SIZE) < 0)
@@ -145,11 +182,13 @@ int main(int argc, char **argv)
 	other = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	anonymous = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	shared = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, size_changing, 0);
 	for (size_t i = 0; i < PAGES; i++) {
 		change_file(i, 4 * i + 1);
 		change_size(i, 3 * i + 1);
 		change_anonymous(i, 3 * i + 2);
 		change_shared(i, 2 * i + 1);
+		change_deleted(i, 3 * i + 1);
 	}
 	if (pthread_create(&thread, NULL, change, NULL) != 0)
 		subject_fail(&subject, "thread");
@@ -158,13 +197,13 @@ int main(int argc, char **argv)
 
 	atomic_store(&is_over, true);
 	pthread_join(thread, NULL);
-	char *view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, size_changing, 0);
-	if (lseek(size_changing, 0, SEEK_END) != (off_t)expected.pages * SMAPS_PAGE_BYTES)
-		subject_fail(&subject, "size %lld, not %zu pages", (long long)lseek(size_changing, 0, SEEK_END),
-		             expected.pages);
-	check(&subject, "memfd", mapped, expected.file, PAGES);
-	check(&subject, "memfd whose size changes", view, expected.size_changing, expected.pages);
-	check(&subject, "anonymous memory", anonymous, expected.anonymous, PAGES);
-	check(&subject, "shared memory", shared, expected.shared, PAGES);
+	for (size_t i = 0; i < PAGES; i++) {
+		check_page("memfd", mapped, i, expected.file[i]);
+		check_page("anonymous memory", anonymous, i, expected.anonymous[i]);
+		check_page("shared memory", shared, i, expected.shared[i]);
+		check_page("deleted file", deleted_view, i, expected.deleted[i]);
+	}
+	for (size_t i = 0; i < expected.pages; i++)
+		check_page("memfd whose size changes", view, i, expected.size_changing[i]);
 	return subject_pass(&subject);
 }

@@ -64,7 +64,16 @@ struct changing {
 	char *at;
 	atomic_bool is_over;
 	bool is_there;
+	const struct subject *subject;
 };
+
+static void check_changing(const struct changing *changing)
+{
+	if (changing->is_there)
+		pages_check(changing->subject, "the page that comes and goes", changing->at, 0, SMALL_PAGES / 2, 5);
+	else
+		pages_check_zero(changing->subject, "the page that comes and goes", changing->at, 0, SMALL_PAGES);
+}
 
 static void *change(void *data)
 {
@@ -72,6 +81,7 @@ static void *change(void *data)
 	const struct timespec pause = {.tv_nsec = 50000};
 
 	while (!atomic_load(&changing->is_over)) {
+		check_changing(changing);
 		changing->is_there = !changing->is_there;
 		if (changing->is_there)
 			pages_write(changing->at, 0, SMALL_PAGES / 2, 5);
@@ -86,7 +96,7 @@ int main(int argc, char **argv)
 {
 	struct subject subject = subject_begin(argc, argv);
 	struct smaps *smaps = smaps_new();
-	struct changing changing = {0};
+	struct changing changing = {.subject = &subject};
 	pthread_t thread;
 	struct stat stat;
 
@@ -113,10 +123,7 @@ int main(int argc, char **argv)
 	atomic_store(&changing.is_over, true);
 	pthread_join(thread, NULL);
 	smaps_check(smaps, &subject);
-	if (changing.is_there)
-		pages_check(&subject, "the page that comes and goes", changing.at, 0, SMALL_PAGES / 2, 5);
-	else
-		pages_check_zero(&subject, "the page that comes and goes", changing.at, 0, SMALL_PAGES);
+	check_changing(&changing);
 	check(&subject, "private", own, 1);
 	check(&subject, "read-only", read_only, 2);
 	check(&subject, "shared", shared, 3);

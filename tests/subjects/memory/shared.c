@@ -3,7 +3,7 @@
 
 /*
  * Shared anonymous memory of one process: mapped twice, in parts, in pieces of other protections, read-only, with a hole
- * that was never touched, and with an end that no mapping shows but mremap(2) brings back.
+ * that was never touched, and with an end that no mapping shows but mremap(2) brings back; its last page is zero.
  */
 #include <errno.h>
 
@@ -21,7 +21,7 @@ int main(int argc, char **argv)
 	if (shared == MAP_FAILED || other == MAP_FAILED)
 		subject_fail(&subject, "set-up: errno %d", errno);
 	pages_write(shared, 0, HOLE, 5);
-	pages_write(shared, HOLE + HOLE_PAGES, PAGES - HOLE - HOLE_PAGES, 5);
+	pages_write(shared, HOLE + HOLE_PAGES, PAGES - 1 - HOLE - HOLE_PAGES, 5);
 	pages_write(other, 0, PAGES, 6);
 	char *twin = mremap(shared, 0, SIZE, MREMAP_MAYMOVE);
 	char *part = mremap(shared + PIECE * SMAPS_PAGE_BYTES, 0, 8 * SMAPS_PAGE_BYTES, MREMAP_MAYMOVE);
@@ -53,6 +53,7 @@ int main(int argc, char **argv)
 	char *grown = mremap(shared, HIDDEN * SMAPS_PAGE_BYTES, SIZE, MREMAP_MAYMOVE);
 	if (grown == MAP_FAILED)
 		subject_fail(&subject, "mremap to its old size: errno %d", errno);
-	pages_check(&subject, "what no mapping showed", grown, HIDDEN, PAGES - HIDDEN, 5);
+	pages_check(&subject, "what no mapping showed", grown, HIDDEN, PAGES - 1 - HIDDEN, 5);
+	pages_check_zero(&subject, "its last page", grown, PAGES - 1, 1);
 	return subject_pass(&subject);
 }
