@@ -141,13 +141,22 @@ static struct error *fill_run(const struct filling *filling, struct pages_reader
 	return NULL;
 }
 
-static struct error *fill_from(const struct filling *filling, struct pages_reader *reader)
+static struct error *fill_all(const struct filling *filling, struct pages_reader *reader)
 {
 	struct page_run run;
 
 	while (pages_reader_next(reader, &run))
 		TRY(fill_run(filling, reader, &run));
-	return pages_reader_verify(reader);
+	return NULL;
+}
+
+/* Damaged pages may be the reason why they don't fit (a vDSO that seems to be another one), and are the one to tell. */
+static struct error *fill_from(const struct filling *filling, struct pages_reader *reader)
+{
+	auto_error struct error *error = fill_all(filling, reader);
+
+	TRY(pages_reader_verify(reader));
+	return take(error);
 }
 
 static struct error *fill_shared(int dir_fd, struct filling *filling, struct shared_build *shared)
