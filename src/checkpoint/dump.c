@@ -17,6 +17,7 @@
 #include "checkpoint/save_log.h"
 #include "memory/shared_send.h"
 #include "task/keeper.h"
+#include "task/leftovers.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/procfs.h"
@@ -291,7 +292,9 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 
 	*ret_outcome = DUMP_RUNS;
 	*ret_statistics = (struct dump_statistics){0};
+	TRY(leftovers_clear(options->pid));
 	TRY(keeper_start(&dump.keeper));
+	TRY(leftovers_tell_keeper(dump.keeper, options->pid));
 	TRY(tell_keeper_of_stop(&dump));
 	TRY(saver_new(options->pid, &options->carry, &dump.saver));
 	TRY(check(&dump));

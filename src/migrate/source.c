@@ -23,6 +23,7 @@
 #include "migrate/moving.h"
 #include "migrate/settle.h"
 #include "migrate/source.h"
+#include "task/leftovers.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/test_stop.h"
@@ -614,7 +615,9 @@ static struct error *prepare(struct source *source)
 	tell(source, "check", true);
 	TRY(watch_signals(source));
 	source->shared = shared_sender_new();
+	TRY(leftovers_clear(options->pid));
 	TRY(keeper_start(&source->keeper));
+	TRY(leftovers_tell_keeper(source->keeper, options->pid));
 	TRY(saver_new(options->pid, &options->carry, &source->saver));
 	TRY(check(source));
 	TRY(moving_new(options->addresses, options->address_count, &source->moving));

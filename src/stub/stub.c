@@ -91,6 +91,7 @@ STUB_CODE void stub_main(struct stub_place *place)
 	const uint64_t all = UINT64_MAX;
 	uint32_t done = 0;
 
+	__atomic_store_n(&place->entered, 1, __ATOMIC_RELEASE);
 	call(SYS_rt_sigprocmask, STUB_SIG_SETMASK, (uint64_t)&all, 0, sizeof(all));
 	for (;;) {
 		uint32_t owner = __atomic_load_n(&session->owner, __ATOMIC_ACQUIRE);

@@ -72,10 +72,10 @@ enum { STUB_PLACE_PAGES = 1 + STUB_PAGES };
 
 /* A thread's own: written by the coordinator before the thread comes in. */
 struct stub_place {
-	uint32_t go;   /* counted up by the coordinator when control holds a new batch */
-	uint32_t done; /* by the stub: the last "go" it has run */
-	uint32_t left; /* by the trampoline: the thread is out, but for two instructions */
-	uint32_t unused;
+	uint32_t go;      /* counted up by the coordinator when control holds a new batch */
+	uint32_t done;    /* by the stub: the last "go" it has run */
+	uint32_t left;    /* by the trampoline: the thread is out, but for two instructions */
+	uint32_t entered; /* by the stub: the thread has come in */
 	uint64_t session_address;
 	uint64_t signal_mask; /* to put back */
 	struct arch_saved saved;

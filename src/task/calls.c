@@ -32,8 +32,10 @@ struct note {
 	long number; /* ARCH_CALL_NONE: nobody knows */
 	uint64_t arguments[ARCH_CALL_ARGUMENTS];
 	uint64_t stack_pointer, instruction_pointer;
-	uint64_t sleeps;      /* how often it had gone to sleep; where there is a deadline */
-	uint64_t deadline_ns; /* of CLOCK_MONOTONIC here; 0: none, or not known */
+	uint64_t timeout_ns;     /* 0: none, or not known; then what follows isn't, either */
+	uint64_t sleeps;         /* how often it had gone to sleep */
+	uint64_t cpu, asleep_ns; /* when it did, by the clock of that processor's scheduler */
+	uint64_t deadline_ns;    /* of CLOCK_MONOTONIC here; 0: not known */
 };
 
 struct calls {
@@ -41,7 +43,8 @@ struct calls {
 	size_t count;
 	struct procfs_range libc[LIBC_RANGES_MAX]; /* its code */
 	size_t libc_count;
-	int64_t *clock_offsets_ns; /* owned; by processor: CLOCK_MONOTONIC minus the scheduler's clock; 0: not known */
+	int64_t *
+		clock_offsets_ns; /* owned; by processor: CLOCK_MONOTONIC minus the scheduler's clock; 0: not known now */
 };
 
 struct calls *calls_new(void)
@@ -164,8 +167,9 @@ static bool read_scheduler(pid_t pid, pid_t tid, uint64_t *ret_start_ns, uint64_
 }
 
 /*
- * Each processor's scheduler has a clock of its own. This thread sleeps for a moment, there: then its own exec_start is
- * as of just now. What has passed since makes the result too high, so that nothing ends too early.
+ * Each processor's scheduler has a clock of its own, which stands still while the processor is taken away from a virtual
+ * machine. This thread sleeps for a moment, there: then its own exec_start is as of just now. What has passed since, and
+ * that the other thread went to sleep before, makes the result too high, so that nothing ends too early.
  */
 static bool calibrate_here(int64_t *ret_offset_ns)
 {
@@ -202,20 +206,6 @@ static bool calibrate(struct calls *calls, uint64_t cpu)
 		return false;
 	bool is_done = calibrate_here(&calls->clock_offsets_ns[cpu]);
 	return sched_setaffinity(0, sizeof(former), &former) == 0 && is_done;
-}
-
-/* On CLOCK_MONOTONIC. */
-static bool read_sleep(struct calls *calls, pid_t pid, pid_t tid, uint64_t *ret_start_ns, uint64_t *ret_sleeps)
-{
-	enum { STAT_PROCESSOR = 39 };
-	uint64_t start_ns;
-	uint64_t cpu;
-
-	if (procfs_stat_field(tid, STAT_PROCESSOR, &cpu) < 0 || !calibrate(calls, cpu) ||
-	    !read_scheduler(pid, tid, &start_ns, ret_sleeps))
-		return false;
-	*ret_start_ns = start_ns + (uint64_t)calls->clock_offsets_ns[cpu];
-	return true;
 }
 
 /* ---- Looking ---- */
@@ -277,7 +267,7 @@ static void find_restarted(const struct calls *calls, const struct process *proc
 	note->number = ARCH_CALL_NONE;
 	if (former && is_same_call(former, note)) {
 		note->number = former->number;
-		note->deadline_ns = former->deadline_ns;
+		note->deadline_ns = former->deadline_ns > clock_now_ns() ? former->deadline_ns : 0;
 	}
 	if (note->number == ARCH_CALL_NONE && procfs_read(process->pid, name, &place, NULL) == 0)
 		note->number = number_by_place(note, place);
@@ -285,19 +275,25 @@ static void find_restarted(const struct calls *calls, const struct process *proc
 		note->number = number_by_code(process, note->instruction_pointer);
 }
 
-/* What is read later must not be older: a thread that goes on meanwhile sleeps once more, and that shows. */
-static void find_deadline(struct calls *calls, const struct process *process, struct note *note)
+/* The time-out is read behind the rest: a thread that goes on meanwhile sleeps once more, and that shows. */
+static void find_sleep(const struct process *process, struct note *note)
 {
-	uint64_t former_ns = note->deadline_ns;
-	uint64_t timeout_ns;
-	uint64_t start_ns;
+	enum { STAT_PROCESSOR = 39 };
 
-	note->deadline_ns = 0;
-	if (!read_timeout(process, note, &timeout_ns) ||
-	    !read_sleep(calls, process->pid, note->tid, &start_ns, &note->sleeps) ||
-	    !read_timeout(process, note, &timeout_ns) || __builtin_add_overflow(start_ns, timeout_ns, &start_ns))
+	if (!read_timeout(process, note, &note->timeout_ns) ||
+	    procfs_stat_field(note->tid, STAT_PROCESSOR, &note->cpu) < 0 ||
+	    !read_scheduler(process->pid, note->tid, &note->asleep_ns, &note->sleeps) ||
+	    !read_timeout(process, note, &note->timeout_ns))
+		note->timeout_ns = 0;
+}
+
+static void find_deadline(struct calls *calls, struct note *note)
+{
+	if (!note->timeout_ns || note->deadline_ns || !calibrate(calls, note->cpu))
 		return;
-	note->deadline_ns = former_ns ? former_ns : start_ns;
+	uint64_t start_ns = note->asleep_ns + (uint64_t)calls->clock_offsets_ns[note->cpu];
+	if (__builtin_add_overflow(start_ns, note->timeout_ns, &note->deadline_ns))
+		note->deadline_ns = 0;
 }
 
 static bool look_at(struct calls *calls, const struct process *process, pid_t tid, struct note *note)
@@ -307,7 +303,7 @@ static bool look_at(struct calls *calls, const struct process *process, pid_t ti
 		return false;
 	if (note->number == SYS_restart_syscall)
 		find_restarted(calls, process, note);
-	find_deadline(calls, process, note);
+	find_sleep(process, note);
 	return true;
 }
 
@@ -359,6 +355,9 @@ void calls_look(struct calls *calls, const struct process *process)
 	for (size_t i = 0; i < process->thread_count; i++)
 		count += look_at(calls, process, process->threads[i].tid, &notes[count]);
 	qsort(notes, count, sizeof(*notes), compare_notes);
+	memset(calls->clock_offsets_ns, 0, CPUS_MAX * sizeof(*calls->clock_offsets_ns));
+	for (size_t i = 0; i < count; i++)
+		find_deadline(calls, &notes[i]);
 	free(calls->notes);
 	calls->notes = notes;
 	calls->count = count;
@@ -399,8 +398,8 @@ static uint64_t time_left(const struct process *process, const struct note *note
 	if (read_timespec(process, remaining_address(thread), &left_ns))
 		return left_ns + 1;
 	/* It sleeps in the stop by now. If there was another sleep, the call that was looked at has ended. */
-	if (!note || !note->deadline_ns || !read_scheduler(process->pid, thread->tid, &start_ns, &sleeps) ||
-	    sleeps != note->sleeps + 1)
+	if (!note || !note->timeout_ns || !note->deadline_ns ||
+	    !read_scheduler(process->pid, thread->tid, &start_ns, &sleeps) || sleeps != note->sleeps + 1)
 		return 0;
 	return note->deadline_ns > now_ns ? note->deadline_ns - now_ns : 1;
 }

@@ -15,13 +15,11 @@
 #include "task/leftovers.h"
 #include "task/process.h"
 #include "task/remote.h"
+#include "task/stub_pages.h"
 #include "util/alloc.h"
 
-extern const uint8_t stub_code_start[] __asm__("__start_stub_code");
-extern const uint8_t stub_code_end[] __asm__("__stop_stub_code");
-
 enum {
-	RANGES_MAX = 4096,
+	RANGES_MAX = 2 * STUB_PLACES,
 	ATTEMPTS_MAX = 200, /* for a thread in a signal handler that began in the stub's last instructions */
 	ATTEMPT_US = 10 * 1000,
 };
@@ -31,17 +29,7 @@ struct ranges {
 	size_t count;
 };
 
-static bool is_our_code(int mem_fd, const struct procfs_range *range)
-{
-	uint8_t bytes[4096];
-	size_t size_bytes = (size_t)(stub_code_end - stub_code_start);
-
-	return size_bytes <= sizeof(bytes) &&
-	       pread(mem_fd, bytes, size_bytes, (off_t)range->start) == (ssize_t)size_bytes &&
-	       memcmp(bytes, stub_code_start, size_bytes) == 0;
-}
-
-/* All places that were ever used have been left, and nobody who lives owns them. */
+/* All who came in have left, and nobody who lives owns the pages. Who was about to come in shows in its registers. */
 static bool is_left(int mem_fd, const struct procfs_range *range, const struct stub_session *session)
 {
 	bool is_dead = session->owner == 0 || (session->owner & FUTEX_OWNER_DIED);
@@ -50,31 +38,24 @@ static bool is_left(int mem_fd, const struct procfs_range *range, const struct s
 		return false;
 	for (uint32_t i = 0; i < session->place_count; i++) {
 		uint64_t address = range->start + sizeof(*session) + i * sizeof(struct stub_place);
-		uint32_t words[4]; /* go, done, left, unused; then the session's address, 0 in a place never used */
-		uint64_t session_address;
+		uint32_t words[4]; /* go, done, left, entered */
 
-		if (pread(mem_fd, words, sizeof(words), (off_t)address) != sizeof(words) ||
-		    pread(mem_fd, &session_address, sizeof(session_address), (off_t)(address + sizeof(words))) !=
-		            sizeof(session_address))
-			return false;
-		if (session_address && !words[2])
+		if (pread(mem_fd, words, sizeof(words), (off_t)address) != sizeof(words) || (words[3] && !words[2]))
 			return false;
 	}
 	return true;
 }
 
-static bool is_our_data(int mem_fd, const struct procfs_range *range, bool *ret_is_left)
+/* Nobody can be in pages that were never owned: we died before. */
+static bool is_left_by_all(int mem_fd, const struct procfs_range *range)
 {
 	struct stub_session session;
 
-	if (pread(mem_fd, &session, sizeof(session), (off_t)range->start) != sizeof(session) ||
-	    session.magic != STUB_MAGIC)
-		return false;
-	*ret_is_left = is_left(mem_fd, range, &session);
-	return true;
+	return pread(mem_fd, &session, sizeof(session), (off_t)range->start) == sizeof(session) &&
+	       (session.magic == 0 || is_left(mem_fd, range, &session));
 }
 
-/* "start-end perms offset device inode path" of proc_pid_maps(5): shared anonymous memory. */
+/* "start-end perms offset device inode path" of proc_pid_maps(5): shared anonymous memory, where only we put it. */
 static bool parse_line(const char *line, struct procfs_range *ret_range, bool *ret_is_code)
 {
 	char *after;
@@ -82,10 +63,12 @@ static bool parse_line(const char *line, struct procfs_range *ret_range, bool *r
 	ret_range->start = strtoull(line, &after, 16);
 	ret_range->end = strtoull(after + 1, &after, 16);
 	*ret_is_code = strncmp(after, " r-xs", 5) == 0;
-	return (*ret_is_code || strncmp(after, " rw-s", 5) == 0) && strstr(after, "/dev/zero (deleted)");
+	if (!strstr(after, "/dev/zero (deleted)"))
+		return false;
+	return *ret_is_code ? stub_pages_is_code_address(ret_range->start)
+	                    : strncmp(after, " rw-s", 5) == 0 && stub_pages_is_data_address(ret_range->start);
 }
 
-/* Data without its threads gone keeps all of it: which code belongs to it isn't told. */
 static struct error *find(pid_t pid, int mem_fd, struct ranges *ranges)
 {
 	auto_free char *maps = NULL;
@@ -99,13 +82,10 @@ static struct error *find(pid_t pid, int mem_fd, struct ranges *ranges)
 	for (char *line = strtok_r(maps, "\n", &saved); line; line = strtok_r(NULL, "\n", &saved)) {
 		struct procfs_range range;
 		bool is_code;
-		bool is_left_by_all = true;
 
-		if (!parse_line(line, &range, &is_code) || ranges->count == RANGES_MAX)
+		if (!parse_line(line, &range, &is_code))
 			continue;
-		if (!(is_code ? is_our_code(mem_fd, &range) : is_our_data(mem_fd, &range, &is_left_by_all)))
-			continue;
-		is_in_use |= !is_left_by_all;
+		is_in_use |= !is_code && !is_left_by_all(mem_fd, &range);
 		ranges->list[ranges->count++] = range;
 	}
 	if (is_in_use)
@@ -196,6 +176,14 @@ static struct error *unmap(struct process *process, const struct ranges *ranges)
 	return NULL;
 }
 
+struct error *leftovers_clear_held(struct process *process)
+{
+	auto_free struct ranges *ranges = xalloc(sizeof(*ranges));
+
+	TRY(find(process->pid, process->mem_fd, ranges));
+	return is_inside(process, ranges) ? NULL : unmap(process, ranges);
+}
+
 static struct error *try_clear(pid_t pid, struct ranges *ranges, bool *ret_is_done)
 {
 	auto_process struct process *process = NULL;
@@ -230,6 +218,21 @@ struct error *leftovers_clear(pid_t pid)
 			return error ? take(error) : error_new(EBUSY, "process %d", pid);
 		usleep(ATTEMPT_US);
 	}
+}
+
+static void undo(const void *bytes, const int *fds, size_t fd_count)
+{
+	(void)fds;
+	(void)fd_count;
+	error_free(leftovers_clear(*(const pid_t *)bytes));
+}
+
+struct error *leftovers_tell_keeper(struct keeper *keeper, pid_t pid)
+{
+	const struct keeper_undo clear = {.undo = undo, .bytes = &pid, .size_bytes = sizeof(pid)};
+	uint32_t id;
+
+	return keeper_add(keeper, &clear, &id);
 }
 
 /* ---- Ending ---- */

@@ -9,11 +9,19 @@
 
 #include <sys/types.h>
 
+#include "task/keeper.h"
 #include "util/error.h"
 
 /* Finds and unmaps them. Stops the process for that, about as long as a freeze takes, only where there are any. Pages
  * of a godwit that lives are left alone. */
 MUST_USE struct error *leftovers_clear(pid_t pid);
+
+/* The same for a process that is held, stopped outside of the stub. */
+struct process;
+MUST_USE struct error *leftovers_clear_held(struct process *process);
+
+/* Has the keeper do so when we die. */
+MUST_USE struct error *leftovers_tell_keeper(struct keeper *keeper, pid_t pid);
 
 /* Lets threads go that a killed godwit has told to stay in its stub (process_set_stay()), and clears what it left. */
 MUST_USE struct error *leftovers_release(pid_t pid);

@@ -19,6 +19,7 @@
 #include "util/clock.h"
 
 enum {
+	STOPPED_AT_ONCE = 64,
 	SEIZE_OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC,
 	BUILD_OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, /* threads made with CLONE_PTRACE inherit them */
 	PASSES_MAX = 1000,                                         /* over a process that makes threads all the time */
@@ -112,9 +113,9 @@ struct error *process_adopt(pid_t pid, struct process **ret_process)
 
 /* ---- Stopping ---- */
 
-static struct error *interrupt_all(const struct process *process)
+static struct error *interrupt_some(const struct process *process, size_t first, size_t end)
 {
-	for (size_t i = 0; i < process->thread_count; i++) {
+	for (size_t i = first; i < end; i++) {
 		const struct thread *thread = &process->threads[i];
 
 		if (thread->is_stopped || thread->is_gone)
@@ -125,20 +126,27 @@ static struct error *interrupt_all(const struct process *process)
 	return NULL;
 }
 
+static struct error *interrupt_all(const struct process *process)
+{
+	return interrupt_some(process, 0, process->thread_count);
+}
+
+static struct error *wait_for_one(const struct process *process, struct thread *thread)
+{
+	enum stop stop;
+
+	TRY(thread_wait_interrupted(thread, &stop));
+	if (stop == STOP_EXEC)
+		return error_hint(error_new(EAGAIN, "process %d has just executed another program", process->pid),
+		                  "try again");
+	return NULL;
+}
+
 static struct error *wait_for_all(struct process *process)
 {
-	for (size_t i = 0; i < process->thread_count; i++) {
-		struct thread *thread = &process->threads[i];
-		enum stop stop;
-
-		if (thread->is_stopped || thread->is_gone)
-			continue;
-		TRY(thread_wait_interrupted(thread, &stop));
-		if (stop == STOP_EXEC)
-			return error_hint(
-				error_new(EAGAIN, "process %d has just executed another program", process->pid),
-				"try again");
-	}
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (!process->threads[i].is_stopped && !process->threads[i].is_gone)
+			TRY(wait_for_one(process, &process->threads[i]));
 	return NULL;
 }
 
@@ -159,15 +167,38 @@ static void forget_gone_threads(struct process *process)
 	process->thread_count = kept;
 }
 
-static struct error *read_all(struct process *process)
+static struct error *wait_and_read(struct process *process, size_t first, size_t end)
 {
-	for (size_t i = 0; i < process->thread_count; i++) {
+	for (size_t i = first; i < end; i++) {
 		struct thread *thread = &process->threads[i];
 
-		TRY(thread_read(process, thread));
-		if (process->calls)
-			TRY(calls_settle(process->calls, process, thread));
+		if (thread->is_stopped || thread->is_gone)
+			continue;
+		TRY(wait_for_one(process, thread));
+		if (!thread->is_gone)
+			TRY(thread_read(process, thread));
 	}
+	return NULL;
+}
+
+/* Some at a time, each read as soon as it has stopped: if we die before, a call that the stop has ended is lost. */
+static struct error *stop_and_read(struct process *process)
+{
+	for (size_t first = 0; first < process->thread_count; first += STOPPED_AT_ONCE) {
+		size_t end = first + STOPPED_AT_ONCE;
+
+		if (end > process->thread_count)
+			end = process->thread_count;
+		TRY(interrupt_some(process, first, end));
+		TRY(wait_and_read(process, first, end));
+	}
+	return NULL;
+}
+
+static struct error *settle_calls(struct process *process)
+{
+	for (size_t i = 0; process->calls && i < process->thread_count; i++)
+		TRY(calls_settle(process->calls, process, &process->threads[i]));
 	return NULL;
 }
 
@@ -184,8 +215,7 @@ struct error *process_stop(struct process *process)
 		if (pass == PASSES_MAX)
 			return error_new(EAGAIN, "process %d makes threads faster than they can be stopped",
 			                 process->pid);
-		TRY(interrupt_all(process));
-		TRY(wait_for_all(process));
+		TRY(stop_and_read(process));
 		if (process->is_ours)
 			break;
 		TRY(seize_new_threads(process, &new));
@@ -195,7 +225,7 @@ struct error *process_stop(struct process *process)
 		return error_new(ESRCH, "process %d has ended", process->pid);
 	if (process->threads[0].tid != process->pid)
 		return error_new(ENOTSUP, "process %d: its first thread has ended, others run on", process->pid);
-	return read_all(process);
+	return settle_calls(process);
 }
 
 struct error *process_read_rest(struct process *process)
@@ -274,20 +304,30 @@ static struct error *stop_for_call(struct thread *thread)
 
 /*
  * Not by the way out that the stub has, which is for our death: a signal that has come meanwhile has to find the thread
- * in its call, to end it with EINTR.
+ * in its call, to end it with EINTR. Its pages go last: if we die before, those that are still in them need them.
  */
 static struct error *take_out(struct process *process)
 {
 	struct thread *last = &process->threads[0];
+	struct error *error = NULL;
 
 	TRY(interrupt_all(process));
 	TRY(wait_for_all(process));
-	/* The signals that wait are for the program, not for the call that unmaps the stub. */
-	struct error *error = last->is_gone ? NULL : stub_pages_unmap(process, last);
-	error = error_join(error, stop_for_call(last));
-	for (size_t i = 0; i < process->thread_count; i++)
-		error = error_join(error, set_back(&process->threads[i]));
-	return error;
+	for (size_t i = 0; i < process->thread_count; i++) {
+		struct thread *thread = &process->threads[i];
+
+		/* In a process of ours, signals that wait are not for the call that unmaps the stub. */
+		if (thread == last && process->is_ours)
+			continue;
+		stub_pages_set_left(process->stub, thread);
+		error = error_join(error, set_back(thread));
+	}
+	TRY(error);
+	if (last->is_gone)
+		return NULL;
+	TRY(stub_pages_unmap(process, last));
+	TRY(stop_for_call(last));
+	return set_back(last);
 }
 
 static struct error *let_go(struct process *process)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "stub/stub.h"
+#include "task/leftovers.h"
 #include "task/remote.h"
 #include "task/stops.h"
 #include "task/stub_pages.h"
@@ -22,8 +23,8 @@
 
 enum {
 	PAGE_BYTES = 4096,
-	CODE_BYTES = 4096, /* of the stub itself; tests/lint/stub.sh looks at its size */
-	GAP_BYTES = 4096,  /* between the code and the session in the task: nothing is writable and executable */
+	CODE_BYTES = 4096,     /* of the stub itself; tests/lint/stub.sh looks at its size */
+	DATA_OFFSET = 1 << 28, /* of the session from the code: room for the trampolines of two million threads */
 };
 
 /* The stub as linked into this program: src/stub/stub.c has a section of its own. */
@@ -68,7 +69,7 @@ static uint64_t trampoline_address(const struct stub_pages *stub, size_t thread)
 static struct error *remote_map(struct process *process, uint64_t at, size_t size_bytes, int protection,
                                 uint64_t *ret_address)
 {
-	const uint64_t flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | (at ? MAP_FIXED_NOREPLACE : 0);
+	const uint64_t flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | MAP_FIXED_NOREPLACE;
 	const struct remote_request request = {
 		.name = "mmap",
 		.number = SYS_mmap,
@@ -214,15 +215,60 @@ static size_t data_bytes_for(size_t thread_room)
 
 size_t process_stub_bytes(size_t thread_room)
 {
-	return code_bytes_for(thread_room) + GAP_BYTES + data_bytes_for(thread_room);
+	return DATA_OFFSET + data_bytes_for(thread_room);
+}
+
+/* Between where programs are and where their libraries are: 0x3a60d4170000, 0x3b60d4170000 … */
+uint64_t stub_pages_address(unsigned place)
+{
+	return (((UINT64_C(0x3a) + place) << 8 | 0x60) << 32) | 0xd4170000;
+}
+
+static bool is_place(uint64_t address)
+{
+	for (unsigned i = 0; i < STUB_PLACES; i++)
+		if (stub_pages_address(i) == address)
+			return true;
+	return false;
+}
+
+bool stub_pages_is_code_address(uint64_t address)
+{
+	return is_place(address);
+}
+
+bool stub_pages_is_data_address(uint64_t address)
+{
+	return is_place(address - DATA_OFFSET);
+}
+
+static struct error *map_at(struct process *process, uint64_t address, struct stub_pages *stub)
+{
+	TRY(remote_map(process, address, stub->code_bytes, PROT_READ | PROT_EXEC, &stub->code_address));
+	return remote_map(process, address + DATA_OFFSET, stub->data_bytes, PROT_READ | PROT_WRITE,
+	                  &stub->session_address);
+}
+
+static struct error *map_at_any_place(struct process *process, struct stub_pages *stub)
+{
+	struct error *error = map_at(process, stub_pages_address(0), stub);
+
+	/* A call that mapped pages for a godwit which was killed then has only now come to its end. */
+	if (error && error_errnum(error) == EEXIST)
+		TRY(leftovers_clear_held(process));
+	for (unsigned i = 0; error && error_errnum(error) == EEXIST && i < STUB_PLACES; i++) {
+		error_free(error);
+		if (stub->code_address)
+			TRY(remote_unmap(process, &process->threads[0], stub->code_address, stub->code_bytes));
+		stub->code_address = 0;
+		error = map_at(process, stub_pages_address(i), stub);
+	}
+	return error;
 }
 
 static struct error *make_pages(struct process *process, uint64_t at_address, struct stub_pages *stub)
 {
-	uint64_t data_at = at_address ? at_address + stub->code_bytes + GAP_BYTES : 0;
-
-	TRY(remote_map(process, at_address, stub->code_bytes, PROT_READ | PROT_EXEC, &stub->code_address));
-	TRY(remote_map(process, data_at, stub->data_bytes, PROT_READ | PROT_WRITE, &stub->session_address));
+	TRY(at_address ? map_at(process, at_address, stub) : map_at_any_place(process, stub));
 	return map_pages_here(process, stub);
 }
 
@@ -303,6 +349,11 @@ static void leave_alone(struct stub_pages *stub)
 	disown(stub);
 	__atomic_store_n(&stub->session->owner, FUTEX_OWNER_DIED, __ATOMIC_RELEASE);
 	wake(&stub->session->owner);
+}
+
+void stub_pages_set_left(struct stub_pages *stub, const struct thread *thread)
+{
+	__atomic_store_n(&stub->places[thread->index].left, 1, __ATOMIC_RELEASE);
 }
 
 struct error *stub_pages_unmap(struct process *process, struct thread *thread)

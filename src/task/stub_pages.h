@@ -14,6 +14,18 @@ struct stub_pages;
 /* Has the thread run all that it was given? */
 bool stub_pages_is_done(const struct stub_pages *stub, const struct thread *thread);
 
+/* A stopped thread is about to be taken out from outside, by being given other registers. */
+void stub_pages_set_left(struct stub_pages *stub, const struct thread *thread);
+
+/*
+ * Where the pages are mapped, unless somebody else has a mapping there: at one of a few addresses that say whose they are
+ * even if we died before anything was written to them. Code and data are always at the same distance.
+ */
+enum { STUB_PLACES = 20 };
+uint64_t stub_pages_address(unsigned place);
+bool stub_pages_is_code_address(uint64_t address);
+bool stub_pages_is_data_address(uint64_t address);
+
 /* Unmaps the pages in the task by remote calls of a stopped thread. No other thread may be in them. Frees stub. */
 MUST_USE struct error *stub_pages_unmap(struct process *process, struct thread *thread);
 

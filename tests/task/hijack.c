@@ -2,8 +2,9 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * hijack PID COUNT [PAUSE_MS]: stops a process, runs batches in all its threads and lets it go, COUNT times (0: for
- * ever). For tests that kill it at any instant, and for looking at how long each step takes.
+ * hijack PID COUNT [PAUSE_MS [alone]]: clears what a killed one has left in a process; then stops it, runs batches in all
+ * its threads and lets it go, COUNT times (0: for ever). For tests that kill it at any instant, with a keeper or alone, and
+ * for looking at how long each step takes.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "task/calls.h"
 #include "task/keeper.h"
 #include "task/leftovers.h"
 #include "task/process.h"
@@ -48,12 +50,13 @@ static struct error *ask_everybody(struct process *process)
 	return error;
 }
 
-static struct error *hijack(pid_t pid, struct times *ret_times, size_t *ret_threads)
+static struct error *hijack(pid_t pid, struct calls *calls, struct times *ret_times, size_t *ret_threads)
 {
 	auto_process struct process *process = NULL;
 	double start = now_ms();
 
 	TRY(process_seize(pid, &process));
+	process->calls = calls;
 	TRY(process_stop(process));
 	double stopped = now_ms();
 	TRY(process_enter(process, 0, 0));
@@ -66,51 +69,39 @@ static struct error *hijack(pid_t pid, struct times *ret_times, size_t *ret_thre
 	return NULL;
 }
 
-static void clear(const void *bytes, const int *fds, size_t fd_count)
+static struct error *run(pid_t pid, bool has_keeper, long count, long pause_ms)
 {
-	(void)fds;
-	(void)fd_count;
-	error_free(leftovers_clear(*(const pid_t *)bytes));
-}
+	auto_keeper struct keeper *keeper = NULL;
+	auto_calls struct calls *calls = calls_new();
 
-static struct error *start_keeper(pid_t pid, struct keeper **ret_keeper)
-{
-	const struct keeper_undo undo = {.undo = clear, .bytes = &pid, .size_bytes = sizeof(pid)};
-	uint32_t id;
+	if (has_keeper) {
+		TRY(keeper_start(&keeper));
+		TRY(leftovers_tell_keeper(keeper, pid));
+	}
+	TRY(leftovers_clear(pid));
+	for (long i = 0; count == 0 || i < count; i++) {
+		struct times times;
+		size_t threads;
 
-	TRY(keeper_start(ret_keeper));
-	return keeper_add(*ret_keeper, &undo, &id);
+		TRY(hijack(pid, calls, &times, &threads));
+		if (count)
+			printf("%zu threads: stop %.3f, enter %.3f, batch %.3f, thaw %.3f ms\n", threads, times.stop_ms,
+			       times.enter_ms, times.batch_ms, times.thaw_ms);
+		usleep((useconds_t)pause_ms * 1000);
+	}
+	return NULL;
 }
 
 int main(int argc, char **argv)
 {
-	auto_keeper struct keeper *keeper = NULL;
-
 	if (argc < 3) {
-		fprintf(stderr, "usage: %s PID COUNT [PAUSE_MS]\n", argv[0]);
+		fprintf(stderr, "usage: %s PID COUNT [PAUSE_MS [alone]]\n", argv[0]);
 		return 2;
 	}
-	long count = strtol(argv[2], NULL, 10);
-
-	auto_error struct error *keeper_error = start_keeper((pid_t)strtol(argv[1], NULL, 10), &keeper);
-	if (keeper_error) {
-		error_print(keeper_error, stderr);
-		return 1;
-	}
-	for (long i = 0; count == 0 || i < count; i++) {
-		struct times times;
-		size_t threads;
-		auto_error struct error *error = hijack((pid_t)strtol(argv[1], NULL, 10), &times, &threads);
-
-		if (error) {
-			error_print(error, stderr);
-			return 1;
-		}
-		if (count)
-			printf("%zu threads: stop %.3f, enter %.3f, batch %.3f, thaw %.3f ms\n", threads, times.stop_ms,
-			       times.enter_ms, times.batch_ms, times.thaw_ms);
-		if (argc > 3)
-			usleep((useconds_t)strtol(argv[3], NULL, 10) * 1000);
-	}
-	return 0;
+	auto_error struct error *error =
+		run((pid_t)strtol(argv[1], NULL, 10),
+	            argc<5, strtol(argv[2], NULL, 10), argc> 3 ? strtol(argv[3], NULL, 10) : 0);
+	if (error)
+		error_print(error, stderr);
+	return error ? 1 : 0;
 }
