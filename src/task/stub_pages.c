@@ -146,12 +146,13 @@ static struct error *own(struct stub_pages *stub)
 		return error_new(errno, "get_robust_list");
 	stub->session->place_count = (uint32_t)stub->room;
 	stub->session->magic = STUB_MAGIC;
-	stub->session->owner = (uint32_t)gettid() | FUTEX_WAITERS;
 	stub->head.list.next = &stub->reserved->entry;
 	stub->reserved->entry.next = &stub->head.list;
 	stub->head.futex_offset = (long)sizeof(struct robust_page);
 	if (syscall(SYS_set_robust_list, &stub->head, sizeof(stub->head)) < 0)
 		return error_new(errno, "set_robust_list");
+	/* Last: if we died before, nobody would take our name away. */
+	__atomic_store_n(&stub->session->owner, (uint32_t)gettid() | FUTEX_WAITERS, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -353,7 +354,8 @@ static void leave_alone(struct stub_pages *stub)
 
 void stub_pages_set_left(struct stub_pages *stub, const struct thread *thread)
 {
-	__atomic_store_n(&stub->places[thread->index].left, 1, __ATOMIC_RELEASE);
+	if (stub->places) /* else making the pages failed, and nobody is in them */
+		__atomic_store_n(&stub->places[thread->index].left, 1, __ATOMIC_RELEASE);
 }
 
 struct error *stub_pages_unmap(struct process *process, struct thread *thread)
