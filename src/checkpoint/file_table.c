@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "checkpoint/file_table.h"
+#include "checkpoint/refusal.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -470,8 +471,7 @@ static struct error *check_one(const struct file_table *table, size_t index)
 
 	if (ops)
 		return ops->check ? about(ops->check(file), file) : NULL;
-	return error_hint(error_new(ENOTSUP, "fd %d: %s can't be carried", file->fd, file->link),
-	                  "godwit-objects(7) lists what can be carried");
+	return refuse_file(file);
 }
 
 void file_table_check(const struct file_table *table, struct problems *problems)

@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The godwit authors
+
+# hosts run refusals.sh: what can't be carried is named for what it is, all of it at once, and the program isn't touched.
+set -eu
+# shellcheck source=tests/lib/hosts.sh
+. "$(dirname "$0")/../lib/hosts.sh"
+
+message=$SHARED/message
+mkdir "$SHARED/images"
+
+# Each descriptor has a number of its own, so that none is taken for another.
+cat >"$SHARED/program.py" <<'PYTHON'
+import ctypes, os, signal, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def keep(number, fd):
+    if fd < 0:
+        return
+    os.dup2(fd, number)
+    os.close(fd)
+keep(20, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).detach())
+packet = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0x0300)
+packet.bind(("eth0", 0x0300))
+keep(21, packet.detach())
+keep(22, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).detach())
+keep(23, libc.syscall(425, 8, (ctypes.c_char * 120)()))  # io_uring_setup
+keep(24, libc.syscall(323, 0x1))  # userfaultfd, UFFD_USER_MODE_ONLY
+keep(25, libc.syscall(434, os.getpid(), 0))  # pidfd_open
+signal.signal(signal.SIGALRM, lambda *_: None)
+open(sys.argv[1] + ".new", "w").write(" ".join(sorted(os.listdir("/proc/self/fd"))))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+while True:
+    signal.pause()
+PYTHON
+pid=$(start_on a /dev/null python3 "$SHARED/program.py" "$SHARED/ready")
+wait_for "$SHARED/ready"
+
+! on_a "$GODWIT" dump --tree "$pid" --images-dir "$SHARED/images" 2>"$message" || fail "it was saved"
+cat "$message"
+
+# told FD WHAT: where this kernel let the program have it
+told() {
+	on_a test -e "/proc/$pid/fd/$1" || return 0
+	grep -q "fd $1: $2" "$message" || fail "fd $1 isn't named: $2"
+}
+told 20 "a packet socket, on all interfaces"
+told 21 "a packet socket, listening on eth0"
+told 22 "a netlink socket"
+told 23 "a ring of io_uring"
+told 24 "a userfaultfd of its own"
+told 25 "a descriptor of a process (pidfd)"
+grep -q "^hint:  end the capture before the program is moved" "$message" || fail "no way out is told"
+[ "$(tail -n 1 "$message")" = "The program runs on." ] || fail "what became of it isn't told last"
+[ "$(on_a ps -o stat= -p "$pid" | cut -c 1)" = S ] || fail "it doesn't run on"
+on_a grep -q '^TracerPid:.0$' "/proc/$pid/status" || fail "it is still held"
