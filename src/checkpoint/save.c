@@ -16,6 +16,7 @@
 #include "checkpoint/save.h"
 #include "checkpoint/save_mm.h"
 #include "checkpoint/shared_memory.h"
+#include "checkpoint/shared_outsiders.h"
 #include "checkpoint/thread_state.h"
 #include "fs.pb-c.h"
 #include "inventory.pb-c.h"
@@ -70,6 +71,7 @@ void saver_check(struct saver *saver, struct problems *problems)
 	preconditions_check(saver->pid, saver->options, problems);
 	thread_states_check(saver->states, problems);
 	areas_check(&saver->areas, problems);
+	shared_outsiders_check(saver->pid, &saver->areas, problems);
 	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
 	file_table_check(saver->files, problems);
 	saver_drop_copies(saver);

@@ -22,8 +22,8 @@
 #include "util/uapi.h"
 
 enum {
-	NAME_BYTES_MAX = 249,          /* memfd_create(2) */
-	HUGETLBFS_TYPE = 0x958458f6,   /* statfs(2) */
+	NAME_BYTES_MAX = 249,        /* memfd_create(2) */
+	HUGETLBFS_TYPE = 0x958458f6, /* statfs(2) */
 	ORDINARY_PAGE_BYTES = 4096,
 };
 
@@ -134,6 +134,16 @@ struct error *memfd_put(const struct memfd *memfd, struct image_store *store)
 	entry.memfd = &file;
 	image_put(store, IMAGE_FILES, 0, &entry.base);
 	return NULL;
+}
+
+static struct error *memfd_check(const struct open_file *file)
+{
+	pid_t other = open_files_outsider(file->all, &file->stat);
+
+	if (!other)
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "process %d has this memfd, too", other),
+	                  "process trees can't be carried yet: end the other process first");
 }
 
 static struct error *memfd_save(const struct open_file *file, struct image_store *store)
@@ -274,6 +284,7 @@ const struct file_ops memfd_ops = {
 	.name = "memfd",
 	.type = FD_TYPES__MEMFD,
 	.recognizes = memfd_recognizes,
+	.check = memfd_check,
 	.save = memfd_save,
 	.restore = memfd_restore,
 };

@@ -108,15 +108,15 @@ const struct open_file *open_files_at(const struct open_files *files, int fd)
 	return number ? number->file : NULL;
 }
 
-/* What has two ends. */
+/* What has two ends, and files without a name, as memfds are. */
 static bool is_noted(const struct statx *file)
 {
-	return S_ISFIFO(file->stx_mode) ||
+	return S_ISFIFO(file->stx_mode) || (S_ISREG(file->stx_mode) && file->stx_nlink == 0) ||
 	       (S_ISCHR(file->stx_mode) &&
 	        tty_kind_of(makedev(file->stx_rdev_major, file->stx_rdev_minor)) == TTY_SLAVE);
 }
 
-/* Notes the pipes and pseudoterminals that a process has open. One that ends meanwhile has none. */
+/* Notes the pipes, pseudoterminals and files without a name that a process has open. One that ends meanwhile has none. */
 static void note_files_of(struct open_files *files, pid_t pid)
 {
 	auto_free int *fds = NULL;
@@ -129,7 +129,8 @@ static void note_files_of(struct open_files *files, pid_t pid)
 		struct statx file;
 
 		/* AT_STATX_DONT_SYNC: no question to a file server that may not answer. */
-		if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &file) == 0 && is_noted(&file))
+		if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO | STATX_NLINK, &file) == 0 &&
+		    is_noted(&file))
 			number_map_add(files->outsiders, file.stx_ino, makedev(file.stx_dev_major, file.stx_dev_minor),
 			               (uint64_t)pid);
 	}

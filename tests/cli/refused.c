@@ -7,12 +7,17 @@
  */
 #include <asm/ldt.h>
 #include <err.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/io.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,14 +54,95 @@ static void have_thread_clock(void)
 		err(1, "timer_create");
 }
 
+static void have_sysv_memory(void)
+{
+	int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+
+	if (id < 0 || shmat(id, NULL, 0) == (void *)-1 || shmctl(id, IPC_RMID, NULL) < 0)
+		err(77, "shmget");
+}
+
+static void have_aio(void)
+{
+	unsigned long context = 0;
+
+	if (syscall(SYS_io_setup, 8, &context) < 0)
+		err(77, "io_setup");
+}
+
+static void have_io_uring(void)
+{
+	uint32_t parameters[30] = {0};
+	int fd = (int)syscall(SYS_io_uring_setup, 4, parameters);
+
+	if (fd < 0 || mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED)
+		err(77, "io_uring_setup");
+	close(fd);
+}
+
+static void have_secret(void)
+{
+	enum { MEMFD_SECRET = 447 };
+	int fd = (int)syscall(MEMFD_SECRET, 0);
+
+	if (fd < 0 || ftruncate(fd, 4096) < 0 ||
+	    mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED)
+		err(77, "memfd_secret");
+	close(fd);
+}
+
+/* The area stays registered as long as the descriptor is open. */
+static void have_userfaultfd(void)
+{
+	int fd = (int)syscall(SYS_userfaultfd, 1 /* UFFD_USER_MODE_ONLY */);
+	struct uffdio_api api = {.api = UFFD_API};
+	void *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_register range = {.range = {(uintptr_t)at, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0 || ioctl(fd, UFFDIO_REGISTER, &range) < 0)
+		err(77, "userfaultfd");
+}
+
+/* Ends with its parent. */
+static void have_child(void)
+{
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		setsid();
+		pause();
+		_exit(0);
+	}
+}
+
+static void have_shared_memory_with_a_child(void)
+{
+	if (mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+		err(1, "mmap");
+	have_child();
+}
+
+static void have_memfd_with_a_child(void)
+{
+	if (memfd_create("common", 0) < 0)
+		err(1, "memfd_create");
+	have_child();
+}
+
 static const struct {
 	const char *name;
 	void (*set_up)(void);
 } kinds[] = {
+	{"aio", have_aio},
+	{"common-memfd", have_memfd_with_a_child},
+	{"common-memory", have_shared_memory_with_a_child},
 	{"dispatch", have_dispatch},
+	{"io_uring", have_io_uring},
 	{"ldt", have_segment},
 	{"ports", have_ports},
+	{"secret", have_secret},
+	{"sysv-memory", have_sysv_memory},
 	{"thread-clock", have_thread_clock},
+	{"userfaultfd", have_userfaultfd},
 };
 
 static void write_count(const char *path, int count)
