@@ -8,9 +8,10 @@
 
 #include "checkpoint/dump.h"
 #include "checkpoint/page_files.h"
+#include "image/pages_ahead.h"
 #include "memory/build.h"
 
-enum { FIRST_PAGES_ID = 1, PIECE_PAGES = PAGE_SINK_BYTES / PAGE_BYTES };
+enum { FIRST_PAGES_ID = 1 };
 
 /* ---- Saving ---- */
 
@@ -120,40 +121,34 @@ struct filling {
 	struct memory *memory;
 	struct shared_build *shared;
 	uint64_t shared_id;
-	void *buffer; /* borrowed; of PAGE_SINK_BYTES */
 };
 
-static struct error *fill_run(const struct filling *filling, struct pages_reader *reader, const struct page_run *run)
+static struct error *fill_piece(const struct filling *filling, const struct pages_piece *piece)
 {
-	for (size_t done = 0; done < run->page_count;) {
-		size_t count = run->page_count - done;
-		uint64_t address = run->address + (uint64_t)done * PAGE_BYTES;
-
-		if (count > PIECE_PAGES)
-			count = PIECE_PAGES;
-		TRY(pages_reader_read(reader, run, done, filling->buffer, count));
-		if (filling->shared)
-			TRY(shared_build_fill(filling->shared, filling->shared_id, address, filling->buffer, count));
-		else
-			TRY(memory_fill(filling->memory, address, filling->buffer, count));
-		done += count;
-	}
-	return NULL;
+	if (filling->shared)
+		return shared_build_fill(filling->shared, filling->shared_id, piece->address, piece->bytes,
+		                         piece->page_count);
+	return memory_fill(filling->memory, piece->address, piece->bytes, piece->page_count);
 }
 
-static struct error *fill_all(const struct filling *filling, struct pages_reader *reader)
+static struct error *fill_ahead(const struct filling *filling, struct pages_reader *reader)
 {
-	struct page_run run;
+	auto_pages_ahead struct pages_ahead *ahead = NULL;
+	struct pages_piece piece;
 
-	while (pages_reader_next(reader, &run))
-		TRY(fill_run(filling, reader, &run));
-	return NULL;
+	TRY(pages_ahead_start(reader, &ahead));
+	for (;;) {
+		TRY(pages_ahead_next(ahead, &piece));
+		if (piece.page_count == 0)
+			return NULL;
+		TRY(fill_piece(filling, &piece));
+	}
 }
 
 /* Damaged pages may be the reason why they don't fit (a vDSO that seems to be another one), and are the one to tell. */
 static struct error *fill_from(const struct filling *filling, struct pages_reader *reader)
 {
-	auto_error struct error *error = fill_all(filling, reader);
+	auto_error struct error *error = fill_ahead(filling, reader);
 
 	TRY(pages_reader_verify(reader));
 	return take(error);
@@ -174,11 +169,8 @@ static struct error *fill_shared(int dir_fd, struct filling *filling, struct sha
 struct error *page_files_fill(int dir_fd, pid_t pid, struct memory *memory, struct shared_build *shared)
 {
 	auto_pages_reader struct pages_reader *reader = NULL;
-	auto_free void *buffer = malloc(PAGE_SINK_BYTES);
-	struct filling filling = {.memory = memory, .buffer = buffer};
+	struct filling filling = {.memory = memory};
 
-	if (!buffer)
-		return error_new(ENOMEM, "buffer");
 	TRY(pages_reader_open(dir_fd, pid, &reader));
 	TRY(fill_from(&filling, reader));
 	return fill_shared(dir_fd, &filling, shared);

@@ -160,11 +160,10 @@ __attribute__((noreturn)) static void be_holder(struct held *held, const struct 
 	pid_t child = fork();
 	if (child != 0) {
 		close(ready[1]);
-		/* NOLINTNEXTLINE(concurrency-mt-unsafe): in a child with one thread */
 		_exit(child > 0 && read(ready[0], &byte, 1) == 1 ? 0 : 1);
 	}
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	/* Here, because whoever connects is told the process that made this call: unix(7), SO_PEERCRED. */
 	if (listen(held->listener, BACKLOG) < 0 || write(ready[1], "", 1) != 1)
 		_exit(1);

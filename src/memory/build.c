@@ -6,12 +6,12 @@
 #include <linux/prctl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "memory/area_finish.h"
 #include "memory/areas.h"
 #include "memory/build.h"
+#include "memory/fill.h"
 #include "memory/policies.h"
 #include "memory/vdso.h"
 #include "util/alloc.h"
@@ -23,7 +23,8 @@ struct memory {
 	struct process *task;     /* borrowed */
 	struct procfs_range vdso; /* where it is by now */
 	bool is_vdso_moved;
-	struct ranges mapped; /* what is there by now */
+	struct ranges mapped;  /* what is there by now */
+	struct filler *filler; /* owned */
 };
 
 struct memory *memory_new(struct process *task)
@@ -31,6 +32,7 @@ struct memory *memory_new(struct process *task)
 	struct memory *memory = xalloc(sizeof(*memory));
 
 	memory->task = task;
+	memory->filler = filler_new(task);
 	return memory;
 }
 
@@ -38,6 +40,7 @@ void memory_free(struct memory *memory)
 {
 	if (!memory)
 		return;
+	filler_free(memory->filler);
 	ranges_free(&memory->mapped);
 	free(memory);
 }
@@ -108,6 +111,8 @@ static struct error *map_part(struct memory *memory, const struct modelled *mode
 	if (extra && extra->has_policy)
 		policy_append(batch, part->start, part->end, extra->policy, extra->nodes, extra->n_nodes);
 	struct error *error = process_run(memory->task, batch);
+	if (!error && !is_mapped_by_fd(vma) && !(vma->flags & MAP_HUGETLB))
+		filler_add(memory->filler, part->start, part->end);
 	if (error && vma->flags & MAP_HUGETLB)
 		error = error_hint(error, "huge pages are needed, %" PRIu64 " kB of them: sysctl vm.nr_hugepages",
 		                   (part->end - part->start) / 1024);
@@ -187,34 +192,11 @@ struct error *memory_unmap(struct memory *memory, const struct ranges *gone)
 
 /* ---- Filling ---- */
 
-/* Whatever the protection: FOLL_FORCE. */
-static struct error *force(const struct memory *memory, uint64_t address, const void *bytes, size_t size_bytes)
-{
-	for (size_t done = 0; done < size_bytes;) {
-		ssize_t n = pwrite(memory->task->mem_fd, (const char *)bytes + done, size_bytes - done,
-		                   (off_t)(address + done));
-
-		if (n <= 0)
-			return error_new(n < 0 ? errno : EIO, "write of %zu bytes to %#" PRIx64 " in task %d",
-			                 size_bytes, address, memory->task->pid);
-		done += (size_t)n;
-	}
-	return NULL;
-}
-
 struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count)
 {
-	size_t size_bytes = page_count * PAGE_BYTES;
-	const struct iovec here = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size_bytes};
-	const struct iovec there = {.iov_base = (void *)(uintptr_t)address, .iov_len = size_bytes};
-
 	if (address >= memory->vdso.start && address < memory->vdso.end)
-		return vdso_compare(memory->task, &memory->vdso, address, bytes, size_bytes);
-	ssize_t n = process_vm_writev(memory->task->pid, &here, 1, &there, 1, 0);
-	if (n == (ssize_t)size_bytes)
-		return NULL;
-	size_t done = n > 0 ? (size_t)n : 0;
-	return force(memory, address + done, (const char *)bytes + done, size_bytes - done);
+		return vdso_compare(memory->task, &memory->vdso, address, bytes, page_count * PAGE_BYTES);
+	return filler_write(memory->filler, address, bytes, page_count);
 }
 
 static struct error *fill_with_zeros(struct memory *memory, uint64_t address, size_t page_count)
@@ -263,6 +245,7 @@ struct error *memory_finish(struct memory *memory, const MmEntry *mm, const Memo
 		.exe_fd = (uint32_t)exe_fd_in_task,
 	};
 
+	filler_end(memory->filler);
 	TRY(areas_finish(memory->task, mm, extra));
 	batch_about(batch, "heap, stack and arguments of task", (uint32_t)memory->task->pid);
 	batch_call(batch, prctl, val(PR_SET_MM), val(PR_SET_MM_MAP), batch_bytes(batch, &map, sizeof(map)),

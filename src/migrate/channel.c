@@ -401,7 +401,8 @@ struct error *channel_write(struct channel *channel, struct iovec *iov, size_t c
 		channel->written_bytes += n > 0 ? (uint64_t)n : 0;
 		skip(&iov, &count, n > 0 ? (size_t)n : 0);
 	}
-	return NULL;
+	int r = channel->tls ? tls_flush(channel->tls) : 0;
+	return r < 0 ? error_new(-r, "write to the other host") : NULL;
 }
 
 uint64_t channel_written(const struct channel *channel)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +13,13 @@
 #include "util/alloc.h"
 
 /* Type and size, in little-endian order. */
-enum { HEADER_BYTES = 8, FRAME_BYTES_MAX = 1 << 30, IMAGE_HEADER_BYTES = 12, PAGES_HEADER_BYTES = 24 };
+enum {
+	HEADER_BYTES = 8,
+	FRAME_BYTES_MAX = 1 << 30,
+	IMAGE_HEADER_BYTES = 12,
+	PAGES_HEADER_BYTES = 24,
+	HEAD_BYTES_MAX = 24
+};
 
 void frame_free(struct frame *frame)
 {
@@ -82,18 +89,17 @@ struct error *frame_receive(struct channel *channel, int timeout_ms, struct fram
 static struct error *send_parts(struct channel *channel, enum frame_type type, const void *head, size_t head_bytes,
                                 const void *bytes, size_t size_bytes)
 {
-	uint8_t header[HEADER_BYTES];
-	struct iovec parts[] = {
-		{header, sizeof(header)},
-		{(void *)(uintptr_t)head, head_bytes},
-		{(void *)(uintptr_t)bytes, size_bytes},
-	};
+	uint8_t header[HEADER_BYTES + HEAD_BYTES_MAX];
+	struct iovec parts[] = {{header, HEADER_BYTES + head_bytes}, {(void *)(uintptr_t)bytes, size_bytes}};
 
+	assert(head_bytes <= HEAD_BYTES_MAX);
 	if (size_bytes > FRAME_BYTES_MAX - head_bytes)
 		return error_new(EFBIG, "frame of %zu bytes", size_bytes);
 	put32(header, type);
 	put32(header + 4, (uint32_t)(head_bytes + size_bytes));
-	return channel_write(channel, parts, 3);
+	if (head_bytes > 0)
+		memcpy(header + HEADER_BYTES, head, head_bytes);
+	return channel_write(channel, parts, 2);
 }
 
 struct error *frame_send(struct channel *channel, enum frame_type type, const void *bytes, size_t size_bytes)

@@ -19,6 +19,8 @@
 static const char identity[] = "godwit";
 static const unsigned char cipher_id[] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256 */
 
+enum { BUFFER_BYTES = 160 << 10 }; /* a frame of pages with all its records */
+
 struct tls {
 	SSL_CTX *context;
 	SSL *ssl;
@@ -118,6 +120,20 @@ static struct error *tls_error(const char *what)
 	return error_new(EPROTO, "%s: %s", what, text);
 }
 
+/* BIO_f_buffer(3): what is written waits for tls_flush(), or for the buffer to be full. */
+static bool buffer_output(SSL *ssl)
+{
+	BIO *socket = SSL_get_wbio(ssl);
+	BIO *buffer = BIO_new(BIO_f_buffer());
+
+	if (!buffer || !BIO_set_write_buffer_size(buffer, BUFFER_BYTES) || !BIO_up_ref(socket)) {
+		BIO_free(buffer);
+		return false;
+	}
+	SSL_set0_wbio(ssl, BIO_push(buffer, socket));
+	return true;
+}
+
 static struct error *prepare(int fd, const uint8_t *key, struct tls *tls)
 {
 	const struct timeval patience = {.tv_sec = CHANNEL_PATIENCE_MS / 1000};
@@ -132,8 +148,10 @@ static struct error *prepare(int fd, const uint8_t *key, struct tls *tls)
 	SSL_CTX_set_num_tickets(tls->context, 0); /* nobody resumes */
 	SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_AUTO_RETRY);
 	SSL_CTX_set_read_ahead(tls->context, 1);
+	/* Several records with one system call, each way. */
+	SSL_CTX_set_default_read_buffer_len(tls->context, BUFFER_BYTES);
 	tls->ssl = SSL_new(tls->context);
-	if (!tls->ssl || !SSL_set_fd(tls->ssl, fd))
+	if (!tls->ssl || !SSL_set_fd(tls->ssl, fd) || !buffer_output(tls->ssl))
 		return tls_error("TLS");
 	SSL_set_app_data(tls->ssl, tls);
 	/* A peer that stops in the middle of a record. */
@@ -210,6 +228,15 @@ ssize_t tls_write(struct tls *tls, const void *bytes, size_t size_bytes)
 {
 	errno = 0;
 	return result(tls, SSL_write(tls->ssl, bytes, size_bytes > INT32_MAX ? INT32_MAX : (int)size_bytes));
+}
+
+int tls_flush(struct tls *tls)
+{
+	errno = 0;
+	if (BIO_flush(SSL_get_wbio(tls->ssl)) == 1)
+		return 0;
+	ERR_clear_error();
+	return errno == 0 ? -ECONNRESET : errno == EAGAIN ? -ETIMEDOUT : -errno;
 }
 
 bool tls_pending(const struct tls *tls)

@@ -22,5 +22,8 @@ void tls_free(struct tls *tls);
 ssize_t tls_read(struct tls *tls, void *bytes, size_t size_bytes);
 ssize_t tls_write(struct tls *tls, const void *bytes, size_t size_bytes);
 
+/* Sends what tls_write() has taken. 0 or a negative errno. */
+int tls_flush(struct tls *tls);
+
 /* Is there input that poll(2) on the socket wouldn't tell of? */
 bool tls_pending(const struct tls *tls);

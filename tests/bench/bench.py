@@ -245,7 +245,135 @@ def bench_slopes():
         row(f"frozen for each {what}", [slope(points)], "us", limit)
 
 
-BENCHES = {"small": bench_small, "slopes": bench_slopes, "pause": bench_pause, "redis": bench_redis}
+# ---- The memory path, against the limits that limits.c measures in the same run ----
+
+
+def limit(host, *words):
+    """MB per second."""
+    return float(on(host, TOOLS + "/limits", *words))
+
+
+def bench_restore_rate():
+    """Alternating, since other load comes and goes. Both get memory that the host has just had in use."""
+    ticker = Ticker("-m", "1024")
+    ratios = []
+    for _ in range(6):
+        ticker.dump()
+        limit("a", "copy", "1024")
+        at_best = limit("a", "copy", "1024")
+        ratios.append(1024 * 1.048576 / (ticker.restore() / 1000) / at_best)
+    ticker.end()
+    row("restore of 1 GB over UFFDIO_COPY", ratios[1:], "", 0.5, is_least=True)
+
+
+# A command with the most memory it ever had, in kB, behind its output.
+MEASURED = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+sys.stdout.write(done.stdout)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.stderr.write(done.stderr)
+sys.exit(done.returncode)
+"""
+ADDRESSES = {"a": "10.77.0.1", "b": "10.77.0.2"}
+
+
+def listens(host, port):
+    return str(port) in on(host, "ss", "-Hltn", f"sport = :{port}")
+
+
+def migrate_tls(ticker):
+    """By TLS. Returns what godwit says of it, and the most memory of both sides, in MB."""
+    key = SHARED + "/key"
+    if not os.path.exists(key):
+        with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as file:
+            file.write(os.urandom(32).hex())
+    to = "b" if ticker.host == "a" else "a"
+    with subprocess.Popen([HOSTS, "on", to, "python3", "-c", MEASURED, GODWIT, "receive", "--listen",
+                           ADDRESSES[to] + ":7000", "--key", key, "--once"],
+                          stdout=subprocess.PIPE, text=True) as receiver:
+        wait_until(lambda: listens(to, 7000), "receive listens")
+        out = on(ticker.host, "python3", "-c", MEASURED, GODWIT, "migrate", ticker.pid,
+                 f"tls://{ADDRESSES[to]}:7000", "--key", key, "--json")
+        received = receiver.communicate()[0]
+    subprocess.run([HOSTS, "on", ticker.host, HOSTS, "gone", ticker.pid, "30"], check=True)
+    ticker.host = to
+    end = out.rindex("}") + 1
+    memory = (int(out[end:].split()[0]) / 1024, int(received.split()[-1]) / 1024)
+    return json.loads(out[out.index("{"):end]), memory
+
+
+def stream_rate(host, to, megabytes):
+    with subprocess.Popen([HOSTS, "on", to, TOOLS + "/limits", "receive", ADDRESSES[to], "7001"],
+                          stdout=subprocess.DEVNULL):
+        wait_until(lambda: listens(to, 7001), "the stream's other end listens")
+        return limit(host, "send", ADDRESSES[to], "7001", str(megabytes))
+
+
+def bench_transfer_rate():
+    ticker = Ticker("-m", "1024", "-d", "1")
+    ratios = []
+    for _ in range(6):
+        host = ticker.host
+        told, _ = migrate_tls(ticker)
+        rate = told["sent_bytes"] / 1e6 / (told["rounds_ms"] / 1000)
+        ratios.append(rate / stream_rate(host, ticker.host, 1024))
+    ticker.end()
+    row("transfer by TLS over one TCP stream", ratios[1:], "", 0.5, is_least=True)
+
+
+def bench_own_memory():
+    ticker = Ticker("-m", "4096", "-d", "20")
+    _, (sender, receiver) = migrate_tls(ticker)
+    ticker.end()
+    row("memory of godwit migrate, for 4 GB", [sender], "MB", 64)
+    row("memory of godwit receive, for 4 GB", [receiver], "MB", 64)
+
+
+def cpu_s(ticker):
+    fields = on(ticker.host, "cat", f"/proc/{ticker.pid}/stat").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def writes_per_cpu_s(ticker, act):
+    """Of the program alone: what it has to share the processors with is another matter."""
+    ticker.report()
+    before = cpu_s(ticker)
+    act()
+    after = cpu_s(ticker)
+    return ticker.report()["written_pages"] / (after - before)
+
+
+def bench_slow_down():
+    """While rounds are made that lead nowhere: chains of pre-dumps, which protect memory as a migration does."""
+    ticker = Ticker("-m", "512", "-o", "100")
+    ratios = []
+    for step in range(4):
+        fresh_dir(f"chain-{step}-0")
+        alone = writes_per_cpu_s(ticker, lambda: time.sleep(2))
+
+        def rounds(step=step):
+            for number in range(4):
+                images = fresh_dir(f"chain-{step}-{number}")
+                on(ticker.host, GODWIT, "pre-dump", "--tree", ticker.pid, "--images-dir", images,
+                   *(["--prev-images-dir", f"../chain-{step}-{number - 1}"] if number else []))
+
+        ratios.append(writes_per_cpu_s(ticker, rounds) / alone)
+        for number in range(4):
+            fresh_dir(f"chain-{step}-{number}")
+    ticker.end()
+    row("work of a program during rounds over that without, 10,000 pages/s", ratios, "", 0.7, is_least=True)
+
+
+def bench_memory():
+    bench_restore_rate()
+    bench_transfer_rate()
+    bench_own_memory()
+    bench_slow_down()
+
+
+BENCHES = {"small": bench_small, "slopes": bench_slopes, "pause": bench_pause, "redis": bench_redis,
+           "memory": bench_memory}
 
 
 def main():

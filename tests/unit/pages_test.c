@@ -9,6 +9,7 @@
 
 #include "image/pagemap.h"
 #include "image/pages.h"
+#include "image/pages_ahead.h"
 #include "lib/tempdir.h"
 #include "lib/unit.h"
 #include "pagemap.pb-c.h"
@@ -416,6 +417,95 @@ static void test_another_image_is_not_a_pagemap(void **state)
 	assert_error(read_forged(&forged), EBADMSG, "pagemap-42.img: begins with 0x50273030 where 0x56084025");
 }
 
+/* ---- Ahead ---- */
+
+enum { MANY_PAGES = 1000, RUN_PAGES = 70 }; /* more than a piece, and no multiple of it */
+
+/* Runs with a page between two, each with a mark of its own. */
+static void save_many(const struct tempdir *dir)
+{
+	auto_pages_writer struct pages_writer *writer = NULL;
+
+	assert_ok(pages_writer_open(dir->fd, PID, 1, &writer));
+	for (size_t run = 0; run < MANY_PAGES / RUN_PAGES; run++)
+		put(writer, 0x10000 + run * (RUN_PAGES + 1) * PAGE_BYTES, RUN_PAGES, (uint8_t)(run + 1));
+	assert_ok(pages_writer_finish(writer));
+}
+
+static void assert_piece(const struct pages_piece *piece)
+{
+	size_t page = (piece->address - 0x10000) / PAGE_BYTES;
+	const uint8_t *bytes = piece->bytes;
+
+	assert_true(piece->page_count <= PAGES_AHEAD_BYTES / PAGE_BYTES);
+	for (size_t i = 0; i < piece->page_count; i++)
+		assert_int_equal(bytes[i * PAGE_BYTES + i % PAGE_BYTES], (page + i) / (RUN_PAGES + 1) + 1);
+}
+
+static void test_pages_read_ahead_come_in_order_and_all(void **state)
+{
+	auto_tempdir struct tempdir dir = tempdir_new();
+	auto_pages_reader struct pages_reader *reader = NULL;
+	auto_pages_ahead struct pages_ahead *ahead = NULL;
+	struct pages_piece piece = {.page_count = 1};
+	uint64_t end = 0;
+	size_t page_count = 0;
+
+	(void)state;
+	save_many(&dir);
+	assert_ok(pages_reader_open(dir.fd, PID, &reader));
+	assert_ok(pages_ahead_start(reader, &ahead));
+	while (piece.page_count > 0) {
+		assert_ok(pages_ahead_next(ahead, &piece));
+		assert_true(piece.page_count == 0 || piece.address >= end);
+		assert_piece(&piece);
+		end = piece.address + piece.page_count * PAGE_BYTES;
+		page_count += piece.page_count;
+	}
+	assert_int_equal(page_count, MANY_PAGES / RUN_PAGES * RUN_PAGES);
+	assert_ok(pages_ahead_next(ahead, &piece));
+	assert_int_equal(piece.page_count, 0);
+}
+
+static void test_reading_ahead_may_be_given_up(void **state)
+{
+	auto_tempdir struct tempdir dir = tempdir_new();
+	auto_pages_reader struct pages_reader *reader = NULL;
+	struct pages_piece piece;
+
+	(void)state;
+	save_many(&dir);
+	for (unsigned pieces = 0; pieces < 3; pieces++) {
+		struct pages_ahead *ahead;
+
+		pages_reader_free(take(reader));
+		assert_ok(pages_reader_open(dir.fd, PID, &reader));
+		assert_ok(pages_ahead_start(reader, &ahead));
+		for (unsigned i = 0; i < pieces; i++)
+			assert_ok(pages_ahead_next(ahead, &piece));
+		pages_ahead_free(ahead);
+	}
+}
+
+static void test_pages_cut_off_while_they_are_read_ahead_are_an_error(void **state)
+{
+	auto_tempdir struct tempdir dir = tempdir_new();
+	auto_pages_reader struct pages_reader *reader = NULL;
+	auto_pages_ahead struct pages_ahead *ahead = NULL;
+	struct pages_piece piece = {.page_count = 1};
+	struct error *error = NULL;
+
+	(void)state;
+	save_many(&dir);
+	assert_ok(pages_reader_open(dir.fd, PID, &reader));
+	auto_fd int fd = openat(dir.fd, "pages-1.img", O_RDWR | O_CLOEXEC);
+	assert_int_equal(ftruncate(fd, (off_t)100 * PAGE_BYTES), 0);
+	assert_ok(pages_ahead_start(reader, &ahead));
+	while (!error && piece.page_count > 0)
+		error = pages_ahead_next(ahead, &piece);
+	assert_error(error, EBADMSG, "end");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -436,6 +526,9 @@ int main(void)
 		cmocka_unit_test(test_a_pagemap_cut_off_anywhere_is_an_error),
 		cmocka_unit_test(test_a_message_that_is_too_long_is_not_read),
 		cmocka_unit_test(test_another_image_is_not_a_pagemap),
+		cmocka_unit_test(test_pages_read_ahead_come_in_order_and_all),
+		cmocka_unit_test(test_reading_ahead_may_be_given_up),
+		cmocka_unit_test(test_pages_cut_off_while_they_are_read_ahead_are_an_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
