@@ -46,7 +46,18 @@ struct thread *process_add_thread(struct process *process, pid_t tid)
 	return &threads[count - 1];
 }
 
-/* Seizes the threads that aren't yet. One that has ended meanwhile is no error. */
+/* One that has ended meanwhile is no error. */
+static struct error *seize_thread(struct process *process, pid_t tid)
+{
+	if (ptrace(PTRACE_SEIZE, tid, NULL, SEIZE_OPTIONS) == 0)
+		process_add_thread(process, tid);
+	else if (errno != ESRCH)
+		return error_hint(error_new(errno, "PTRACE_SEIZE(%d)", tid),
+		                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
+	return NULL;
+}
+
+/* Seizes the threads that aren't yet. */
 static struct error *seize_new_threads(struct process *process, size_t *ret_new)
 {
 	auto_free int *tids = NULL;
@@ -55,18 +66,11 @@ static struct error *seize_new_threads(struct process *process, size_t *ret_new)
 	int r = procfs_numbers(process->pid, "task", &tids, &count);
 	if (r < 0)
 		return error_new(-r, "threads of process %d", process->pid);
-	*ret_new = 0;
-	for (size_t i = 0; i < count; i++) {
-		if (find_thread(process, tids[i]))
-			continue;
-		if (ptrace(PTRACE_SEIZE, tids[i], NULL, SEIZE_OPTIONS) == 0) {
-			process_add_thread(process, tids[i]);
-			++*ret_new;
-		} else if (errno != ESRCH) {
-			return error_hint(error_new(errno, "PTRACE_SEIZE(%d)", tids[i]),
-			                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
-		}
-	}
+	size_t before = process->thread_count;
+	for (size_t i = 0; i < count; i++)
+		if (!find_thread(process, tids[i]))
+			TRY(seize_thread(process, tids[i]));
+	*ret_new = process->thread_count - before;
 	return NULL;
 }
 
@@ -91,6 +95,8 @@ struct error *process_seize(pid_t pid, struct process **ret_process)
 	size_t new;
 
 	TRY(open_process(pid, process));
+	/* First, whatever the others' numbers: they go on at 300 behind the largest. */
+	TRY(seize_thread(process, pid));
 	TRY(seize_new_threads(process, &new));
 	if (process->thread_count == 0 || process->threads[0].tid != pid)
 		return error_new(ESRCH, "process %d", pid);
