@@ -5,10 +5,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "checkpoint/shared_outsiders.h"
+#include "memory/maps.h"
 #include "util/alloc.h"
 #include "util/number_map.h"
 #include "util/procfs.h"
@@ -43,32 +43,30 @@ static struct error *outsider_error(const struct areas *areas, uint64_t address,
 	                  "process trees can't be carried yet: end the other process first");
 }
 
-/* A line of maps: "START-END PERMISSIONS OFFSET MAJOR:MINOR INODE …". */
 static void look_at_line(const char *line, pid_t other, struct number_map *objects, const struct areas *areas,
                          struct problems *problems)
 {
-	unsigned major_number;
-	unsigned minor_number;
-	uint64_t inode;
 	uint64_t address;
+	struct area area;
 
-	if (sscanf(line, "%*x-%*x %*3s%*1[s] %*x %x:%x %" SCNu64, &major_number, &minor_number, &inode) != 3 ||
-	    inode == 0)
+	if (maps_parse_line(line, &area) < 0)
 		return;
 	/* Each object is told once. */
-	if (number_map_remove(objects, inode, makedev(major_number, minor_number), &address))
+	if (number_map_remove(objects, area.inode, area.device, &address))
 		problems_add(problems, outsider_error(areas, address, other));
+	free(area.path);
 }
 
 static void look_at_process(pid_t other, struct number_map *objects, const struct areas *areas,
                             struct problems *problems)
 {
 	auto_free char *maps = NULL;
+	char *rest = NULL;
 
 	/* It may have ended; a kernel thread has none. */
 	if (procfs_read(other, "maps", &maps, NULL) < 0)
 		return;
-	for (const char *line = maps; *line; line += strcspn(line, "\n"), line += *line == '\n')
+	for (char *line = strtok_r(maps, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
 		look_at_line(line, other, objects, areas, problems);
 }
 

@@ -159,7 +159,7 @@ struct error *memory_map(struct memory *memory, const MmEntry *mm, const MemoryE
 
 	if (!memory->is_vdso_moved) {
 		TRY(begin(memory));
-		TRY(vdso_move(memory->task, mm, &memory->vdso));
+		TRY(vdso_move(memory->task, mm, extra, &memory->vdso));
 	}
 	memory->is_vdso_moved = true;
 	for (size_t i = 0; i < mm->n_vmas; i++) {

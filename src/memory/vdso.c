@@ -2,16 +2,19 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "memory/areas.h"
 #include "memory/vdso.h"
+#include "util/alloc.h"
 
-enum { PARTS_MAX = 8 };
+enum { PARTS_MAX = 8, CODE_BYTES_MAX = 32768 };
 /* Between where the kernel put them and where they go, since the two may overlap. Far from all programs and stubs. */
 static const uint64_t WAYPOINT = UINT64_C(0x510000000000);
 
@@ -56,6 +59,38 @@ static struct error *check_parts(const struct parts *here, const struct parts *w
 	return NULL;
 }
 
+struct error *vdso_hash(pid_t pid, const struct areas *areas, uint64_t *ret_hash)
+{
+	auto_free char *path = xformat("/proc/%d/mem", pid);
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_new(errno, "open(%s)", path);
+	*ret_hash = 0;
+	for (size_t i = 0; i < areas->count; i++) {
+		const VmaEntry *vma = &areas->list[i].entry;
+		uint8_t code[CODE_BYTES_MAX];
+		size_t size_bytes = vma->end - vma->start - ARCH_TRAMPOLINE_BYTES;
+
+		if (!(vma->status & AREA_VDSO))
+			continue;
+		if (size_bytes > sizeof(code) || pread(fd, code, size_bytes, (off_t)vma->start) != (ssize_t)size_bytes)
+			return error_new(EIO, "read the vDSO of process %d", pid);
+		*ret_hash = XXH3_64bits(code, size_bytes);
+	}
+	return NULL;
+}
+
+static struct error *check_code(pid_t pid, const struct areas *here, const MemoryExtraEntry *extra)
+{
+	uint64_t hash;
+
+	if (!extra || !extra->has_vdso_hash)
+		return NULL;
+	TRY(vdso_hash(pid, here, &hash));
+	return hash == extra->vdso_hash ? NULL : another_kernel();
+}
+
 static uint64_t waypoint_of(const struct part *part)
 {
 	return WAYPOINT + (part->start & UINT32_MAX);
@@ -67,7 +102,8 @@ static void append_move(struct batch *batch, uint64_t from, uint64_t size_bytes,
 	           val(to));
 }
 
-struct error *vdso_move(struct process *task, const MmEntry *mm, struct procfs_range *ret_vdso)
+struct error *vdso_move(struct process *task, const MmEntry *mm, const MemoryExtraEntry *extra,
+                        struct procfs_range *ret_vdso)
 {
 	auto_areas struct areas areas = {0};
 	auto_batch struct batch *batch = process_batch(task, 0);
@@ -80,6 +116,7 @@ struct error *vdso_move(struct process *task, const MmEntry *mm, struct procfs_r
 	for (size_t i = 0; i < mm->n_vmas; i++)
 		add(&wanted, mm->vmas[i]);
 	TRY(check_parts(&here, &wanted));
+	TRY(check_code(task->pid, &areas, extra));
 	for (size_t i = 0; i < here.count; i++)
 		append_move(batch, here.list[i].start, here.list[i].end - here.list[i].start,
 		            waypoint_of(&here.list[i]));
