@@ -152,6 +152,7 @@ static struct error *place(struct files *files, const FdinfoEntry *fdinfo)
 	struct arg fd = batch_call(batch, dup3, val((uint64_t)file->high_fd), val(fdinfo->fd), val(flags));
 	if (file->fd < 0) {
 		file->fd = (int)fdinfo->fd;
+		restore_note_place(files->build->files, file->entry->id, file->fd);
 		set_up(batch, file, fd);
 	}
 	return batch_room(batch) < CALLS_PER_FILE ? flush(files) : NULL;
@@ -263,7 +264,10 @@ struct error *build_files(struct build *build)
 		.batch = process_batch(build->process, 0),
 	};
 
+	const struct restore_task task = {.process = build->process, .own_pidfd = build->spare_base};
+
 	TRY(restore_fs(build));
+	restore_files_set_task(build->files, &task);
 	TRY(each_fdinfo(&files, make_for));
 	TRY(flush(&files));
 	TRY(each_fdinfo(&files, place));

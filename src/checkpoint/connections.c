@@ -20,8 +20,8 @@ struct connections {
 	struct net_lock *lock; /* owned; NULL: there are no connections */
 	struct flow *flows;    /* owned */
 	size_t flow_count;
-	struct held_file *held; /* owned */
-	size_t held_count;
+	struct held_files held;
+	size_t told_count;  /* of those held: the keeper knows of them */
 	uint32_t *undo_ids; /* owned: of the keeper */
 	size_t undo_count;
 	struct lock_holder holder; /* of the lock that is kept; its pid is 0: none */
@@ -66,11 +66,11 @@ static size_t fill_undo(const struct connections *connections, size_t first, str
 {
 	size_t count = 0;
 
-	undo->go_on = connections->held[first].ops->go_on;
-	while (count < KEEPER_FDS_MAX && first + count < connections->held_count &&
-	       connections->held[first + count].ops->go_on == undo->go_on) {
-		undo->before[count] = connections->held[first + count].before;
-		fds[count] = connections->held[first + count].fd;
+	undo->go_on = connections->held.list[first].ops->go_on;
+	while (count < KEEPER_FDS_MAX && first + count < connections->held.count &&
+	       connections->held.list[first + count].ops->go_on == undo->go_on) {
+		undo->before[count] = connections->held.list[first + count].before;
+		fds[count] = connections->held.list[first + count].fd;
 		count++;
 	}
 	return count;
@@ -86,8 +86,9 @@ static struct error *add_undo(struct connections *connections, const struct keep
 static struct error *tell_keeper(struct connections *connections)
 {
 	/* One for each at most, and one for the kept lock. */
-	connections->undo_ids = xalloc((connections->held_count + 1) * sizeof(*connections->undo_ids));
-	for (size_t i = 0; i < connections->held_count;) {
+	connections->undo_ids =
+		xrealloc(connections->undo_ids, (connections->held.count + 1) * sizeof(*connections->undo_ids));
+	for (size_t i = connections->told_count; i < connections->held.count;) {
 		struct undo undo = {0};
 		int fds[KEEPER_FDS_MAX];
 		size_t count = fill_undo(connections, i, &undo, fds);
@@ -101,6 +102,7 @@ static struct error *tell_keeper(struct connections *connections)
 
 		TRY(add_undo(connections, &message));
 		i += count;
+		connections->told_count = i;
 	}
 	return NULL;
 }
@@ -138,15 +140,30 @@ static struct error *lock(struct connections *connections)
 	return net_lock_engage(connections->lock, connections->flows, connections->flow_count);
 }
 
+/* Whatever is in flight has to be found before it can be saved, and may be a socket with more in flight. */
+static struct error *hold_and_find(struct connections *connections, struct file_table *files)
+{
+	for (size_t done = 0; done < file_table_descriptions(files);) {
+		size_t until = file_table_descriptions(files);
+
+		TRY(file_table_hold(files, done, until, &connections->held));
+		TRY(tell_keeper(connections));
+		TRY(file_table_add_in_flight(files, done, until));
+		done = until;
+	}
+	return NULL;
+}
+
 struct error *connections_save(struct connections *connections, struct image_store *store)
 {
-	const struct file_table *files = saver_files(connections->saver);
+	struct file_table *files = saver_files(connections->saver);
 
+	TRY(hold_and_find(connections, files));
 	TRY(lock(connections));
 	test_stop("locked");
-	TRY(file_table_hold(files, &connections->held, &connections->held_count));
+	TRY(file_table_hold_locked(files, &connections->held));
 	TRY(tell_keeper(connections));
-	TRY(file_table_save_locked(files, store));
+	TRY(file_table_save_held(files, store));
 	test_stop("held");
 	return NULL;
 }
@@ -167,9 +184,9 @@ struct error *connections_go_on(struct connections *connections)
 	struct error *error = release(connections);
 
 	connections->is_decided = true;
-	for (size_t i = 0; i < connections->held_count; i++)
-		error = error_join(
-			error, connections->held[i].ops->go_on(connections->held[i].fd, connections->held[i].before));
+	for (size_t i = 0; i < connections->held.count; i++)
+		error = error_join(error, connections->held.list[i].ops->go_on(connections->held.list[i].fd,
+		                                                               connections->held.list[i].before));
 	saver_drop_copies(connections->saver);
 	return error_join(error, dismiss_keeper(connections));
 }
@@ -218,9 +235,9 @@ void connections_free(struct connections *connections)
 	/* On the way out of something that failed for a reason of its own, which is the one to tell. */
 	if (!connections->is_decided)
 		error_free(connections_go_on(connections));
-	for (size_t i = 0; i < connections->held_count; i++)
-		close(connections->held[i].fd);
-	free(connections->held);
+	for (size_t i = 0; i < connections->held.count; i++)
+		close(connections->held.list[i].fd);
+	free(connections->held.list);
 	free(connections->undo_ids);
 	free(connections->flows);
 	net_lock_free(connections->lock);
@@ -258,14 +275,13 @@ struct error *connections_revive(const struct lock_holder *holder)
 {
 	const struct carry_options options = {.tcp_established = true};
 	auto_file_table struct file_table *files = NULL;
-	struct held_file *held = NULL;
-	size_t count = 0;
+	struct held_files held = {0};
 	auto_fd int pidfd = procfs_open_pid(holder->pid);
 
 	if (pidfd < 0)
 		return error_new(-pidfd, "process %d", holder->pid);
 	TRY(file_table_read(holder->pid, pidfd, NULL, &options, &files));
 	struct error *error = error_join(kept_lock_remove(holder), unlock_all(files));
-	error = error_join(error, file_table_hold(files, &held, &count));
-	return error_join(error, go_on_all(held, count));
+	error = error_join(error, file_table_hold_locked(files, &held));
+	return error_join(error, go_on_all(held.list, held.count));
 }

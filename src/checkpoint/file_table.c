@@ -9,49 +9,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "checkpoint/file_table.h"
-#include "checkpoint/refusal.h"
+#include "checkpoint/file_table_parts.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
-
-/* What a description's struct open_file borrows. */
-struct description {
-	char *link;
-	char *fdinfo;
-	FownEntry owner;
-	const struct file_ops *ops; /* NULL: of no kind that we know */
-	uint64_t mount, inode;      /* of fdinfo: they tell whether it is the same as before */
-	size_t rank;                /* in order, once the table is complete */
-	bool is_lock_known, needs_lock;
-};
-
-struct number {
-	struct open_number number;
-	size_t index; /* of the description */
-	bool is_close_on_exec;
-};
-
-struct file_table {
-	struct open_files open_files;
-	pid_t pid;
-	int pidfd;      /* borrowed */
-	int fdinfo_dir; /* owned: /proc/PID/fdinfo */
-	const struct carry_options *options;
-	struct open_file *list;           /* owned; the descriptions */
-	struct description *descriptions; /* owned; one for each in list */
-	size_t count;
-	struct number *numbers;           /* owned; ascending */
-	struct open_number *open_numbers; /* owned: the same for open_files */
-	size_t number_count;
-	size_t *order; /* owned: indices into list, by device, inode and kcmp(2)'s order */
-};
 
 /* ---- Which description ---- */
 
 /* kcmp(2): 0 equal, 1 less, 2 greater. */
-static int compare_files(const struct file_table *table, int left_fd, int right_fd)
+static int compare_files(pid_t pid, int fd, const struct open_file *other)
 {
-	long r = syscall(SYS_kcmp, table->pid, table->pid, KCMP_FILE, left_fd, right_fd);
+	long r = syscall(SYS_kcmp, pid, other->pid, KCMP_FILE, fd, other->fd);
 
 	return r == 1 ? -1 : (int)r;
 }
@@ -61,24 +28,24 @@ static int compare_numbers(uint64_t left, uint64_t right)
 	return (left > right) - (left < right);
 }
 
-static int compare(const struct file_table *table, const struct stat *stat, int fd, const struct open_file *other)
+static int compare(const struct open_file *file, const struct open_file *other)
 {
-	int r = compare_numbers(stat->st_dev, other->stat.st_dev);
+	int r = compare_numbers(file->stat.st_dev, other->stat.st_dev);
 
 	if (r == 0)
-		r = compare_numbers(stat->st_ino, other->stat.st_ino);
-	return r ? r : compare_files(table, fd, other->fd);
+		r = compare_numbers(file->stat.st_ino, other->stat.st_ino);
+	return r ? r : compare_files(file->pid, file->fd, other);
 }
 
-/* Where in order the description of fd is (true) or belongs (false). */
-static bool find_in_order(const struct file_table *table, const struct stat *stat, int fd, size_t *ret_position)
+/* Where in order the description of file is (true) or belongs (false). */
+static bool find_in_order(const struct file_table *table, const struct open_file *file, size_t *ret_position)
 {
 	size_t low = 0;
 	size_t high = table->count;
 	size_t middle = high ? high - 1 : 0; /* first the last one: where the order is known, it goes behind that */
 
 	for (; low < high; middle = low + (high - low) / 2) {
-		int r = compare(table, stat, fd, &table->list[table->order[middle]]);
+		int r = compare(file, &table->list[table->order[middle]]);
 
 		if (r == 0) {
 			*ret_position = middle;
@@ -110,12 +77,12 @@ static void seen_free(struct seen *seen)
  * All of it comes with one read(2), if that has room: it is one record (seq_file). So a read that leaves room is the
  * whole; an epoll with many watches is read the slow way.
  */
-static int read_whole_fdinfo(const struct file_table *table, int fd, char **ret_text)
+static int read_whole_fdinfo(pid_t pid, int fdinfo_dir, int fd, char **ret_text)
 {
 	char text[1024];
 
 	snprintf(text, sizeof(text), "%d", fd);
-	auto_fd int file = openat(table->fdinfo_dir, text, O_RDONLY | O_CLOEXEC);
+	auto_fd int file = openat(fdinfo_dir, text, O_RDONLY | O_CLOEXEC);
 	if (file < 0)
 		return -errno;
 	ssize_t n = read(file, text, sizeof(text) - 1);
@@ -124,31 +91,31 @@ static int read_whole_fdinfo(const struct file_table *table, int fd, char **ret_
 	if (n == sizeof(text) - 1) {
 		auto_free char *name = xformat("fdinfo/%d", fd);
 
-		return procfs_read(table->pid, name, ret_text, NULL);
+		return procfs_read(pid, name, ret_text, NULL);
 	}
 	text[n] = '\0';
 	*ret_text = xformat("%s", text);
 	return 0;
 }
 
-static struct error *read_fdinfo(const struct file_table *table, int fd, struct seen *seen)
+static struct error *read_fdinfo(pid_t pid, int fdinfo_dir, int fd, struct seen *seen)
 {
-	int r = read_whole_fdinfo(table, fd, &seen->fdinfo);
+	int r = read_whole_fdinfo(pid, fdinfo_dir, fd, &seen->fdinfo);
 
 	if (r < 0)
-		return error_new(-r, "/proc/%d/fdinfo/%d", table->pid, fd);
+		return error_new(-r, "/proc/%d/fdinfo/%d", pid, fd);
 	seen->fd = fd;
 	r = procfs_number(seen->fdinfo, "flags", 8, &seen->flags);
 	if (r == 0)
 		r = procfs_number(seen->fdinfo, "mnt_id", 10, &seen->mount);
 	if (r == 0)
 		r = procfs_number(seen->fdinfo, "ino", 10, &seen->inode); /* Linux 5.14 */
-	return r < 0 ? error_new(-r, "/proc/%d/fdinfo/%d", table->pid, fd) : NULL;
+	return r < 0 ? error_new(-r, "/proc/%d/fdinfo/%d", pid, fd) : NULL;
 }
 
-static struct error *read_link_and_stat(const struct file_table *table, int fd, char **ret_link, struct stat *ret_stat)
+static struct error *read_link_and_stat(pid_t pid, int fd, char **ret_link, struct stat *ret_stat)
 {
-	auto_free char *path = xformat("/proc/%d/fd/%d", table->pid, fd);
+	auto_free char *path = xformat("/proc/%d/fd/%d", pid, fd);
 	char link[PATH_MAX + 1];
 
 	ssize_t length = readlink(path, link, sizeof(link) - 1);
@@ -181,7 +148,7 @@ static bool is_of_one_kind(const char *fdinfo, const char *other)
 	return length > 0 && length == other_length && memcmp(word, other_word, length) == 0;
 }
 
-static bool is_link(const struct file_table *table, int fd, const char *expected)
+bool file_table_is_link(const struct file_table *table, int fd, const char *expected)
 {
 	auto_free char *path = xformat("/proc/%d/fd/%d", table->pid, fd);
 	char link[PATH_MAX + 1];
@@ -240,10 +207,10 @@ static struct error *identify(struct file_table *table, const struct file_table 
 
 	/* Eventfds, epolls and such have one inode, all of them. */
 	if (before && strncmp(before->link, "anon_inode:", 11) == 0 && !is_of_one_kind(seen->fdinfo, before->fdinfo) &&
-	    !is_link(table, seen->fd, before->link))
+	    !file_table_is_link(table, seen->fd, before->link))
 		before = NULL;
 	if (!before)
-		return read_link_and_stat(table, seen->fd, &description->link, &file->stat);
+		return read_link_and_stat(table->pid, seen->fd, &description->link, &file->stat);
 	description->link = xformat("%s", before->link);
 	description->owner = before->owner;
 	description->ops = before->ops;
@@ -256,6 +223,16 @@ static bool is_owner_likely(const struct open_file *file)
 	return (file->status_flags & O_ASYNC) || S_ISSOCK(file->stat.st_mode);
 }
 
+static void make_room(struct file_table *table)
+{
+	if (table->count < table->room)
+		return;
+	table->room *= 2;
+	table->list = xrealloc(table->list, table->room * sizeof(*table->list));
+	table->descriptions = xrealloc(table->descriptions, table->room * sizeof(*table->descriptions));
+	table->order = xrealloc(table->order, table->room * sizeof(*table->order));
+}
+
 /* A new description, filled from what is known, seen and asked. */
 static struct error *add_description(struct file_table *table, const struct file_table *known, struct seen *seen,
                                      struct open_file *file, size_t position)
@@ -263,7 +240,8 @@ static struct error *add_description(struct file_table *table, const struct file
 	size_t index = table->count;
 	struct description *description = &table->descriptions[index];
 
-	file->id = (uint32_t)index + 1;
+	/* Ids behind the table's may have been given away before those in flight are known. */
+	file->id = file->pid == getpid() ? open_files_new_id(&table->open_files) : (uint32_t)index + 1;
 	if ((!known || is_owner_likely(file)) && !(file->status_flags & O_PATH))
 		TRY(read_owner(file, &description->owner));
 	description->fdinfo = take(seen->fdinfo);
@@ -271,7 +249,6 @@ static struct error *add_description(struct file_table *table, const struct file
 	description->inode = seen->inode;
 	file->link = description->link;
 	file->fdinfo = description->fdinfo;
-	file->owner = &description->owner;
 	memmove(&table->order[position + 1], &table->order[position], (table->count - position) * sizeof(size_t));
 	table->order[position] = index;
 	table->list[index] = *file;
@@ -298,7 +275,7 @@ static struct error *add_number(struct file_table *table, const struct file_tabl
 	*next = (struct description){0};
 	fown_entry__init(&next->owner);
 	TRY(identify(table, known, seen, &file, next));
-	if (find_in_order(table, &file.stat, seen->fd, &position)) {
+	if (find_in_order(table, &file, &position)) {
 		free(next->link);
 		number->index = table->order[position];
 		if (seen->fd < table->list[number->index].fd)
@@ -327,6 +304,8 @@ static void publish(struct file_table *table)
 	qsort(table->numbers, table->number_count, sizeof(*table->numbers), by_fd);
 	for (size_t i = 0; i < table->count; i++)
 		table->descriptions[table->order[i]].rank = i;
+	for (size_t i = 0; i < table->count; i++)
+		table->list[i].owner = &table->descriptions[i].owner;
 	for (size_t i = 0; i < table->number_count; i++)
 		table->open_numbers[i] = (struct open_number){
 			.fd = table->numbers[i].number.fd,
@@ -336,7 +315,8 @@ static void publish(struct file_table *table)
 	table->open_files.count = table->count;
 	table->open_files.numbers = table->open_numbers;
 	table->open_files.number_count = table->number_count;
-	table->open_files.next_id = (uint32_t)table->count + 1;
+	if (table->open_files.next_id <= table->count)
+		table->open_files.next_id = (uint32_t)table->count + 1;
 }
 
 static struct file_table *table_new(pid_t pid, int pidfd, const struct carry_options *options, size_t room)
@@ -348,6 +328,8 @@ static struct file_table *table_new(pid_t pid, int pidfd, const struct carry_opt
 	table->fdinfo_dir = -1;
 	table->options = options;
 	table->open_files.pid = pid;
+	table->own_pidfd = -1;
+	table->room = room + 1;
 	table->list = xalloc((room + 1) * sizeof(*table->list));
 	table->descriptions = xalloc((room + 1) * sizeof(*table->descriptions));
 	table->numbers = xalloc((room + 1) * sizeof(*table->numbers));
@@ -417,7 +399,7 @@ struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *kno
 		return error_new(errno, "open(%s)", fdinfo);
 	for (size_t i = 0; i < count; i++) {
 		__attribute__((cleanup(seen_free))) struct seen seen = {0};
-		auto_error struct error *error = read_fdinfo(table, fds[i], &seen);
+		auto_error struct error *error = read_fdinfo(pid, table->fdinfo_dir, fds[i], &seen);
 
 		if (!error)
 			error = add_number(table, known, &seen);
@@ -448,152 +430,89 @@ void file_table_free(struct file_table *table)
 	free(table->numbers);
 	free(table->open_numbers);
 	free(table->order);
+	for (size_t i = 0; i < table->copy_count; i++)
+		close(table->copies[i]);
+	free(table->copies);
+	if (table->own_pidfd >= 0)
+		close(table->own_pidfd);
 	free(table);
 }
 
-/* ---- Using it ---- */
-
-static struct error *about(struct error *error, const struct open_file *file)
+struct error *file_table_about(struct error *error, const struct open_file *file)
 {
+	if (file->pid == getpid())
+		return error_wrap(error, "a descriptor in flight (%s)", file->link);
 	return error_wrap(error, "fd %d (%s)", file->fd, file->link);
 }
 
-/* The program runs: it may have closed the descriptor, and have opened something else there, since the table was read. */
-static bool is_still(const struct file_table *table, const struct open_file *file)
+/* ---- In flight ---- */
+
+/* Takes over a copy of a description that may be one of the table's own. */
+static struct error *add_copy(struct file_table *table, int fd_here)
 {
-	return is_link(table, file->fd, file->link);
-}
+	__attribute__((cleanup(seen_free))) struct seen seen = {0};
+	struct description *next;
+	size_t position;
+	struct open_file file = {
+		.pid = getpid(),
+		.pidfd = table->own_pidfd,
+		.fd = fd_here,
+		.options = table->options,
+		.all = &table->open_files,
+	};
 
-static struct error *check_one(const struct file_table *table, size_t index)
-{
-	const struct open_file *file = &table->list[index];
-	const struct file_ops *ops = table->descriptions[index].ops;
-
-	if (ops)
-		return ops->check ? about(ops->check(file), file) : NULL;
-	return refuse_file(file);
-}
-
-void file_table_check(const struct file_table *table, struct problems *problems)
-{
-	for (size_t i = 0; i < table->count; i++) {
-		auto_error struct error *error = check_one(table, i);
-
-		if (error && is_still(table, &table->list[i]))
-			problems_add(problems, take(error));
+	table->copies = xrealloc(table->copies, (table->copy_count + 1) * sizeof(*table->copies));
+	table->copies[table->copy_count++] = fd_here;
+	make_room(table);
+	next = &table->descriptions[table->count];
+	*next = (struct description){0};
+	fown_entry__init(&next->owner);
+	auto_fd int fdinfo_dir = open("/proc/self/fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	TRY(read_fdinfo(getpid(), fdinfo_dir, fd_here, &seen));
+	file.status_flags = (uint32_t)seen.flags & ~(uint32_t)O_CLOEXEC;
+	TRY(read_link_and_stat(getpid(), fd_here, &next->link, &file.stat));
+	if (find_in_order(table, &file, &position)) {
+		free(next->link);
+		return NULL;
 	}
+	struct error *error = add_description(table, NULL, &seen, &file, position);
+	if (error)
+		free(next->link);
+	return error;
 }
 
-/* One answer for all that is done with this table, whatever a peer does meanwhile. */
-static bool needs_lock(const struct file_table *table, size_t index)
+static struct error *add_copies(struct file_table *table, int *fds, size_t count)
 {
-	struct description *description = &table->descriptions[index];
-	const struct file_ops *ops = description->ops;
+	struct error *error = NULL;
 
-	if (!ops || !ops->needs_lock)
-		return false;
-	if (!description->is_lock_known)
-		description->needs_lock = ops->needs_lock(&table->list[index]);
-	description->is_lock_known = true;
-	return description->needs_lock;
+	for (size_t i = 0; i < count; i++) {
+		if (error)
+			close(fds[i]);
+		else
+			error = add_copy(table, fds[i]);
+	}
+	return error;
 }
 
-bool file_table_needs_lock(const struct file_table *table)
+struct error *file_table_add_in_flight(struct file_table *table, size_t from, size_t until)
 {
-	for (size_t i = 0; i < table->count; i++)
-		if (needs_lock(table, i))
-			return true;
-	return false;
-}
-
-struct error *file_table_unsent(const struct file_table *table, struct unsent *ret_unsent)
-{
-	*ret_unsent = (struct unsent){0};
-	for (size_t i = 0; i < table->count; i++)
-		if (needs_lock(table, i) && table->descriptions[i].ops->unsent)
-			TRY(about(table->descriptions[i].ops->unsent(&table->list[i], ret_unsent), &table->list[i]));
-	return NULL;
-}
-
-struct error *file_table_flows(const struct file_table *table, struct flow **ret_flows, size_t *ret_count)
-{
-	auto_free struct flow *flows = xalloc((table->count + 1) * sizeof(*flows));
-	size_t count = 0;
-
-	for (size_t i = 0; i < table->count; i++)
-		if (needs_lock(table, i))
-			TRY(about(table->descriptions[i].ops->flow(&table->list[i], &flows[count++]), &table->list[i]));
-	*ret_flows = take(flows);
-	*ret_count = count;
-	return NULL;
-}
-
-struct error *file_table_hold(const struct file_table *table, struct held_file **ret_held, size_t *ret_count)
-{
-	struct held_file *held = xalloc((table->count + 1) * sizeof(*held));
-
-	*ret_held = held;
-	*ret_count = 0;
-	for (size_t i = 0; i < table->count; i++) {
+	if (table->own_pidfd < 0)
+		table->own_pidfd = procfs_open_pid(getpid());
+	for (size_t i = from; i < until; i++) {
 		const struct file_ops *ops = table->descriptions[i].ops;
+		auto_free int *fds = NULL;
+		size_t count = 0;
 
-		if (!needs_lock(table, i) || !ops->hold)
+		if (!ops || !ops->in_flight)
 			continue;
-		struct held_file *one = &held[*ret_count];
-		one->ops = ops;
-		TRY(about(ops->hold(&table->list[i], &one->fd, &one->before), &table->list[i]));
-		*ret_count += one->fd >= 0;
+		TRY(file_table_about(ops->in_flight(&table->list[i], &fds, &count), &table->list[i]));
+		TRY(file_table_about(add_copies(table, fds, count), &table->list[i]), "descriptors in flight");
 	}
+	publish(table);
 	return NULL;
 }
 
-static struct error *save_one(const struct file_table *table, size_t index, struct image_store *store)
+size_t file_table_descriptions(const struct file_table *table)
 {
-	const struct open_file *file = &table->list[index];
-	const struct file_ops *ops = table->descriptions[index].ops;
-
-	if (!ops)
-		return error_new(ENOTSUP, "fd %d: %s can't be carried", file->fd, file->link);
-	return about(ops->save(file, store), file);
-}
-
-struct error *file_table_save(const struct file_table *table, uint32_t files_id, struct image_store *store)
-{
-	for (size_t i = 0; i < table->number_count; i++) {
-		const struct number *number = &table->numbers[i];
-		const struct file_ops *ops = table->descriptions[number->index].ops;
-		FdinfoEntry entry = FDINFO_ENTRY__INIT;
-
-		entry.id = table->list[number->index].id;
-		entry.flags = number->is_close_on_exec ? FD_CLOEXEC : 0;
-		entry.type = ops ? ops->type : FD_TYPES__UND;
-		entry.fd = (uint32_t)number->number.fd;
-		image_put(store, IMAGE_FDINFO, files_id, &entry.base);
-	}
-	for (size_t i = 0; i < table->count; i++)
-		if (!needs_lock(table, i))
-			TRY(save_one(table, i, store));
-	return NULL;
-}
-
-struct error *file_table_save_locked(const struct file_table *table, struct image_store *store)
-{
-	for (size_t i = 0; i < table->count; i++)
-		if (needs_lock(table, i))
-			TRY(save_one(table, i, store));
-	return NULL;
-}
-
-struct open_files *file_table_open_files(struct file_table *table)
-{
-	return &table->open_files;
-}
-
-struct error *file_table_each(const struct file_table *table, FdTypes type,
-                              struct error *(*call)(const struct open_file *file, void *data), void *data)
-{
-	for (size_t i = 0; i < table->count; i++)
-		if (table->descriptions[i].ops && table->descriptions[i].ops->type == type)
-			TRY(call(&table->list[i], data));
-	return NULL;
+	return table->count;
 }

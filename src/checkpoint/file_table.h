@@ -32,30 +32,44 @@ size_t file_table_count(const struct file_table *table);
 /* Adds what can't be carried to problems. Not while the program is frozen. */
 void file_table_check(const struct file_table *table, struct problems *problems);
 
-/* True where the network must be locked before file_table_save_locked(). */
+/* True where the network must be locked before file_table_save_held(). */
 bool file_table_needs_lock(const struct file_table *table);
 
 /* What the network lock has to stop. The caller frees the array with free(3). */
 MUST_USE struct error *file_table_flows(const struct file_table *table, struct flow **ret_flows, size_t *ret_count);
 
-/* A connection that doesn't work while it is saved: file_ops.hold. */
-struct held_file {
-	const struct file_ops *ops;
-	int fd; /* owned */
-	uint32_t before;
+/* Files that aren't as they were while they are saved: file_ops.hold. Owned, descriptors and array. */
+struct held_files {
+	struct held_file {
+		const struct file_ops *ops;
+		int fd; /* owned */
+		uint32_t before;
+	} * list;
+	size_t count;
 };
 
-/* Before file_table_save_locked(). The caller closes the descriptors and frees the array; on failure, too. */
-MUST_USE struct error *file_table_hold(const struct file_table *table, struct held_file **ret_held, size_t *ret_count);
+/* Descriptions from, from + 1 … until - 1 of the table, those that need no lock: before file_table_save_held(). */
+MUST_USE struct error *file_table_hold(const struct file_table *table, size_t from, size_t until,
+                                       struct held_files *held);
+
+/* Those that need the lock. */
+MUST_USE struct error *file_table_hold_locked(const struct file_table *table, struct held_files *held);
+
+/*
+ * Adds the descriptors that are in flight in those descriptions, which are held, at the end of the table. They may be
+ * sockets with others in flight: until nothing is added any more.
+ */
+MUST_USE struct error *file_table_add_in_flight(struct file_table *table, size_t from, size_t until);
+size_t file_table_descriptions(const struct file_table *table);
 
 /* What is on its way, of all connections. */
 MUST_USE struct error *file_table_unsent(const struct file_table *table, struct unsent *ret_unsent);
 
-/* Puts the descriptors (fdinfo-ID.img) and all files that don't need the lock into the store. */
+/* Puts the descriptors (fdinfo-ID.img) and all files into the store, but those that must be held or locked. */
 MUST_USE struct error *file_table_save(const struct file_table *table, uint32_t files_id, struct image_store *store);
 
-/* Puts the files that need the lock into the store. */
-MUST_USE struct error *file_table_save_locked(const struct file_table *table, struct image_store *store);
+/* Puts the others into the store. */
+MUST_USE struct error *file_table_save_held(const struct file_table *table, struct image_store *store);
 
 /* For what refers to files without a descriptor: mappings, cwd … Borrowed. */
 struct open_files *file_table_open_files(struct file_table *table);

@@ -265,7 +265,7 @@ struct error *saver_shared(const struct saver *saver, struct shared_objects *ret
 	return shared_memory_list(saver->pid, &saver->areas, saver->files, ret_objects);
 }
 
-const struct file_table *saver_files(const struct saver *saver)
+struct file_table *saver_files(const struct saver *saver)
 {
 	return saver->files;
 }

@@ -48,7 +48,7 @@ void saver_drop_copies(struct saver *saver);
 
 /* The areas as of the last save, or of the time when the saver was made. Borrowed until the next save. */
 const struct areas *saver_areas(const struct saver *saver);
-const struct file_table *saver_files(const struct saver *saver);
+struct file_table *saver_files(const struct saver *saver);
 
 /* Its shared memory, as of then. The caller frees it. */
 MUST_USE struct error *saver_shared(const struct saver *saver, struct shared_objects *ret_objects);

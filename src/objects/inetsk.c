@@ -294,6 +294,7 @@ static struct error *inetsk_save(const struct open_file *file, struct image_stor
 {
 	InetSkEntry socket = INET_SK_ENTRY__INIT;
 	FileEntry entry = FILE_ENTRY__INIT;
+	GodwitSocketEntry extras = GODWIT_SOCKET_ENTRY__INIT;
 	struct entry_parts parts;
 	struct look look;
 	auto_socket_options struct socket_options options = {0};
@@ -303,7 +304,7 @@ static struct error *inetsk_save(const struct open_file *file, struct image_stor
 	                                      is_connection(&look) || look.tcp.was_connected);
 	/* Before repair mode, which changes some (SO_REUSEADDR). */
 	TRY(socket_options_save(look.fd, traits, &options));
-	TRY(socket_extras_save(look.fd, file, traits, store));
+	TRY(socket_extras_save(look.fd, file, traits, &extras, store));
 	fill(file, &look, &socket, &parts);
 	socket.opts = &options.entry;
 	if (is_connection(&look))

@@ -27,6 +27,7 @@ struct carry_options {
 	uint64_t ghost_limit_bytes; /* the largest deleted file whose content goes into the image */
 };
 
+struct netlink;
 struct open_files;
 struct process;
 
@@ -37,7 +38,7 @@ struct process;
  */
 struct open_file {
 	uint32_t id;           /* names it in the image */
-	pid_t pid;             /* of a task that has it */
+	pid_t pid;             /* of a task that has it; our own if it is in flight in a UNIX socket: unix(7) */
 	int pidfd;             /* of the same */
 	int fd;                /* its number there; the lowest one, if it has several */
 	const char *link;      /* what /proc/PID/fd/N points to */
@@ -70,6 +71,7 @@ struct open_files {
 	struct number_map *outsiders; /* owned; NULL at first: of open_files_outsider() */
 	int *copies;                  /* owned; by id: of open_file_borrow(); -1: none */
 	size_t copy_room;
+	struct netlink *diag; /* owned; NULL at first: for sock_diag(7) */
 };
 
 /* A new save begins: nothing is in the images yet. */
@@ -91,9 +93,15 @@ bool open_files_first(struct open_files *files, FdTypes type, uint64_t key, uint
 /* The description behind a number of the table, or NULL. */
 const struct open_file *open_files_at(const struct open_files *files, int fd);
 
-/* Another process that has this pipe or pseudoterminal open (one of them), 0: none. Reads /proc of all processes, once for each files:
- * not to be called while the program is frozen. */
+/* The description that a descriptor of this process stands for, or NULL. */
+const struct open_file *open_files_same(const struct open_files *files, int fd_here);
+
+/* Another process that has this pipe, socket or pseudoterminal open (one of them), 0: none. Reads /proc of all processes,
+ * once for each files: not to be called while the program is frozen. */
 pid_t open_files_outsider(struct open_files *files, const struct stat *stat);
+
+/* "PID (name)" of a process, for errors. The caller frees. */
+char *open_files_process_text(pid_t pid);
 
 /* A copy of the description's descriptor in this process: pidfd_getfd(2). The caller closes it, soon: a copy that is
  * held delays EOF and the release of locks. */
@@ -150,6 +158,30 @@ MUST_USE struct error *restore_find(struct restore_files *restore, enum image_ki
 /* The entry of files.img with that id, of whatever type. The caller frees it. */
 MUST_USE struct error *restore_file_entry(struct restore_files *restore, uint32_t id, FileEntry **ret_entry);
 
+/* A number under a key of a type, kept as long as restore. restore_note() is false, and changes nothing, where that key
+ * has one already; restore_noted() is false where it has none. */
+bool restore_note(struct restore_files *restore, FdTypes type, uint64_t key, uint64_t value);
+bool restore_noted(const struct restore_files *restore, FdTypes type, uint64_t key, uint64_t *ret_value);
+
+/* Where restore() may run calls of its own, for what the kernel remembers about its maker: NULL in a test without a
+ * task. There, descriptor own_pidfd stands for this process. Borrowed. */
+struct restore_task {
+	struct process *process;
+	int own_pidfd;
+};
+void restore_files_set_task(struct restore_files *restore, const struct restore_task *task);
+const struct restore_task *restore_task(const struct restore_files *restore);
+
+/* Which number a description has in the task, once all are in their places. -1: none, it is in flight. */
+void restore_note_place(struct restore_files *restore, uint32_t id, int fd);
+int restore_place(const struct restore_files *restore, uint32_t id);
+
+/* A folder that is there only while the program is restored: it goes, with what is in it, when restore is freed. */
+void restore_note_folder(struct restore_files *restore, const char *path);
+
+/* The program goes on: resume() needs the folders, and removes them. */
+void restore_files_keep_folders(struct restore_files *restore);
+
 /* Keeps a message for as long as restore lives, for what a made_file borrows from it. Takes it over. */
 void restore_keep(struct restore_files *restore, ProtobufCMessage *message);
 
@@ -201,16 +233,27 @@ struct file_ops {
 	/* The same for an entry of an image; false: it isn't one that needs the lock. May be NULL: it never is. */
 	bool (*entry_flow)(const FileEntry *entry, struct flow *ret_flow);
 
-	/* What is on its way, of a file that needs_lock(): is added to ret_unsent. The freeze waits for 0. */
+	/* What is on its way, of any file, or where there is needs_lock(), of those that do: is added to ret_unsent. The
+	 * freeze waits for 0. May be NULL: nothing ever is. */
 	struct error *(*unsent)(const struct open_file *file, struct unsent *ret_unsent);
 
+	/* True for a file that save() changes for a moment without a need for the lock. May be NULL: never. */
+	bool (*needs_hold)(const struct open_file *file);
+
 	/*
-	 * For a file that needs_lock() and that save() leaves in a state in which it doesn't work: a copy of it for the
-	 * caller (-1: there is no need), and what go_on() needs to know of how it was before. May be NULL.
+	 * For a file that needs_hold(), or that needs_lock() and that save() leaves in a state in which it doesn't
+	 * work: a copy of it for the caller (-1: there is no need), and what go_on() needs to know of how it was
+	 * before. May be NULL.
 	 */
 	struct error *(*hold)(const struct open_file *file, int *ret_fd, uint32_t *ret_before);
 	/* Undoes that. Also called in the keeper: uses nothing but what it is passed. */
 	struct error *(*go_on)(int fd, uint32_t before);
+
+	/*
+	 * Descriptors in flight in a file that is held: copies of them in this process, for the caller to close, and to
+	 * free the array. They become descriptions of the program like others, without a number. May be NULL: none.
+	 */
+	struct error *(*in_flight)(const struct open_file *file, int **ret_fds, size_t *ret_count);
 
 	/* Puts file into the images. Reads only, but for hold(): the program must not notice a save that fails half way. */
 	struct error *(*save)(const struct open_file *file, struct image_store *store);

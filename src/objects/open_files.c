@@ -4,11 +4,13 @@
 /* What the kinds of files share while a program is checked or saved: the first half of objects.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
 #include "objects/tty_info.h"
 #include "util/alloc.h"
+#include "util/netlink.h"
 #include "util/number_map.h"
 #include "util/procfs.h"
 
@@ -65,6 +67,7 @@ void open_files_free(struct open_files *files)
 	open_files_drop_copies(files);
 	number_map_free(take(files->notes));
 	number_map_free(take(files->outsiders));
+	netlink_free(take(files->diag));
 }
 
 uint32_t open_files_new_id(struct open_files *files)
@@ -108,15 +111,32 @@ const struct open_file *open_files_at(const struct open_files *files, int fd)
 	return number ? number->file : NULL;
 }
 
+const struct open_file *open_files_same(const struct open_files *files, int fd_here)
+{
+	struct stat stat;
+
+	if (fstat(fd_here, &stat) < 0)
+		return NULL;
+	for (size_t i = 0; i < files->count; i++) {
+		const struct open_file *file = &files->list[i];
+
+		if (file->stat.st_ino == stat.st_ino && file->stat.st_dev == stat.st_dev &&
+		    syscall(SYS_kcmp, getpid(), file->pid, KCMP_FILE, fd_here, file->fd) == 0)
+			return file;
+	}
+	return NULL;
+}
+
 /* What has two ends, and files without a name, as memfds are. */
 static bool is_noted(const struct statx *file)
 {
-	return S_ISFIFO(file->stx_mode) || (S_ISREG(file->stx_mode) && file->stx_nlink == 0) ||
+	return S_ISFIFO(file->stx_mode) || S_ISSOCK(file->stx_mode) ||
+	       (S_ISREG(file->stx_mode) && file->stx_nlink == 0) ||
 	       (S_ISCHR(file->stx_mode) &&
 	        tty_kind_of(makedev(file->stx_rdev_major, file->stx_rdev_minor)) == TTY_SLAVE);
 }
 
-/* Notes the pipes, pseudoterminals and files without a name that a process has open. One that ends meanwhile has none. */
+/* Notes the pipes, sockets, pseudoterminals and files without a name that a process has open. One that ends meanwhile has none. */
 static void note_files_of(struct open_files *files, pid_t pid)
 {
 	auto_free int *fds = NULL;
@@ -158,4 +178,13 @@ pid_t open_files_outsider(struct open_files *files, const struct stat *stat)
 	}
 	number_map_find(files->outsiders, stat->st_ino, stat->st_dev, &pid);
 	return (pid_t)pid;
+}
+
+char *open_files_process_text(pid_t pid)
+{
+	auto_free char *name = NULL;
+
+	if (procfs_read(pid, "comm", &name, NULL) == 0)
+		name[strcspn(name, "\n")] = '\0';
+	return xformat("%d (%s)", pid, name ? name : "?");
 }

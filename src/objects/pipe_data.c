@@ -9,7 +9,6 @@
 #include "objects/pipe_data.h"
 #include "pipe-data.pb-c.h"
 #include "util/alloc.h"
-#include "util/procfs.h"
 
 static enum image_kind kind_of(FdTypes type)
 {
@@ -19,13 +18,11 @@ static enum image_kind kind_of(FdTypes type)
 struct error *pipe_check_ends(const struct open_file *file)
 {
 	pid_t pid = open_files_outsider(file->all, &file->stat);
-	auto_free char *name = NULL;
 
 	if (!pid)
 		return NULL;
-	if (procfs_read(pid, "comm", &name, NULL) == 0)
-		name[strcspn(name, "\n")] = '\0';
-	return error_hint(error_new(0, "%s: also open in process %d (%s)", file->link, pid, name ? name : "?"),
+	auto_free char *process = open_files_process_text(pid);
+	return error_hint(error_new(0, "%s: also open in process %s", file->link, process),
 	                  "a pipe is carried with both ends or not at all; start the program with its input and output "
 	                  "from and to files: PROG </dev/null >LOG 2>&1");
 }

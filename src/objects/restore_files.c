@@ -4,6 +4,7 @@
 /* What the kinds of files share while a program is restored: the second half of objects.h. */
 #include "objects/objects.h"
 #include "util/alloc.h"
+#include "util/folder.h"
 #include "util/number_map.h"
 
 struct kept {
@@ -23,6 +24,11 @@ struct restore_files {
 	struct kept *kept;                            /* owned */
 	struct restored_ghosts *own_ghosts;           /* owned */
 	struct restored_ghosts *ghosts;               /* borrowed, or the own ones */
+	struct number_map *notes;                     /* (type, key): of restore_note() */
+	struct number_map *places;                    /* (id, 0): number in the task */
+	struct restore_task task;
+	char **folders; /* owned */
+	size_t folder_count;
 	bool is_running;
 };
 
@@ -72,6 +78,8 @@ struct restore_files *restore_files_new(const struct image_store *store, const s
 	restore->spares = number_map_new();
 	restore->own_ghosts = restored_ghosts_new();
 	restore->ghosts = restore->own_ghosts;
+	restore->notes = number_map_new();
+	restore->places = number_map_new();
 	return restore;
 }
 
@@ -85,6 +93,13 @@ void restore_files_free(struct restore_files *restore)
 		close((int)fd);
 	number_map_free(restore->spares);
 	restored_ghosts_free(restore->own_ghosts);
+	number_map_free(restore->notes);
+	number_map_free(restore->places);
+	for (size_t i = 0; i < restore->folder_count; i++) {
+		folder_remove(restore->folders[i]);
+		free(restore->folders[i]);
+	}
+	free(restore->folders);
 	for (size_t i = 0; i < IMAGE_KIND_COUNT; i++)
 		number_map_free(restore->indexes[i]);
 	while (restore->kept) {
@@ -113,6 +128,53 @@ void restore_files_set_running(struct restore_files *restore)
 bool restore_is_running(const struct restore_files *restore)
 {
 	return restore->is_running;
+}
+
+void restore_files_keep_folders(struct restore_files *restore)
+{
+	while (restore->folder_count > 0)
+		free(restore->folders[--restore->folder_count]);
+}
+
+bool restore_note(struct restore_files *restore, FdTypes type, uint64_t key, uint64_t value)
+{
+	return number_map_add(restore->notes, type, key, value);
+}
+
+bool restore_noted(const struct restore_files *restore, FdTypes type, uint64_t key, uint64_t *ret_value)
+{
+	return number_map_find(restore->notes, type, key, ret_value);
+}
+
+void restore_files_set_task(struct restore_files *restore, const struct restore_task *task)
+{
+	restore->task = *task;
+}
+
+const struct restore_task *restore_task(const struct restore_files *restore)
+{
+	return restore->task.process ? &restore->task : NULL;
+}
+
+void restore_note_place(struct restore_files *restore, uint32_t id, int fd)
+{
+	number_map_add(restore->places, id, 0, (uint64_t)fd);
+}
+
+int restore_place(const struct restore_files *restore, uint32_t id)
+{
+	uint64_t fd;
+
+	return number_map_find(restore->places, id, 0, &fd) ? (int)fd : -1;
+}
+
+void restore_note_folder(struct restore_files *restore, const char *path)
+{
+	size_t count = restore->folder_count + 1;
+
+	restore->folders = xrealloc(restore->folders, count * sizeof(*restore->folders));
+	restore->folders[restore->folder_count] = xformat("%s", path);
+	restore->folder_count = count;
 }
 
 const struct image_store *restore_store(const struct restore_files *restore)

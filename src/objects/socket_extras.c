@@ -94,8 +94,8 @@ static const struct option_row rows[] = {
 	SOCKET(SO_TXREHASH, SOCKET_TCP, SOCKET_CONNECTED, USUALLY(255)),
 	SOCKET(RCVMARK, 0, SOCKET_UNIX, USUALLY(0)),
 	SOCKET(RCVPRIORITY, 0, SOCKET_UNIX, USUALLY(0)),
-	SOCKET(PASSPIDFD, SOCKET_UNIX, 0, USUALLY(0)),
-	SOCKET(PASSRIGHTS, SOCKET_UNIX, 0, USUALLY(1)),
+	SOCKET(PASSPIDFD, SOCKET_UNIX, 0, USUALLY(0), .when = LATE),
+	SOCKET(PASSRIGHTS, SOCKET_UNIX, 0, USUALLY(1), .when = LATE),
 
 	TCP(TCP_MAXSEG, SOCKET_CONNECTED, USUALLY(TCP_MSS_DEFAULT)),
 	TCP(TCP_SYNCNT, 0, ALWAYS),
@@ -195,15 +195,14 @@ static bool worth_saving(int fd, const struct option_row *row, uint8_t value[VAL
 }
 
 struct error *socket_extras_save(int fd, const struct open_file *file, enum socket_traits traits,
-                                 struct image_store *store)
+                                 GodwitSocketEntry *entry, struct image_store *store)
 {
 	uint8_t values[ROW_COUNT][VALUE_BYTES_MAX];
 	GodwitSocketOption options[ROW_COUNT];
 	GodwitSocketOption *pointers[ROW_COUNT];
-	GodwitSocketEntry entry = GODWIT_SOCKET_ENTRY__INIT;
 
 	for (size_t i = 0; i < ROW_COUNT; i++) {
-		GodwitSocketOption *option = &options[entry.n_options];
+		GodwitSocketOption *option = &options[entry->n_options];
 		size_t size_bytes = 0;
 
 		if (!applies(&rows[i], traits) || !worth_saving(fd, &rows[i], values[i], &size_bytes))
@@ -212,12 +211,13 @@ struct error *socket_extras_save(int fd, const struct open_file *file, enum sock
 		option->level = rows[i].level;
 		option->name = (uint32_t)rows[i].name;
 		option->value = (ProtobufCBinaryData){.len = size_bytes, .data = values[i]};
-		pointers[entry.n_options++] = option;
+		pointers[entry->n_options++] = option;
 	}
-	entry.id = file->id;
-	entry.uid = file->stat.st_uid;
-	entry.options = pointers;
-	image_put(store, IMAGE_GODWIT_SOCKETS, 0, &entry.base);
+	entry->id = file->id;
+	entry->uid = file->stat.st_uid;
+	entry->options = pointers;
+	image_put(store, IMAGE_GODWIT_SOCKETS, 0, &entry->base);
+	entry->options = NULL; /* they live here */
 	return NULL;
 }
 

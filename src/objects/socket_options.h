@@ -39,9 +39,9 @@ void socket_options_free(struct socket_options *options);
 /* Fills options, which is zeroed. They point into themselves: not to be copied. */
 MUST_USE struct error *socket_options_save(int fd, enum socket_traits traits, struct socket_options *options);
 
-/* Puts the others into sockets.godwit. */
+/* Puts the others into sockets.godwit, with what entry (initialized) says besides. */
 MUST_USE struct error *socket_extras_save(int fd, const struct open_file *file, enum socket_traits traits,
-                                          struct image_store *store);
+                                          GodwitSocketEntry *entry, struct image_store *store);
 
 /*
  * For a new socket, before bind(2): all but what must wait for socket_options_finish(). The sizes of the buffers are

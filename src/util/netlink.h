@@ -38,7 +38,7 @@ MUST_USE struct error *netlink_send(struct netlink *netlink, const void *message
 typedef struct error *netlink_each(const struct nlmsghdr *message, void *context);
 
 /*
- * Sends a request with NLM_F_DUMP and calls each for every message of the answer. If the list changed while it was
+ * Sends a request with NLM_F_DUMP (or one with NLM_F_ACK, for one thing) and calls each for every message of the answer. If the list changed while it was
  * read the error is EINTR: ask again. After an error of each the rest is read and thrown away.
  */
 MUST_USE struct error *netlink_dump(struct netlink *netlink, const struct nlmsghdr *request, netlink_each *each,

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* What reading and using a table of files share. For file_table*.c only. */
+#pragma once
+
+#include "checkpoint/file_table.h"
+
+/* What a description's struct open_file borrows. */
+struct description {
+	char *link;
+	char *fdinfo;
+	FownEntry owner;
+	const struct file_ops *ops; /* NULL: of no kind that we know */
+	uint64_t mount, inode;      /* of fdinfo: they tell whether it is the same as before */
+	size_t rank;                /* in order, once the table is complete */
+	bool is_lock_known, needs_lock;
+};
+
+struct number {
+	struct open_number number;
+	size_t index; /* of the description */
+	bool is_close_on_exec;
+};
+
+struct file_table {
+	struct open_files open_files;
+	pid_t pid;
+	int pidfd;      /* borrowed */
+	int fdinfo_dir; /* owned: /proc/PID/fdinfo */
+	const struct carry_options *options;
+	struct open_file *list;           /* owned; the descriptions */
+	struct description *descriptions; /* owned; one for each in list */
+	size_t count;
+	struct number *numbers;           /* owned; ascending */
+	struct open_number *open_numbers; /* owned: the same for open_files */
+	size_t number_count;
+	size_t *order; /* owned: indices into list, by device, inode and kcmp(2)'s order */
+	size_t room;   /* of list, descriptions and order */
+
+	/* Of those in flight, which have no number. */
+	int own_pidfd; /* owned; -1: there are none */
+	int *copies;   /* owned, with its descriptors */
+	size_t copy_count;
+};
+
+/* Says which file an error is about. NULL stays NULL. */
+struct error *file_table_about(struct error *error, const struct open_file *file);
+
+/* Does the number still lead there? */
+bool file_table_is_link(const struct file_table *table, int fd, const char *expected);

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* Checking, locking, holding and saving the files of a table. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "checkpoint/file_table_parts.h"
+#include "checkpoint/refusal.h"
+#include "util/alloc.h"
+
+/* The program runs: it may have closed the descriptor, and have opened something else there, since the table was read. */
+static bool is_still(const struct file_table *table, const struct open_file *file)
+{
+	return file_table_is_link(table, file->fd, file->link);
+}
+
+static struct error *check_one(const struct file_table *table, size_t index)
+{
+	const struct open_file *file = &table->list[index];
+	const struct file_ops *ops = table->descriptions[index].ops;
+
+	if (ops)
+		return ops->check ? file_table_about(ops->check(file), file) : NULL;
+	return refuse_file(file);
+}
+
+void file_table_check(const struct file_table *table, struct problems *problems)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		auto_error struct error *error = check_one(table, i);
+
+		if (error && is_still(table, &table->list[i]))
+			problems_add(problems, take(error));
+	}
+}
+
+/* One answer for all that is done with this table, whatever a peer does meanwhile. */
+static bool needs_lock(const struct file_table *table, size_t index)
+{
+	struct description *description = &table->descriptions[index];
+	const struct file_ops *ops = description->ops;
+
+	if (!ops || !ops->needs_lock)
+		return false;
+	if (!description->is_lock_known)
+		description->needs_lock = ops->needs_lock(&table->list[index]);
+	description->is_lock_known = true;
+	return description->needs_lock;
+}
+
+static bool needs_hold(const struct file_table *table, size_t index)
+{
+	const struct file_ops *ops = table->descriptions[index].ops;
+
+	return ops && ops->needs_hold && ops->needs_hold(&table->list[index]);
+}
+
+/* Saved by file_table_save_held() and not before. One in flight is known only then. */
+static bool is_late(const struct file_table *table, size_t index)
+{
+	return table->list[index].pid == getpid() || needs_lock(table, index) || needs_hold(table, index);
+}
+
+bool file_table_needs_lock(const struct file_table *table)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (needs_lock(table, i))
+			return true;
+	return false;
+}
+
+struct error *file_table_unsent(const struct file_table *table, struct unsent *ret_unsent)
+{
+	*ret_unsent = (struct unsent){0};
+	for (size_t i = 0; i < table->count; i++) {
+		const struct file_ops *ops = table->descriptions[i].ops;
+
+		if (ops && ops->unsent && (!ops->needs_lock || needs_lock(table, i)))
+			TRY(file_table_about(ops->unsent(&table->list[i], ret_unsent), &table->list[i]));
+	}
+	return NULL;
+}
+
+struct error *file_table_flows(const struct file_table *table, struct flow **ret_flows, size_t *ret_count)
+{
+	auto_free struct flow *flows = xalloc((table->count + 1) * sizeof(*flows));
+	size_t count = 0;
+
+	for (size_t i = 0; i < table->count; i++)
+		if (needs_lock(table, i))
+			TRY(file_table_about(table->descriptions[i].ops->flow(&table->list[i], &flows[count++]),
+			                     &table->list[i]));
+	*ret_flows = take(flows);
+	*ret_count = count;
+	return NULL;
+}
+
+static struct error *hold_one(const struct file_table *table, size_t index, struct held_files *held)
+{
+	const struct file_ops *ops = table->descriptions[index].ops;
+	struct held_file one = {.ops = ops, .fd = -1};
+
+	if (!ops->hold)
+		return NULL;
+	TRY(file_table_about(ops->hold(&table->list[index], &one.fd, &one.before), &table->list[index]));
+	if (one.fd < 0)
+		return NULL;
+	held->list = xrealloc(held->list, (held->count + 1) * sizeof(*held->list));
+	held->list[held->count++] = one;
+	return NULL;
+}
+
+struct error *file_table_hold(const struct file_table *table, size_t from, size_t until, struct held_files *held)
+{
+	for (size_t i = from; i < until; i++)
+		if (needs_hold(table, i))
+			TRY(hold_one(table, i, held));
+	return NULL;
+}
+
+struct error *file_table_hold_locked(const struct file_table *table, struct held_files *held)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (needs_lock(table, i))
+			TRY(hold_one(table, i, held));
+	return NULL;
+}
+
+static struct error *save_one(const struct file_table *table, size_t index, struct image_store *store)
+{
+	const struct open_file *file = &table->list[index];
+	const struct file_ops *ops = table->descriptions[index].ops;
+
+	if (!ops)
+		return file_table_about(error_new(ENOTSUP, "can't be carried"), file);
+	return file_table_about(ops->save(file, store), file);
+}
+
+struct error *file_table_save(const struct file_table *table, uint32_t files_id, struct image_store *store)
+{
+	for (size_t i = 0; i < table->number_count; i++) {
+		const struct number *number = &table->numbers[i];
+		const struct file_ops *ops = table->descriptions[number->index].ops;
+		FdinfoEntry entry = FDINFO_ENTRY__INIT;
+
+		entry.id = table->list[number->index].id;
+		entry.flags = number->is_close_on_exec ? FD_CLOEXEC : 0;
+		entry.type = ops ? ops->type : FD_TYPES__UND;
+		entry.fd = (uint32_t)number->number.fd;
+		image_put(store, IMAGE_FDINFO, files_id, &entry.base);
+	}
+	for (size_t i = 0; i < table->count; i++)
+		if (!is_late(table, i))
+			TRY(save_one(table, i, store));
+	return NULL;
+}
+
+struct error *file_table_save_held(const struct file_table *table, struct image_store *store)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (is_late(table, i))
+			TRY(save_one(table, i, store));
+	return NULL;
+}
+
+struct open_files *file_table_open_files(struct file_table *table)
+{
+	return &table->open_files;
+}
+
+struct error *file_table_each(const struct file_table *table, FdTypes type,
+                              struct error *(*call)(const struct open_file *file, void *data), void *data)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (table->descriptions[i].ops && table->descriptions[i].ops->type == type)
+			TRY(call(&table->list[i], data));
+	return NULL;
+}
