@@ -29,6 +29,8 @@ static struct error *preflight_part(const struct build *build, const struct stat
 	const struct state_restore state = {
 		.thread = thread,
 		.core = build->model->cores[thread],
+		.cores = build->model->cores,
+		.core_count = build->model->thread_count,
 		.extra = build->model->extras[thread],
 		.store = build->model->store,
 		.options = build->options.carry,
@@ -147,6 +149,8 @@ static struct error *append_part(struct parts *parts, const struct state_ops *op
 		.pid = build->process->pid,
 		.tid = build->process->threads[thread].tid,
 		.core = build->model->cores[thread],
+		.cores = build->model->cores,
+		.core_count = build->model->thread_count,
 		.extra = build->model->extras[thread],
 		.store = build->model->store,
 		.options = build->options.carry,

@@ -117,8 +117,8 @@ struct error *model_read(const struct image_store *store, struct model **ret_mod
 	model->store = store;
 	TRY(check_version(store));
 	TRY(read_pstree(model));
-	model->cores = calloc(model->thread_count, sizeof(*model->cores));
-	model->extras = calloc(model->thread_count, sizeof(*model->extras));
+	model->cores = calloc(model->thread_count, sizeof(CoreEntry *));
+	model->extras = calloc(model->thread_count, sizeof(GodwitThreadEntry *));
 	if (!model->cores || !model->extras)
 		return error_new(ENOMEM, "%zu threads", model->thread_count);
 	for (size_t i = 0; i < model->thread_count; i++) {

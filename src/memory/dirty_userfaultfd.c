@@ -57,7 +57,7 @@ static struct dirty *new_dirty(pid_t pid, int fd)
 
 static struct error *begin(struct process *process, struct dirty **ret_dirty)
 {
-	auto_batch struct batch *batch = process_batch(process, 0);
+	auto_batch struct batch *batch = process_batch(process, process_caller(process));
 	struct arg made = batch_call(batch, userfaultfd, val(UFFD_FLAGS));
 	auto_fd int fd = -1;
 

@@ -466,8 +466,8 @@ static struct error *step_back(struct source *source)
 	source->is_committed = false;
 	moving_put_back(source->moving);
 	struct error *error = connections_go_on(source->connections);
-	process_set_stay(source->frozen->process, false);
-	return error;
+
+	return error_join(error, process_set_stay(source->frozen->process, false));
 }
 
 /*
@@ -476,7 +476,7 @@ static struct error *step_back(struct source *source)
  */
 static struct error *stand_still(struct source *source)
 {
-	process_set_stay(source->frozen->process, true);
+	TRY(process_set_stay(source->frozen->process, true));
 	test_stop("staying");
 	TRY(connections_keep_locked(source->connections, &source->holder));
 	test_stop("kept");

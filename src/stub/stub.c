@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,12 +18,24 @@ STUB_CODE static bool is_failure(int64_t result)
 	return result < 0 && result >= -4095;
 }
 
-STUB_CODE static void run(struct stub_control *control)
+/* Nobody wants to know the results any more; and a filter of seccomp(2) that was suspended is so no longer. */
+STUB_CODE static bool is_in_vain(const struct stub_session *session, const struct stub_call *call)
+{
+	return session && !(call->flags & STUB_ALWAYS) &&
+	       (__atomic_load_n(&session->owner, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED);
+}
+
+/* session may be NULL: the caller lives. */
+STUB_CODE static void run(struct stub_control *control, const struct stub_session *session)
 {
 	for (uint32_t i = 0; i < control->count; i++) {
 		struct stub_call *call = &control->calls[i];
 		uint64_t arg[6];
 
+		if (is_in_vain(session, call)) {
+			call->result = -ECANCELED; /* what would undo it undoes nothing */
+			continue;
+		}
 		for (unsigned n = 0; n < 6; n++) {
 			arg[n] = call->arg[n];
 			if (call->results & (1U << n))
@@ -39,7 +52,7 @@ STUB_CODE static void run(struct stub_control *control)
 
 STUB_CODE void stub_run(struct stub_control *control)
 {
-	run(control);
+	run(control, NULL);
 }
 
 /* Linux 5.16; Debian 12's headers have it, but older ones need not. */
@@ -98,7 +111,7 @@ STUB_CODE void stub_main(struct stub_place *place)
 		uint32_t go = __atomic_load_n(&place->go, __ATOMIC_ACQUIRE);
 
 		if (go != done) {
-			run(&place->control);
+			run(&place->control, session);
 			done = go;
 			__atomic_store_n(&place->done, done, __ATOMIC_RELEASE);
 			wake_all(&place->done);

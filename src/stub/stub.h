@@ -9,8 +9,8 @@
  *     places (RW)               one for each thread: registers, stack, and the control pages
  *
  * The coordinator writes a batch of system calls into a thread's control pages and counts its "go" up; the thread runs
- * them in order, stops behind the first that fails unexpectedly, and says so. It decides nothing: what to call, in
- * which order, and what a failure means is known to the coordinator alone.
+ * them in order, stops behind the first that fails unexpectedly, or if the coordinator has died, and says so. It decides
+ * nothing: what to call, in which order, and what a failure means is known to the coordinator alone.
  *
  * A thread leaves the stub by itself, to where it was before, on one path for two reasons: "leave" was set, or the
  * coordinator has died (the kernel marks "owner", which is on its robust futex list: set_robust_list(2)). While "stay"
@@ -33,6 +33,7 @@ enum {
 
 enum stub_flags {
 	STUB_MAY_FAIL = 1 << 0, /* a failure of this call is an answer: go on */
+	STUB_ALWAYS = 1 << 1,   /* made even if the coordinator has died: it undoes an earlier one */
 };
 
 /* One cache line. */
@@ -63,8 +64,9 @@ struct stub_session {
 	uint32_t stay;
 	uint32_t leave;
 	uint32_t place_count;
-	uint64_t magic; /* STUB_MAGIC: by it a later godwit knows what a killed one left */
-	uint8_t unused[4096 - 24];
+	uint64_t magic;      /* STUB_MAGIC: by it a later godwit knows what a killed one left */
+	uint32_t is_stopped; /* a group stop of ours keeps threads standing that aren't parked: seccomp.h */
+	uint8_t unused[4096 - 28];
 };
 
 enum { STUB_PLACE_PAGES = 1 + STUB_PAGES };
@@ -78,8 +80,9 @@ struct stub_place {
 	uint32_t entered; /* by the stub: the thread has come in */
 	uint64_t session_address;
 	uint64_t signal_mask; /* to put back */
+	uint64_t held_result; /* of a thread that isn't parked: what its last call returned; then done is 1 */
 	struct arch_saved saved;
-	uint8_t stack[4096 - 32 - sizeof(struct arch_saved)]; /* grows down, away from control */
+	uint8_t stack[4096 - 40 - sizeof(struct arch_saved)]; /* grows down, away from control */
 	struct stub_control control;
 };
 

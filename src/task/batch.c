@@ -88,6 +88,14 @@ void batch_may_fail(struct batch *batch, struct arg call)
 	batch->control.calls[call.value].flags |= STUB_MAY_FAIL;
 }
 
+void batch_always(struct batch *batch, struct arg call)
+{
+	if (batch->is_full)
+		return;
+	assert(call.is_result && call.value < batch->control.count);
+	batch->control.calls[call.value].flags |= STUB_ALWAYS;
+}
+
 static uint64_t data_address(const struct batch *batch)
 {
 	return batch->task_address + offsetof(struct stub_control, data);

@@ -60,6 +60,9 @@ struct arg batch_append(struct batch *batch, const char *name, long number, size
 /* A failure of this call is an answer, not the end of the batch. */
 void batch_may_fail(struct batch *batch, struct arg call);
 
+/* This call is made even if we die meanwhile: it undoes what an earlier one has done. */
+void batch_always(struct batch *batch, struct arg call);
+
 /* Copies bytes into the batch and stands for their address in the task. */
 struct arg batch_bytes(struct batch *batch, const void *bytes, size_t size_bytes);
 

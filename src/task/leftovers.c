@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "stub/stub.h"
+#include "task/held.h"
 #include "task/leftovers.h"
 #include "task/process.h"
 #include "task/remote.h"
@@ -107,10 +108,14 @@ static struct error *tell_to_leave(pid_t pid, const struct procfs_range *range)
 	struct stub_session *session = mmap(NULL, sizeof(*session), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (session == MAP_FAILED)
 		return error_new(errno, "mmap(%s)", path);
+	bool is_stopped = session->is_stopped;
+	session->is_stopped = 0;
 	__atomic_store_n(&session->leave, 1, __ATOMIC_RELEASE);
 	__atomic_store_n(&session->owner, 0, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &session->owner, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 	munmap(session, sizeof(*session));
+	if (is_stopped && kill(pid, SIGCONT) < 0)
+		return error_new(errno, "continue process %d", pid);
 	return NULL;
 }
 
@@ -169,7 +174,7 @@ static struct error *unmap(struct process *process, const struct ranges *ranges)
 		};
 		int64_t result;
 
-		TRY(remote_call(process, &process->threads[0], &request, &result));
+		TRY(remote_call(process, &process->threads[process_caller(process)], &request, &result));
 		if (result < 0)
 			return error_new((int)-result, "munmap(%#" PRIx64 ")", range->start);
 	}
@@ -237,23 +242,10 @@ struct error *leftovers_tell_keeper(struct keeper *keeper, pid_t pid)
 
 /* ---- Ending ---- */
 
-/* By its last thread: the leader's end is seen only when all others have been reaped, of whom we are the tracer. */
 static struct error *exit_by_itself(struct process *process, int status)
 {
-	const struct remote_request request = {
-		.name = "exit_group",
-		.number = SYS_exit_group,
-		.arguments = {(uint64_t)status},
-	};
-	int64_t result;
-
 	TRY(process_stop(process));
-	TRY(remote_slot_find(process));
-	struct thread *last = &process->threads[process->thread_count - 1];
-	auto_error struct error *error = remote_call(process, last, &request, &result);
-	if (error && !last->is_gone)
-		return take(error);
-	return NULL;
+	return held_exit(process, status);
 }
 
 struct error *leftovers_end(pid_t pid, int status)

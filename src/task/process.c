@@ -25,6 +25,12 @@ enum {
 	PASSES_MAX = 1000,                                         /* over a process that makes threads all the time */
 };
 
+static void thread_free(struct thread *thread)
+{
+	free(thread->pending.list);
+	arch_fpu_free(&thread->fpu);
+}
+
 static struct thread *find_thread(const struct process *process, pid_t tid)
 {
 	for (size_t i = 0; i < process->thread_count; i++)
@@ -50,7 +56,7 @@ struct thread *process_add_thread(struct process *process, pid_t tid)
 static struct error *seize_thread(struct process *process, pid_t tid)
 {
 	if (ptrace(PTRACE_SEIZE, tid, NULL, SEIZE_OPTIONS) == 0)
-		process_add_thread(process, tid);
+		process_add_thread(process, tid)->seccomp = seccomp_mode(process->pid, tid);
 	else if (errno != ESRCH)
 		return error_hint(error_new(errno, "PTRACE_SEIZE(%d)", tid),
 		                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
@@ -110,7 +116,11 @@ struct error *process_adopt(pid_t pid, struct process **ret_process)
 
 	TRY(open_process(pid, process));
 	process->is_ours = true;
-	if (ptrace(PTRACE_SEIZE, pid, NULL, BUILD_OPTIONS) < 0)
+	/* It will get the program's filters while it is still being built; without the privilege it can't get any. */
+	int r = (int)ptrace(PTRACE_SEIZE, pid, NULL, BUILD_OPTIONS | PTRACE_O_SUSPEND_SECCOMP);
+	if (r < 0 && errno == EPERM)
+		r = (int)ptrace(PTRACE_SEIZE, pid, NULL, BUILD_OPTIONS);
+	if (r < 0)
 		return error_new(errno, "PTRACE_SEIZE(%d)", pid);
 	process_add_thread(process, pid);
 	*ret_process = take(process);
@@ -162,8 +172,7 @@ static void forget_gone_threads(struct process *process)
 
 	for (size_t i = 0; i < process->thread_count; i++) {
 		if (process->threads[i].is_gone) {
-			free(process->threads[i].pending.list);
-			arch_fpu_free(&process->threads[i].fpu);
+			thread_free(&process->threads[i]);
 			continue;
 		}
 		process->threads[kept] = process->threads[i];
@@ -171,6 +180,12 @@ static void forget_gone_threads(struct process *process)
 		kept++;
 	}
 	process->thread_count = kept;
+}
+
+struct error *process_stop_again(struct process *process)
+{
+	TRY(interrupt_all(process));
+	return wait_for_all(process);
 }
 
 static struct error *wait_and_read(struct process *process, size_t first, size_t end)
@@ -201,10 +216,21 @@ static struct error *stop_and_read(struct process *process)
 	return NULL;
 }
 
-static struct error *settle_calls(struct process *process)
+/* What a thread may do while it is held, and what it was doing. */
+static struct error *settle(struct process *process, struct thread *thread)
 {
-	for (size_t i = 0; process->calls && i < process->thread_count; i++)
-		TRY(calls_settle(process->calls, process, &process->threads[i]));
+	if (!process->is_ours)
+		TRY(seccomp_suspend(thread, SEIZE_OPTIONS), "thread %d", thread->tid);
+	TRY(seccomp_read(process, thread));
+	thread->is_held = !seccomp_may_park(process, thread);
+	return process->calls ? calls_settle(process->calls, process, thread) : NULL;
+}
+
+static struct error *settle_all(struct process *process)
+{
+	seccomp_filters_free(&process->filters);
+	for (size_t i = 0; i < process->thread_count; i++)
+		TRY(settle(process, &process->threads[i]));
 	return NULL;
 }
 
@@ -231,7 +257,7 @@ struct error *process_stop(struct process *process)
 		return error_new(ESRCH, "process %d has ended", process->pid);
 	if (process->threads[0].tid != process->pid)
 		return error_new(ENOTSUP, "process %d: its first thread has ended, others run on", process->pid);
-	return settle_calls(process);
+	return settle_all(process);
 }
 
 struct error *process_read_rest(struct process *process)
@@ -239,12 +265,8 @@ struct error *process_read_rest(struct process *process)
 	for (size_t i = 0; i < process->thread_count; i++) {
 		struct thread *thread = &process->threads[i];
 
-		arch_fpu_free(&thread->fpu);
-		int r = arch_fpu_get(thread->tid, &thread->fpu);
-		if (r < 0)
-			return error_new(-r, "FPU state of thread %d", thread->tid);
+		TRY(thread_read_rest(thread));
 		TRY(thread_check(thread), "thread %d", thread->tid);
-		TRY(thread_read_pending(thread, false, &thread->pending));
 	}
 	return thread_read_pending(&process->threads[0], true, &process->pending);
 }
@@ -273,7 +295,7 @@ static struct error *detach_all(struct process *process)
 	return first;
 }
 
-static bool is_in_group_stop(const struct process *process)
+bool process_is_in_group_stop(const struct process *process)
 {
 	for (size_t i = 0; i < process->thread_count; i++)
 		if (process->threads[i].stop_signal)
@@ -281,15 +303,17 @@ static bool is_in_group_stop(const struct process *process)
 	return false;
 }
 
-/* Takes a stopped thread out of the stub from outside, without running any of its own code. */
+/*
+ * Takes a stopped thread out of the stub from outside, without running any of its own code. The mask first: if we die before
+ * the registers are set, the thread finds its own way out, while nothing would ever set the mask.
+ */
 static struct error *set_back(struct thread *thread)
 {
 	if (thread->is_gone)
 		return NULL;
+	TRY(THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask));
 	int r = arch_registers_set(thread->tid, &thread->registers);
-	if (r < 0)
-		return error_new(-r, "registers of thread %d", thread->tid);
-	return THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask);
+	return r < 0 ? error_new(-r, "registers of thread %d", thread->tid) : NULL;
 }
 
 /*
@@ -304,6 +328,7 @@ static struct error *stop_for_call(struct thread *thread)
 		return NULL;
 	TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
 	thread->is_stopped = false;
+	thread->has_called = false;
 	TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, 0));
 	return thread_wait_interrupted(thread, &stop);
 }
@@ -314,11 +339,10 @@ static struct error *stop_for_call(struct thread *thread)
  */
 static struct error *take_out(struct process *process)
 {
-	struct thread *last = &process->threads[0];
+	struct thread *last = &process->threads[process_caller(process)];
 	struct error *error = NULL;
 
-	TRY(interrupt_all(process));
-	TRY(wait_for_all(process));
+	TRY(process_stop_again(process));
 	for (size_t i = 0; i < process->thread_count; i++) {
 		struct thread *thread = &process->threads[i];
 
@@ -326,6 +350,8 @@ static struct error *take_out(struct process *process)
 		if (thread == last && process->is_ours)
 			continue;
 		stub_pages_set_left(process->stub, thread);
+		if (thread->has_called)
+			error = error_join(error, stop_for_call(thread));
 		error = error_join(error, set_back(thread));
 	}
 	TRY(error);
@@ -347,13 +373,13 @@ static struct error *let_go(struct process *process)
 
 struct error *process_thaw(struct process *process)
 {
-	return is_in_group_stop(process) ? process_leave_stopped(process) : let_go(process);
+	return process_is_in_group_stop(process) ? process_leave_stopped(process) : let_go(process);
 }
 
 struct error *process_leave_stopped(struct process *process)
 {
 	/* A group stop outlives us; ptrace stops don't. */
-	if (!is_in_group_stop(process) && syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
+	if (!process_is_in_group_stop(process) && syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
 		return error_new(errno, "stop process %d", process->pid);
 	return let_go(process);
 }
@@ -439,8 +465,7 @@ static struct error *set_up(struct process *process, struct thread *thread)
 
 struct error *process_complete(struct process *process)
 {
-	TRY(interrupt_all(process));
-	TRY(wait_for_all(process));
+	TRY(process_stop_again(process));
 	for (size_t i = 0; i < process->thread_count; i++)
 		TRY(set_up(process, &process->threads[i]));
 	return take_out(process);
@@ -466,10 +491,9 @@ void process_free(struct process *process)
 	if (!process)
 		return;
 	stub_pages_free(process->stub);
-	for (size_t i = 0; i < process->thread_count; i++) {
-		free(process->threads[i].pending.list);
-		arch_fpu_free(&process->threads[i].fpu);
-	}
+	for (size_t i = 0; i < process->thread_count; i++)
+		thread_free(&process->threads[i]);
+	seccomp_filters_free(&process->filters);
 	free(process->threads);
 	free(process->pending.list);
 	if (process->mem_fd >= 0)

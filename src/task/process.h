@@ -12,7 +12,8 @@
  *
  * seized:  ptrace knows the threads, they run on.
  * stopped: each thread is in a ptrace stop; its registers have been read and put right (see thread.registers).
- * parked:  each thread waits in the stub, outside of ptrace's stops, and batches of calls can be run in any of them.
+ * parked:  each thread waits in the stub, outside of ptrace's stops, and batches of calls can be run in any of them. A
+ *          thread under seccomp(2) stays in its ptrace stop and makes the calls of a batch one by one: seccomp.h.
  *
  * All functions here are for the one thread that called process_seize() or process_adopt(): ptrace(2) binds a task to
  * its tracer thread.
@@ -27,6 +28,7 @@
 
 #include "arch/arch.h"
 #include "task/batch.h"
+#include "task/seccomp.h"
 #include "util/error.h"
 #include "util/procfs.h"
 
@@ -65,9 +67,13 @@ struct thread {
 	struct thread_rseq rseq;
 	int stop_signal;       /* of a group stop (SIGSTOP, SIGTSTP …) that the thread was in; 0: none */
 	uint32_t batch_number; /* counts the batches it has been given */
-	bool has_begun;        /* a call that is to be gone on with: process_begin() */
-	bool is_stopped;       /* in a ptrace stop, as far as we have seen */
-	bool is_gone;          /* ended, or swept away by an exec */
+	enum seccomp_mode_of_thread seccomp;
+	int last_filter; /* index in process.filters of the one that was installed last; -1: none */
+	bool is_held;    /* while the process is parked: stays in a ptrace stop */
+	bool has_called; /* made calls by itself since it was stopped: remote_call() */
+	bool has_begun;  /* a call that is to be gone on with: process_begin() */
+	bool is_stopped; /* in a ptrace stop, as far as we have seen */
+	bool is_gone;    /* ended, or swept away by an exec */
 };
 
 /* Room for a trampoline in a process: see remote.h. */
@@ -86,9 +92,11 @@ struct process {
 	struct pending_signals pending; /* owned: for any of the threads */
 	struct stub_pages *stub;        /* owned; NULL outside of "parked" */
 	struct remote_slot slot;
-	bool is_ours;           /* built by us: dies with us (PTRACE_O_EXITKILL) */
-	uint64_t stop_began_ns; /* CLOCK_MONOTONIC: when the first thread was stopped */
-	struct calls *calls;    /* borrowed: notes of what the threads wait for; NULL: nobody wants to know */
+	struct seccomp_filters filters; /* owned: of all threads */
+	bool is_stopped_for_good;       /* by process_set_stay(): a group stop that we have to end */
+	bool is_ours;                   /* built by us: dies with us (PTRACE_O_EXITKILL) */
+	uint64_t stop_began_ns;         /* CLOCK_MONOTONIC: when the first thread was stopped */
+	struct calls *calls;            /* borrowed: notes of what the threads wait for; NULL: nobody wants to know */
 };
 
 /* Attaches to all threads of pid without stopping them. */
@@ -117,6 +125,10 @@ size_t process_room(const struct process *process);
 enum { STUB_RANGES = 2 };
 void process_stub_ranges(const struct process *process, struct procfs_range ret_ranges[STUB_RANGES]);
 
+/* The thread that makes calls for the process as a whole: one that is parked, or else one that may map memory, if there are
+ * such. */
+size_t process_caller(const struct process *process);
+
 /* An empty batch for that thread. The caller frees it. Never NULL. */
 struct batch *process_batch(const struct process *process, size_t thread);
 
@@ -128,7 +140,8 @@ MUST_USE struct error *process_run_all(struct process *process, struct batch *co
 
 /*
  * Makes a descriptor in the task and brings it over: runs batch, whose result fd is a descriptor, fetches a copy of
- * that with pidfd_getfd(2), and closes it there. If we die in between, the task closes it by itself.
+ * that with pidfd_getfd(2), and closes it there. If we die in between, the task closes it by itself, unless the thread is
+ * held: see process_caller().
  */
 MUST_USE struct error *process_make_fd(struct process *process, struct batch *batch, struct arg fd, int *ret_fd);
 
@@ -173,8 +186,11 @@ MUST_USE struct error *process_outlive(struct process *process, bool is_left_sto
 /* Lets it go, behind process_outlive(). */
 MUST_USE struct error *process_release(struct process *process);
 
-/* While set, the threads stay parked even if we die. */
-void process_set_stay(struct process *process, bool stay);
+/*
+ * While set, the threads stay where they are even if we die. Threads that aren't parked are in a group stop then; a program
+ * with a handler for SIGCONT sees one when that is taken back.
+ */
+MUST_USE struct error *process_set_stay(struct process *process, bool stay);
 
 /* Without process_thaw() before it: as if we had been killed, that is the threads go on by themselves. */
 void process_free(struct process *process);

@@ -95,8 +95,7 @@ static struct error *set_registers(const struct thread *thread, const struct arc
 	return r < 0 ? error_new(-r, "registers of thread %d", thread->tid) : NULL;
 }
 
-/* A signal came before the call began: it is delivered where the program was, and the thread stopped once more. */
-static struct error *deliver_first(struct process *process, struct thread *thread, int signal)
+struct error *remote_deliver(struct process *process, struct thread *thread, int signal)
 {
 	enum stop stop;
 
@@ -107,14 +106,44 @@ static struct error *deliver_first(struct process *process, struct thread *threa
 	TRY(thread_wait_interrupted(thread, &stop));
 	if (stop != STOP_INTERRUPTED)
 		return error_new(ESRCH, "thread %d", thread->tid);
-	return thread_read(process, thread);
+	TRY(thread_read(process, thread));
+	if (!thread->fpu.bytes) /* nobody has asked for it yet */
+		return NULL;
+	TRY(thread_read_rest(thread));
+	return thread_read_pending(thread, true, &process->pending);
 }
 
-/* Runs to the exit of the call. False in *ret_done: a signal was delivered instead, and the call not begun. */
-static struct error *try_call(struct process *process, struct thread *thread, const struct arch_registers *call,
+/* At the entry of the harmless call: from here on it is the one that we want. */
+static struct error *put_in(const struct thread *thread, const struct remote_request *request)
+{
+	struct arch_registers now;
+
+	int r = arch_registers_get(thread->tid, &now);
+	if (r < 0)
+		return error_new(-r, "registers of thread %d", thread->tid);
+	arch_registers_enter(&now, request->number, request->arguments);
+	return set_registers(thread, &now);
+}
+
+/*
+ * Runs to the exit of the call. False in *ret_done: a signal was delivered instead, and the call not begun.
+ *
+ * A thread under seccomp begins with a call that it may make, and gets the other one when it has stopped at the entry: so we
+ * can die before that without harm to it.
+ */
+static struct error *try_call(struct process *process, struct thread *thread, const struct remote_request *request,
                               bool *ret_done)
 {
-	TRY(set_registers(thread, call));
+	static const uint64_t nothing[6] = {UINT64_MAX};
+	struct arch_registers call = thread->registers;
+	long harmless;
+	bool is_swapped = thread->seccomp != SECCOMP_IS_OFF && seccomp_harmless(process, thread, &harmless);
+
+	if (is_swapped)
+		arch_registers_syscall(&call, process->slot.address, harmless, nothing);
+	else
+		arch_registers_syscall(&call, process->slot.address, request->number, request->arguments);
+	TRY(set_registers(thread, &call));
 	for (int syscall_stops = 0; syscall_stops < 2;) {
 		enum stop stop;
 		int signal = 0;
@@ -126,9 +155,11 @@ static struct error *try_call(struct process *process, struct thread *thread, co
 			return error_new(ESRCH, "thread %d", thread->tid);
 		if (stop == STOP_SIGNAL) {
 			*ret_done = false;
-			return deliver_first(process, thread, signal);
+			return remote_deliver(process, thread, signal);
 		}
 		syscall_stops += stop == STOP_SYSCALL;
+		if (is_swapped && stop == STOP_SYSCALL && syscall_stops == 1)
+			TRY(put_in(thread, request));
 	}
 	*ret_done = true;
 	return NULL;
@@ -140,19 +171,17 @@ struct error *remote_call(struct process *process, struct thread *thread, const 
 	bool is_done = false;
 
 	for (int i = 0; !is_done; i++) {
-		struct arch_registers call = thread->registers;
-
 		if (i == SIGNALS_MAX)
 			return error_new(EBUSY, "%s in thread %d: signals keep coming", request->name, thread->tid);
 		TRY(write_trampoline(process, thread));
-		arch_registers_syscall(&call, process->slot.address, request->number, request->arguments);
-		TRY(try_call(process, thread, &call, &is_done), "%s in thread %d", request->name, thread->tid);
+		TRY(try_call(process, thread, request, &is_done), "%s in thread %d", request->name, thread->tid);
 	}
 	struct arch_registers after;
 	int r = arch_registers_get(thread->tid, &after);
 	if (r < 0)
 		return error_new(-r, "registers of thread %d", thread->tid);
 	*ret_result = arch_syscall_result(&after);
+	thread->has_called = true;
 	/* In this stop the kernel wouldn't look at a call that was interrupted. */
 	after = thread->registers;
 	arch_registers_rewind(&after);

@@ -25,5 +25,9 @@ struct remote_request {
 MUST_USE struct error *remote_call(struct process *process, struct thread *thread, const struct remote_request *request,
                                    int64_t *ret_result);
 
+/* A signal came to a stopped thread that isn't where the program was: it is delivered there, and the thread stopped once
+ * more. What is known of the thread is read again. */
+MUST_USE struct error *remote_deliver(struct process *process, struct thread *thread, int signal);
+
 /* Puts the zeros back. No thread may be in the trampoline. */
 void remote_slot_clear(struct process *process);

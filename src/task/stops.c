@@ -160,6 +160,16 @@ struct error *thread_read(const struct process *process, struct thread *thread)
 	return NULL;
 }
 
+struct error *thread_read_rest(struct thread *thread)
+{
+	arch_fpu_free(&thread->fpu);
+	int r = arch_fpu_get(thread->tid, &thread->fpu);
+
+	if (r < 0)
+		return error_new(-r, "FPU state of thread %d", thread->tid);
+	return thread_read_pending(thread, false, &thread->pending);
+}
+
 struct error *thread_check(const struct thread *thread)
 {
 	struct uapi_ptrace_sud_config dispatch = {0};

@@ -29,6 +29,9 @@ MUST_USE struct error *thread_read(const struct process *process, struct thread 
 MUST_USE struct error *thread_read_pending(const struct thread *thread, bool of_process,
                                            struct pending_signals *pending);
 
+/* Reads FPU state and pending signals of a stopped thread, for the first time or once more. */
+MUST_USE struct error *thread_read_rest(struct thread *thread);
+
 /* An error that names what a stopped thread has that can't be carried and that only a stop tells. */
 MUST_USE struct error *thread_check(const struct thread *thread);
 

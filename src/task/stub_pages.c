@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "stub/stub.h"
+#include "task/held.h"
 #include "task/leftovers.h"
 #include "task/remote.h"
 #include "task/stops.h"
@@ -63,7 +64,13 @@ static uint64_t place_address(const struct stub_pages *stub, size_t thread)
 
 static uint64_t trampoline_address(const struct stub_pages *stub, size_t thread)
 {
-	return stub->code_address + CODE_BYTES + thread * ARCH_TRAMPOLINE_BYTES;
+	return stub->code_address + CODE_BYTES + thread * ARCH_GUARDED_BYTES;
+}
+
+/* The same here. One that waits for us takes the most room. */
+static uint8_t *trampoline(const struct stub_pages *stub, size_t thread)
+{
+	return &stub->code[CODE_BYTES + thread * ARCH_GUARDED_BYTES];
 }
 
 static struct error *remote_map(struct process *process, uint64_t at, size_t size_bytes, int protection,
@@ -77,7 +84,7 @@ static struct error *remote_map(struct process *process, uint64_t at, size_t siz
 	};
 	int64_t result;
 
-	TRY(remote_call(process, &process->threads[0], &request, &result));
+	TRY(remote_call(process, &process->threads[process_caller(process)], &request, &result));
 	if (result < 0 && result >= -4095)
 		return error_new((int)-result, "mmap(%#" PRIx64 ", %zu) in process %d", at, size_bytes, process->pid);
 	*ret_address = (uint64_t)result;
@@ -180,7 +187,7 @@ static void prepare_place(struct stub_pages *stub, const struct thread *thread, 
 	place->session_address = stub->session_address;
 	place->signal_mask = thread->signal_mask;
 	arch_saved_set(&place->saved, &registers, trampoline_address(stub, index));
-	arch_trampoline(&stub->code[CODE_BYTES + index * ARCH_TRAMPOLINE_BYTES], &registers, left_address);
+	arch_trampoline(trampoline(stub, index), &registers, left_address);
 }
 
 /* Registers first, then the mask: a thread that loses us in between blocks the signals by itself, one that loses us
@@ -198,13 +205,14 @@ static struct error *send_in(const struct stub_pages *stub, struct thread *threa
 		return error_new(-r, "registers of thread %d", thread->tid);
 	TRY(THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(all), &all));
 	thread->is_stopped = false;
+	thread->has_called = false;
 	thread->batch_number = 0;
 	return THREAD_PTRACE(thread, PTRACE_CONT, 0, 0);
 }
 
 static size_t code_bytes_for(size_t thread_room)
 {
-	size_t trampolines = thread_room * ARCH_TRAMPOLINE_BYTES;
+	size_t trampolines = thread_room * ARCH_GUARDED_BYTES;
 
 	return CODE_BYTES + (trampolines + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
@@ -260,7 +268,8 @@ static struct error *map_at_any_place(struct process *process, struct stub_pages
 	for (unsigned i = 0; error && error_errnum(error) == EEXIST && i < STUB_PLACES; i++) {
 		error_free(error);
 		if (stub->code_address)
-			TRY(remote_unmap(process, &process->threads[0], stub->code_address, stub->code_bytes));
+			TRY(remote_unmap(process, &process->threads[process_caller(process)], stub->code_address,
+			                 stub->code_bytes));
 		stub->code_address = 0;
 		error = map_at(process, stub_pages_address(i), stub);
 	}
@@ -295,7 +304,8 @@ struct error *process_enter(struct process *process, uint64_t at_address, size_t
 	memcpy(stub->code, stub_code_start, stub_bytes);
 	TRY(own(stub));
 	for (size_t i = 0; i < process->thread_count; i++)
-		TRY(let_in(stub, &process->threads[i]), "enter process %d", process->pid);
+		if (!process->threads[i].is_held)
+			TRY(let_in(stub, &process->threads[i]), "enter process %d", process->pid);
 	return NULL;
 }
 
@@ -311,6 +321,17 @@ struct error *process_join(struct process *process, pid_t tid)
 		return error_new(ESRCH, "thread %d", tid);
 	TRY(thread_read(process, thread));
 	return let_in(stub, thread);
+}
+
+size_t process_caller(const struct process *process)
+{
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (!process->threads[i].is_held && !process->threads[i].is_gone)
+			return i;
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (seccomp_may_map(process, &process->threads[i]) && !process->threads[i].is_gone)
+			return i;
+	return 0;
 }
 
 size_t process_room(const struct process *process)
@@ -330,9 +351,46 @@ void process_stub_ranges(const struct process *process, struct procfs_range ret_
 
 /* ---- Leaving ---- */
 
-void process_set_stay(struct process *process, bool stay)
+static bool has_held(const struct process *process)
+{
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (process->threads[i].is_held)
+			return true;
+	return false;
+}
+
+/*
+ * A thread in a ptrace stop goes on when we die, unless a group stop is waiting for it. One that is parked takes the signal
+ * that begins the group stop; if none is parked, the signal waits for the first that goes on, and that is enough.
+ */
+static struct error *begin_group_stop(struct process *process)
+{
+	if (!has_held(process) || process_is_in_group_stop(process))
+		return NULL;
+	process->stub->session->is_stopped = 1;
+	process->is_stopped_for_good = true;
+	if (syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
+		return error_new(errno, "stop process %d", process->pid);
+	return process_stop_again(process);
+}
+
+static struct error *end_group_stop(struct process *process)
+{
+	if (!process->is_stopped_for_good)
+		return NULL;
+	process->is_stopped_for_good = false;
+	process->stub->session->is_stopped = 0;
+	for (size_t i = 0; i < process->thread_count; i++)
+		process->threads[i].stop_signal = 0;
+	if (syscall(SYS_pidfd_send_signal, process->pidfd, SIGCONT, NULL, 0) < 0)
+		return error_new(errno, "continue process %d", process->pid);
+	return NULL;
+}
+
+struct error *process_set_stay(struct process *process, bool stay)
 {
 	__atomic_store_n(&process->stub->session->stay, stay, __ATOMIC_RELEASE);
+	return stay ? begin_group_stop(process) : end_group_stop(process);
 }
 
 /* Tells the threads to leave by themselves. */
@@ -404,6 +462,8 @@ static void start(struct process *process, const struct batch *batch)
 	struct stub_place *place = &process->stub->places[index];
 
 	batch_copy_out(batch, &place->control);
+	if (process->threads[index].is_held)
+		return;
 	__atomic_store_n(&place->go, ++process->threads[index].batch_number, __ATOMIC_RELEASE);
 	wake(&place->go);
 }
@@ -467,8 +527,15 @@ struct error *process_begin(struct process *process, const struct batch *batch)
 
 static struct error *finish(struct process *process, struct batch *batch)
 {
-	TRY(wait_until_done(process, batch_thread(batch)));
-	batch_take_results(batch, &process->stub->places[batch_thread(batch)].control);
+	size_t index = batch_thread(batch);
+	struct thread *thread = &process->threads[index];
+	struct stub_control *control = &process->stub->places[index].control;
+
+	if (thread->is_held)
+		TRY(held_run(process, thread));
+	else
+		TRY(wait_until_done(process, index));
+	batch_take_results(batch, control);
 	return batch_check(batch);
 }
 
@@ -481,10 +548,15 @@ struct error *process_run(struct process *process, struct batch *batch)
 
 struct error *process_exit(struct process *process, int status)
 {
-	auto_batch struct batch *batch = process_batch(process, 0);
+	size_t caller = process_caller(process);
+	auto_batch struct batch *batch = process_batch(process, caller);
 
-	batch_call(batch, exit_group, val((uint64_t)status));
-	start(process, batch);
+	if (process->threads[caller].is_held || process->threads[caller].is_stopped) {
+		TRY(held_exit(process, status));
+	} else {
+		batch_call(batch, exit_group, val((uint64_t)status));
+		start(process, batch);
+	}
 	return process_wait_gone(process);
 }
 
@@ -505,6 +577,24 @@ struct error *process_run_all(struct process *process, struct batch *const *batc
 			first = error_wrap(take(error), "thread %d", process->threads[i].tid);
 	}
 	return first;
+}
+
+struct held_place stub_pages_held_place(const struct stub_pages *stub, const struct thread *thread)
+{
+	uint64_t address = place_address(stub, thread->index);
+
+	return (struct held_place){
+		.code = trampoline(stub, thread->index),
+		.code_address = trampoline_address(stub, thread->index),
+		.place = &stub->places[thread->index],
+		.guard =
+			{
+				.owner = stub->session->owner,
+				.owner_address = stub->session_address + offsetof(struct stub_session, owner),
+				.result_address = address + offsetof(struct stub_place, held_result),
+				.made_address = address + offsetof(struct stub_place, done),
+			},
+	};
 }
 
 /* ---- Descriptors ---- */
@@ -529,9 +619,36 @@ static struct error *wait_for_result(struct process *process, const struct batch
 	return NULL;
 }
 
+static struct error *fetch_fd(const struct process *process, int64_t fd_there, int *ret_fd)
+{
+	int fd = (int)syscall(SYS_pidfd_getfd, process->pidfd, (int)fd_there, 0);
+
+	if (fd < 0)
+		return error_new(errno, "pidfd_getfd(%d, %d)", process->pid, (int)fd_there);
+	*ret_fd = fd;
+	return NULL;
+}
+
+/* In a thread that is held nobody closes it if we die. */
+static struct error *make_fd_held(struct process *process, struct batch *batch, struct arg fd, int *ret_fd)
+{
+	TRY(process_run(process, batch));
+	int64_t fd_there = batch_result(batch, fd);
+	auto_batch struct batch *remove = process_batch(process, batch_thread(batch));
+	struct error *error = fetch_fd(process, fd_there, ret_fd);
+
+	batch_call(remove, close, val((uint64_t)fd_there));
+	error = error_join(error, process_run(process, remove));
+	return error;
+}
+
 struct error *process_make_fd(struct process *process, struct batch *batch, struct arg fd, int *ret_fd)
 {
 	size_t index = batch_thread(batch);
+
+	if (process->threads[index].is_held)
+		return make_fd_held(process, batch, fd, ret_fd);
+
 	struct stub_pages *stub = process->stub;
 	struct stub_place *place = &stub->places[index];
 	/* The word that lets it go on is one of the batch's own, so that it needs no room in the stub's pages. */
@@ -545,14 +662,13 @@ struct error *process_make_fd(struct process *process, struct batch *batch, stru
 	                             val(0), val(0));
 
 	batch_may_fail(batch, wait);
-	batch_call(batch, close, fd);
+	batch_always(batch, batch_call(batch, close, fd));
 	TRY(batch_check_size(batch));
 	start(process, batch);
 	TRY(wait_for_result(process, batch, fd));
 
-	int fd_there = (int)place->control.calls[fd.value].result;
-	int fd_here = (int)syscall(SYS_pidfd_getfd, process->pidfd, fd_there, 0);
-	struct error *error = fd_here < 0 ? error_new(errno, "pidfd_getfd(%d, %d)", process->pid, fd_there) : NULL;
+	int fd_here = -1;
+	struct error *error = fetch_fd(process, place->control.calls[fd.value].result, &fd_here);
 	auto_fd int owned = fd_here;
 	uint32_t *go_on = (uint32_t *)(void *)((uint8_t *)&place->control + (word.value - place_address(stub, index)) -
 	                                       offsetof(struct stub_place, control));

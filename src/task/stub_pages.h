@@ -29,6 +29,19 @@ bool stub_pages_is_data_address(uint64_t address);
 /* Unmaps the pages in the task by remote calls of a stopped thread. No other thread may be in them. Frees stub. */
 MUST_USE struct error *stub_pages_unmap(struct process *process, struct thread *thread);
 
+/* Stops all threads that aren't stopped: they are parked. In process.c. */
+MUST_USE struct error *process_stop_again(struct process *process);
+bool process_is_in_group_stop(const struct process *process);
+
+/* What held.c needs of the pages, for one thread. All borrowed. */
+struct held_place {
+	uint8_t *code; /* here: room for a guarded trampoline */
+	uint64_t code_address;
+	struct stub_place *place;
+	struct arch_guard guard;
+};
+struct held_place stub_pages_held_place(const struct stub_pages *stub, const struct thread *thread);
+
 /* A place in process->threads for a thread that is ours already. */
 struct thread *process_add_thread(struct process *process, pid_t tid);
 

@@ -86,6 +86,10 @@ enum {
 	UAPI_PR_TIMER_CREATE_RESTORE_IDS = 77, /* 6.15 */
 };
 
+/* ---- futex_waitv(2) ---- */
+
+enum { UAPI_SYS_FUTEX_WAITV = 449 }; /* 5.16 */
+
 /* ---- ptrace(2): linux/ptrace.h ---- */
 
 #define UAPI_PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211 /* 6.4 */

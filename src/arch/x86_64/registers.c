@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <assert.h>
 #include <elf.h>
 #include <errno.h>
 #include <stddef.h>
@@ -238,6 +239,16 @@ void arch_registers_call(struct arch_registers *registers, uint64_t function, ui
 	user->orig_rax = (unsigned long long)-1;
 }
 
+static void set_arguments(struct user_regs_struct *user, const uint64_t arguments[6])
+{
+	user->rdi = arguments[0];
+	user->rsi = arguments[1];
+	user->rdx = arguments[2];
+	user->r10 = arguments[3];
+	user->r8 = arguments[4];
+	user->r9 = arguments[5];
+}
+
 void arch_registers_syscall(struct arch_registers *registers, uint64_t trampoline, long number,
                             const uint64_t arguments[6])
 {
@@ -246,12 +257,13 @@ void arch_registers_syscall(struct arch_registers *registers, uint64_t trampolin
 	user->rip = trampoline;
 	user->rax = (unsigned long long)number;
 	user->orig_rax = (unsigned long long)-1;
-	user->rdi = arguments[0];
-	user->rsi = arguments[1];
-	user->rdx = arguments[2];
-	user->r10 = arguments[3];
-	user->r8 = arguments[4];
-	user->r9 = arguments[5];
+	set_arguments(user, arguments);
+}
+
+void arch_registers_enter(struct arch_registers *registers, long number, const uint64_t arguments[6])
+{
+	registers->user.orig_rax = (unsigned long long)number;
+	set_arguments(&registers->user, arguments);
 }
 
 int64_t arch_syscall_result(const struct arch_registers *registers)
@@ -265,32 +277,99 @@ static uint8_t *put_constant(uint8_t *at, const uint8_t opcode[2], uint64_t valu
 	return mempcpy(at, &value, sizeof(value));
 }
 
-/* syscall; mov of a constant into each register that a call changes or takes arguments in; the word; jump */
-void arch_trampoline(uint8_t ret_code[ARCH_TRAMPOLINE_BYTES], const struct arch_registers *registers,
-                     uint64_t left_address)
+static uint8_t *put_r11(uint8_t *at, uint64_t value)
 {
-	const struct user_regs_struct *user = &registers->user;
+	static const uint8_t set_r11[] = {0x49, 0xbb};
+
+	return put_constant(at, set_r11, value);
+}
+
+/* mov of a constant into each register that a call changes or takes arguments in */
+static uint8_t *put_registers(uint8_t *at, const struct user_regs_struct *user)
+{
 	const uint64_t values[] = {user->rax, user->rcx, user->rdx, user->rsi,
 	                           user->rdi, user->r8,  user->r9,  user->r10};
 	static const uint8_t opcodes[][2] = {{0x48, 0xb8}, {0x48, 0xb9}, {0x48, 0xba}, {0x48, 0xbe},
 	                                     {0x48, 0xbf}, {0x49, 0xb8}, {0x49, 0xb9}, {0x49, 0xba}};
-	static const uint8_t set_r11[] = {0x49, 0xbb};
-	static const uint8_t syscall_code[] = {0x0f, 0x05};
-	static const uint8_t store_code[] = {0x41, 0xc7, 0x03, 1, 0, 0, 0}; /* movl $1, (%r11) */
-	static const uint8_t jump_code[] = {0xff, 0x25, 0, 0, 0, 0};        /* jmp *(%rip): what follows */
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		at = put_constant(at, opcodes[i], values[i]);
+	return at;
+}
+
+/* The last register, and the jump to where the thread goes on. */
+static void put_end(uint8_t *at, const struct user_regs_struct *user)
+{
+	static const uint8_t jump_code[] = {0xff, 0x25, 0, 0, 0, 0}; /* jmp *(%rip): what follows */
+
+	at = put_r11(at, user->r11);
+	at = mempcpy(at, jump_code, sizeof(jump_code));
+	memcpy(at, &user->rip, sizeof(user->rip));
+}
+
+static const uint8_t syscall_code[] = {0x0f, 0x05};
+static const uint8_t store_one_code[] = {0x41, 0xc7, 0x03, 1, 0, 0, 0}; /* movl $1, (%r11) */
+
+void arch_trampoline(uint8_t ret_code[ARCH_TRAMPOLINE_BYTES], const struct arch_registers *registers,
+                     uint64_t left_address)
+{
+	const struct user_regs_struct *user = &registers->user;
 	uint8_t *at = ret_code;
 
 	memset(ret_code, 0, ARCH_TRAMPOLINE_BYTES);
 	at = mempcpy(at, syscall_code, sizeof(syscall_code));
-	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
-		at = put_constant(at, opcodes[i], values[i]);
+	at = put_registers(at, user);
 	if (left_address) {
-		at = put_constant(at, set_r11, left_address);
-		at = mempcpy(at, store_code, sizeof(store_code));
+		at = put_r11(at, left_address);
+		at = mempcpy(at, store_one_code, sizeof(store_one_code));
 	}
-	at = put_constant(at, set_r11, user->r11);
-	at = mempcpy(at, jump_code, sizeof(jump_code));
-	memcpy(at, &user->rip, sizeof(user->rip));
+	put_end(at, user);
+}
+
+/* rcx becomes 0 where the word is what it should be. lea, not a comparison: that would change the flags. */
+static uint8_t *put_look(uint8_t *at, const struct arch_guard *guard)
+{
+	static const uint8_t load_code[] = {0x41, 0x8b, 0x0b};      /* mov (%r11), %ecx */
+	static const uint8_t add_code[] = {0x4a, 0x8d, 0x0c, 0x19}; /* lea (%rcx, %r11), %rcx */
+
+	at = put_r11(at, guard->owner_address);
+	at = mempcpy(at, load_code, sizeof(load_code));
+	at = put_r11(at, -(uint64_t)guard->owner);
+	return mempcpy(at, add_code, sizeof(add_code));
+}
+
+static uint8_t *put_short_jump(uint8_t *at, uint8_t opcode, const uint8_t *target)
+{
+	at[0] = opcode;
+	at[1] = (uint8_t)(target - (at + 2));
+	return at + 2;
+}
+
+void arch_guarded_trampoline(uint8_t ret_code[ARCH_GUARDED_BYTES], const struct arch_registers *registers,
+                             const struct arch_guard *guard)
+{
+	enum { JRCXZ = 0xe3, JMP = 0xeb, SHORT_JUMP_BYTES = 2, WAIT_BYTES = 61 };
+	static const uint8_t store_result_code[] = {0x49, 0x89, 0x03}; /* mov %rax, (%r11) */
+	static const uint8_t pause_code[] = {0xf3, 0x90};
+	uint8_t *at = put_look(ret_code, guard);
+
+	/* Over the jump to the end, which is behind the call and the waiting. */
+	at = put_short_jump(at, JRCXZ, at + 2 * (size_t)SHORT_JUMP_BYTES);
+	uint8_t *end = at + SHORT_JUMP_BYTES + sizeof(syscall_code) + WAIT_BYTES;
+	at = put_short_jump(at, JMP, end);
+	at = mempcpy(at, syscall_code, sizeof(syscall_code));
+	assert(at == ret_code + ARCH_GUARDED_MADE);
+	at = put_r11(at, guard->result_address);
+	at = mempcpy(at, store_result_code, sizeof(store_result_code));
+	at = put_r11(at, guard->made_address);
+	at = mempcpy(at, store_one_code, sizeof(store_one_code));
+	const uint8_t *wait = at;
+	at = mempcpy(at, pause_code, sizeof(pause_code));
+	at = put_look(at, guard);
+	at = put_short_jump(at, JRCXZ, wait);
+	assert(at == end);
+	at = put_registers(at, &registers->user);
+	put_end(at, &registers->user);
 }
 
 void arch_saved_set(struct arch_saved *saved, const struct arch_registers *registers, uint64_t trampoline)

@@ -24,6 +24,8 @@ struct arch_fpu {
 
 enum {
 	ARCH_TRAMPOLINE_BYTES = 128,
+	ARCH_GUARDED_BYTES = 256,
+	ARCH_GUARDED_MADE = 33, /* from here on the call has been made */
 	ARCH_XSAVE_BYTES_MAX = 65536,
 };
 
@@ -92,6 +94,9 @@ void arch_registers_call(struct arch_registers *registers, uint64_t function, ui
 /* Makes a thread execute a system call at an address where a trampoline begins. */
 void arch_registers_syscall(struct arch_registers *registers, uint64_t trampoline, long number,
                             const uint64_t arguments[6]);
+
+/* A thread has stopped at the entry of a call: makes another one of it. */
+void arch_registers_enter(struct arch_registers *registers, long number, const uint64_t arguments[6]);
 int64_t arch_syscall_result(const struct arch_registers *registers);
 
 /*
@@ -101,6 +106,19 @@ int64_t arch_syscall_result(const struct arch_registers *registers);
  */
 void arch_trampoline(uint8_t ret_code[ARCH_TRAMPOLINE_BYTES], const struct arch_registers *registers,
                      uint64_t left_address);
+
+/*
+ * A trampoline that makes its call only if the 32-bit word at owner_address is owner, and then waits for it to become
+ * another one, before the thread goes on at registers. What the call returned is at result_address, and then 1 in the 32-bit
+ * word at made_address; until the end it is in the register for it, too. It needs no stack and changes no flag, so the
+ * thread can be stopped and sent elsewhere at any instruction.
+ */
+struct arch_guard {
+	uint64_t owner_address, result_address, made_address;
+	uint32_t owner;
+};
+void arch_guarded_trampoline(uint8_t ret_code[ARCH_GUARDED_BYTES], const struct arch_registers *registers,
+                             const struct arch_guard *guard);
 
 /* The part of registers that the stub's exit puts back by itself. */
 void arch_saved_set(struct arch_saved *saved, const struct arch_registers *registers, uint64_t trampoline);

@@ -9,8 +9,9 @@
  * go there.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,24 +29,30 @@ static bool has_processor(const struct mask *mask, unsigned long cpu)
 	return mask->bytes[cpu / 8] & (1U << (cpu % 8));
 }
 
+static void add_range(struct mask *mask, unsigned long first, unsigned long last)
+{
+	for (unsigned long cpu = first; cpu <= last && cpu < MASK_BYTES * 8UL; cpu++)
+		mask->bytes[cpu / 8] |= (uint8_t)(1U << (cpu % 8));
+}
+
 /* "0-3,8": ranges of numbers. Without sysfs the processors are taken to be those below their count. */
 static void read_online(struct mask *ret_online)
 {
-	FILE *file = fopen("/sys/devices/system/cpu/online", "re");
-	unsigned long first = 0;
-	unsigned long last = file ? 0 : (unsigned long)sysconf(_SC_NPROCESSORS_ONLN) - 1;
+	auto_fd int fd = open("/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
+	char text[4096] = "";
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
 	*ret_online = (struct mask){0};
-	do {
-		if (file && fscanf(file, "%lu", &first) != 1)
-			break;
-		if (file && fscanf(file, "-%lu", &last) != 1)
-			last = first;
-		for (unsigned long cpu = first; cpu <= last && cpu < MASK_BYTES * 8UL; cpu++)
-			ret_online->bytes[cpu / 8] |= (uint8_t)(1U << (cpu % 8));
-	} while (file && fgetc(file) == ',');
-	if (file)
-		fclose(file);
+	if (n <= 0) {
+		add_range(ret_online, 0, (unsigned long)sysconf(_SC_NPROCESSORS_ONLN) - 1);
+		return;
+	}
+	for (char *next = text; *next >= '0' && *next <= '9'; next += *next == ',') {
+		unsigned long first = strtoul(next, &next, 10);
+		unsigned long last = *next == '-' ? strtoul(next + 1, &next, 10) : first;
+
+		add_range(ret_online, first, last);
+	}
 }
 
 /* ---- Saving ---- */

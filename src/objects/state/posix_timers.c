@@ -69,7 +69,7 @@ static PosixTimerEntry *parse_timer(const char **text)
 	entry->sival_ptr = value;
 	entry->it_sigev_notify = (uint32_t)notify_of(how, whom);
 	entry->clock_id = (uint32_t)clock;
-	entry->has_notify_thread_id = entry->it_sigev_notify & SIGEV_THREAD_ID;
+	entry->has_notify_thread_id = (entry->it_sigev_notify & SIGEV_THREAD_ID) != 0;
 	entry->notify_thread_id = receiver;
 	return entry;
 }
@@ -136,7 +136,7 @@ static struct error *read_timers(pid_t pid, TaskTimersEntry *timers)
 			return error_new(EPROTO, "timers of process %d: \"%.40s\"", pid, next);
 		if (timers->n_posix == room) {
 			room = room ? room * 2 : 8;
-			timers->posix = reallocarray(timers->posix, room, sizeof(*timers->posix));
+			timers->posix = reallocarray(timers->posix, room, sizeof(PosixTimerEntry *));
 			if (!timers->posix)
 				abort();
 		}
@@ -330,11 +330,11 @@ static struct error *posix_timers_restore(const struct state_restore *state, str
 		return NULL;
 	TRY(restore_with_ids(state, &can_ids));
 	/* Without the choice, ids only go up. */
-	auto_free PosixTimerEntry **ascending = calloc(timers->n_posix, sizeof(*ascending));
+	auto_free PosixTimerEntry **ascending = calloc(timers->n_posix, sizeof(PosixTimerEntry *));
 	if (!ascending)
 		return error_new(ENOMEM, "%zu POSIX timers", timers->n_posix);
-	memcpy(ascending, timers->posix, timers->n_posix * sizeof(*ascending)); /* NOLINT(bugprone-sizeof-expression) */
-	qsort(ascending, timers->n_posix, sizeof(*ascending), compare_ids);
+	memcpy(ascending, timers->posix, timers->n_posix * sizeof(PosixTimerEntry *));
+	qsort(ascending, timers->n_posix, sizeof(PosixTimerEntry *), compare_ids);
 	for (size_t i = 0; i < timers->n_posix; i++)
 		TRY(make(state, ascending[i], can_ids), "POSIX timer %u", ascending[i]->it_id);
 	return can_ids ? end_ids(state) : NULL;
