@@ -310,8 +310,20 @@ struct error *build_new(const struct image_store *store, const struct build_opti
 	build->memory = memory_new(build->process);
 	build->shared = shared_build_new();
 	TRY(map_areas(build, store, build->model->mm, build->files));
+	TRY(build_follow_threads(build, build->model->pstree->threads, build->model->thread_count));
 	*ret_build = take(build);
 	return NULL;
+}
+
+static struct error *follow_threads(struct build *build, const struct image_store *store)
+{
+	ProtobufCMessage *message;
+
+	TRY(image_get(store, IMAGE_PSTREE, 0, 0, &message));
+	PstreeEntry *pstree = (PstreeEntry *)message;
+	struct error *error = build_follow_threads(build, pstree->threads, pstree->n_threads);
+	pstree_entry__free_unpacked(pstree, NULL);
+	return error;
 }
 
 struct error *build_remap(struct build *build, const struct image_store *store, const struct ranges *gone)
@@ -326,7 +338,7 @@ struct error *build_remap(struct build *build, const struct image_store *store, 
 	if (!error)
 		error = map_areas(build, store, (const MmEntry *)message, files);
 	mm_entry__free_unpacked((MmEntry *)message, NULL);
-	return error;
+	return error ? error : follow_threads(build, store);
 }
 
 /* Our pidfd steps aside for descriptors that the program has opened meanwhile. */
@@ -352,8 +364,6 @@ struct error *build_renew(struct build *build, const struct image_store *store)
 	TRY(model_read(store, &build->model));
 	if (build->model->pid != pid)
 		return error_new(EBADMSG, "images of PID %d, not %d", build->model->pid, pid);
-	if (build->model->thread_count > process_room(build->process))
-		return error_hint(error_new(EAGAIN, "the program has started too many threads meanwhile"), "try again");
 	build->files = new_files(build, store);
 	TRY(ghosts_refresh(build->files));
 	TRY(find_spare_base(build, &base));

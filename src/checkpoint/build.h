@@ -41,8 +41,8 @@ DEFINE_OWNED(struct build *, build_free)
 MUST_USE struct error *build_preflight(const struct image_store *store, const struct build_options *options);
 
 /*
- * The areas have changed: gone is unmapped, and the store (borrowed for the call) holds mm-PID.img and the files that are
- * mapped, as of now.
+ * The areas have changed, and the threads: gone is unmapped, and the store (borrowed for the call) holds mm-PID.img, the
+ * files that are mapped, and pstree.img, as of now.
  */
 MUST_USE struct error *build_remap(struct build *build, const struct image_store *store, const struct ranges *gone);
 

@@ -16,9 +16,12 @@
 #include "checkpoint/nursery.h"
 #include "objects/state.h"
 #include "util/alloc.h"
+#include "util/number_map.h"
+#include "util/procfs.h"
 
 enum {
 	THREADS_PER_BATCH = 64, /* clone_args and a TID of each fit into a batch's data */
+	TAKEN_MAX = 8,          /* PIDs that others have, of which we tell */
 	CALLS_PER_PART = 100,   /* that a part of the state may append for a thread */
 };
 
@@ -41,10 +44,34 @@ static struct error *preflight_part(const struct build *build, const struct stat
 	return error_wrap(ops->preflight(&state), "%s of thread %u", ops->name, build->model->pstree->threads[thread]);
 }
 
+/* Somebody else has it. One that is dead, and only there for its parent to see, is waited for later. */
+static struct error *preflight_tid(pid_t tid)
+{
+	auto_free char *path = xformat("/proc/%d", tid);
+
+	if (access(path, F_OK) < 0 || procfs_is_dead(tid))
+		return NULL;
+	return nursery_name_holder(error_new(EEXIST, "PID %d", tid), tid);
+}
+
+static struct error *preflight_tids(const struct model *model)
+{
+	struct error *all = NULL;
+	size_t taken = 0;
+
+	for (size_t i = 0; i < model->thread_count && taken < TAKEN_MAX; i++) {
+		struct error *error = preflight_tid((pid_t)model->pstree->threads[i]);
+
+		taken += error != NULL;
+		all = error_join(all, error);
+	}
+	return all;
+}
+
 /* Of each part the first thread that has a problem: the others seldom say anything new. */
 struct error *build_threads_preflight(struct build *build)
 {
-	struct error *all = NULL;
+	struct error *all = preflight_tids(build->model);
 
 	for (const struct state_ops *const *ops = all_state_ops; *ops; ops++) {
 		struct error *first = NULL;
@@ -77,37 +104,84 @@ static void append_clone(struct batch *batch, pid_t tid)
 }
 
 /* Whose is the TID that couldn't be had? */
-static struct error *name_holder(struct error *error, const struct build *build, size_t first, size_t end)
+static struct error *name_holder(struct error *error, const struct build *build, const uint32_t *tids, size_t count)
 {
-	for (size_t i = first; i < end; i++) {
-		pid_t tid = (pid_t)build->model->pstree->threads[i];
-		auto_free char *own = xformat("/proc/%d/task/%d", build->process->pid, tid);
+	for (size_t i = 0; i < count; i++) {
+		auto_free char *own = xformat("/proc/%d/task/%u", build->process->pid, tids[i]);
 
 		if (access(own, F_OK) < 0)
-			return nursery_name_holder(error, tid);
+			return nursery_name_holder(error, (pid_t)tids[i]);
 	}
 	return error;
 }
 
-static struct error *make_threads(struct build *build)
+static struct error *make_some(struct build *build, const uint32_t *tids, size_t count)
 {
-	const PstreeEntry *pstree = build->model->pstree;
+	auto_batch struct batch *batch = process_batch(build->process, 0);
 
-	for (size_t first = 1; first < pstree->n_threads; first += THREADS_PER_BATCH) {
-		auto_batch struct batch *batch = process_batch(build->process, 0);
-		size_t end = first + THREADS_PER_BATCH;
-
-		if (end > pstree->n_threads)
-			end = pstree->n_threads;
-		for (size_t i = first; i < end; i++)
-			append_clone(batch, (pid_t)pstree->threads[i]);
-		struct error *error = process_run(build->process, batch);
-		if (error)
-			return name_holder(error, build, first, end);
-		for (size_t i = first; i < end; i++)
-			TRY(process_join(build->process, (pid_t)pstree->threads[i]));
-	}
+	for (size_t i = 0; i < count; i++)
+		append_clone(batch, (pid_t)tids[i]);
+	struct error *error = process_run(build->process, batch);
+	if (error)
+		return name_holder(error, build, tids, count);
+	for (size_t i = 0; i < count; i++)
+		TRY(process_join(build->process, (pid_t)tids[i]));
 	return NULL;
+}
+
+static struct number_map *map_of_tids(const uint32_t *tids, size_t count)
+{
+	struct number_map *map = number_map_new();
+
+	for (size_t i = 0; i < count; i++)
+		number_map_add(map, tids[i], 0, i);
+	return map;
+}
+
+static struct error *end_unwanted(struct process *process, const uint32_t *tids, size_t count)
+{
+	auto_number_map struct number_map *wanted = map_of_tids(tids, count);
+	uint64_t unused;
+
+	for (size_t i = 1; i < process->thread_count; i++)
+		if (!process->threads[i].is_gone &&
+		    !number_map_find(wanted, (uint64_t)process->threads[i].tid, 0, &unused))
+			TRY(process_end_thread(process, i));
+	return NULL;
+}
+
+/* Where each thread of ours is among all; who is gone isn't. */
+static struct number_map *map_of_threads(const struct process *process)
+{
+	struct number_map *map = number_map_new();
+
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (!process->threads[i].is_gone)
+			number_map_add(map, (uint64_t)process->threads[i].tid, 0, i);
+	return map;
+}
+
+struct error *build_follow_threads(struct build *build, const uint32_t *tids, size_t count)
+{
+	if (count > process_room(build->process))
+		return error_hint(error_new(EAGAIN, "the program has started too many threads meanwhile"), "try again");
+	TRY(end_unwanted(build->process, tids, count));
+	auto_number_map struct number_map *there = map_of_threads(build->process);
+	uint32_t missing[THREADS_PER_BATCH];
+	size_t missing_count = 0;
+
+	for (size_t i = 1; i < count; i++) {
+		/* Twice the same: not from us. The kernel will say so. */
+		uint64_t unused;
+
+		if (!number_map_find(there, tids[i], 0, &unused))
+			missing[missing_count++] = tids[i];
+		if (missing_count < THREADS_PER_BATCH)
+			continue;
+		TRY(make_some(build, missing, missing_count));
+		missing_count = 0;
+	}
+	return missing_count ? make_some(build, missing, missing_count) : NULL;
 }
 
 /* ---- Their state ---- */
@@ -121,7 +195,8 @@ static void renew_batches(struct parts *parts)
 {
 	for (size_t i = 0; i < parts->build->process->thread_count; i++) {
 		batch_free(parts->batches[i]);
-		parts->batches[i] = process_batch(parts->build->process, i);
+		parts->batches[i] =
+			parts->build->process->threads[i].is_gone ? NULL : process_batch(parts->build->process, i);
 	}
 }
 
@@ -166,12 +241,13 @@ static struct error *append_part(struct parts *parts, const struct state_ops *op
 static struct error *append_part_for_all(struct parts *parts, const struct state_ops *ops)
 {
 	for (size_t i = 0; i < parts->build->process->thread_count; i++)
-		if (batch_room(parts->batches[i]) < CALLS_PER_PART) {
+		if (parts->batches[i] && batch_room(parts->batches[i]) < CALLS_PER_PART) {
 			TRY(run(parts));
 			break;
 		}
 	for (size_t i = 0; i < parts->build->process->thread_count; i++)
-		TRY(append_part(parts, ops, i));
+		if (parts->batches[i])
+			TRY(append_part(parts, ops, i));
 	return NULL;
 }
 
@@ -203,11 +279,37 @@ static struct error *set_registers(struct build *build, size_t index)
 	return NULL;
 }
 
+/* The model in the order of our threads, in which those that have ended have left holes. */
+static void arrange_model(const struct build *build)
+{
+	struct model *model = build->model;
+	size_t count = build->process->thread_count;
+	auto_number_map struct number_map *threads = map_of_threads(build->process);
+	CoreEntry **cores = xalloc(count * sizeof(*cores));
+	GodwitThreadEntry **extras = xalloc(count * sizeof(*extras));
+
+	for (size_t i = 0; i < model->thread_count; i++) {
+		uint64_t at;
+
+		if (!number_map_find(threads, model->pstree->threads[i], 0, &at) || cores[at])
+			continue;
+		cores[at] = take(model->cores[i]);
+		extras[at] = take(model->extras[i]);
+	}
+	free(model->cores);
+	free(model->extras);
+	model->cores = cores;
+	model->extras = extras;
+	model->thread_count = count;
+}
+
 struct error *build_threads(struct build *build)
 {
-	TRY(make_threads(build));
+	TRY(build_follow_threads(build, build->model->pstree->threads, build->model->pstree->n_threads));
+	arrange_model(build);
 	TRY(restore_state(build));
 	for (size_t i = 0; i < build->process->thread_count; i++)
-		TRY(set_registers(build, i));
+		if (!build->process->threads[i].is_gone)
+			TRY(set_registers(build, i));
 	return interrupted_calls_begin(build->process, build->model->store);
 }

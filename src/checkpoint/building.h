@@ -55,3 +55,6 @@ MUST_USE struct error *build_threads_preflight(struct build *build);
 
 /* The other threads, and the state of all. */
 MUST_USE struct error *build_threads(struct build *build);
+
+/* Makes the threads that are missing, and ends those that are none of these. tids[0] is the leader. */
+MUST_USE struct error *build_follow_threads(struct build *build, const uint32_t *tids, size_t count);

@@ -87,7 +87,7 @@ static struct thread *find_thread(struct process *process, uint32_t tid, size_t 
 		struct thread *thread = &process->threads[*at];
 
 		*at = (*at + 1) % process->thread_count;
-		if ((uint32_t)thread->tid == tid)
+		if ((uint32_t)thread->tid == tid && !thread->is_gone)
 			return thread;
 	}
 	return NULL;

@@ -141,30 +141,54 @@ static void put_inventory(struct image_store *store, const TaskKobjIdsEntry *ids
 }
 
 /* Who is who: fields 5 and 6 of proc_pid_stat(5). */
-static struct error *put_pstree(const struct process *process, struct image_store *store)
+static struct error *put_pstree(pid_t pid, uint32_t *tids, size_t count, struct image_store *store)
 {
 	PstreeEntry entry = PSTREE_ENTRY__INIT;
-	auto_free uint32_t *tids = xalloc(process->thread_count * sizeof(*tids));
 	auto_free char *stat = NULL;
 	uint64_t group;
 	uint64_t session;
 
-	int r = procfs_read(process->pid, "stat", &stat, NULL);
+	int r = procfs_read(pid, "stat", &stat, NULL);
 	if (r == 0)
 		r = procfs_field(stat, 5, &group);
 	if (r == 0)
 		r = procfs_field(stat, 6, &session);
 	if (r < 0)
-		return error_new(-r, "stat of process %d", process->pid);
-	for (size_t i = 0; i < process->thread_count; i++)
-		tids[i] = (uint32_t)process->threads[i].tid;
-	entry.pid = (uint32_t)process->pid;
+		return error_new(-r, "stat of process %d", pid);
+	entry.pid = (uint32_t)pid;
 	entry.pgid = (uint32_t)group;
 	entry.sid = (uint32_t)session;
-	entry.n_threads = process->thread_count;
+	entry.n_threads = count;
 	entry.threads = tids;
 	image_put(store, IMAGE_PSTREE, 0, &entry.base);
 	return NULL;
+}
+
+static struct error *put_held_threads(const struct process *process, struct image_store *store)
+{
+	auto_free uint32_t *tids = xalloc(process->thread_count * sizeof(*tids));
+
+	for (size_t i = 0; i < process->thread_count; i++)
+		tids[i] = (uint32_t)process->threads[i].tid;
+	return put_pstree(process->pid, tids, process->thread_count, store);
+}
+
+/* Those that there are just now, the leader first. */
+static struct error *put_running_threads(pid_t pid, struct image_store *store)
+{
+	auto_free int *all = NULL;
+	size_t count;
+	size_t used = 1;
+
+	int r = procfs_numbers(pid, "task", &all, &count);
+	if (r < 0)
+		return error_new(-r, "threads of process %d", pid);
+	auto_free uint32_t *tids = xalloc((count + 1) * sizeof(*tids));
+	tids[0] = (uint32_t)pid;
+	for (size_t i = 0; i < count; i++)
+		if (all[i] != pid)
+			tids[used++] = (uint32_t)all[i];
+	return put_pstree(pid, tids, used, store);
 }
 
 /* And what else status tells: how much memory is locked. */
@@ -225,6 +249,7 @@ struct error *saver_save_areas(struct saver *saver, struct process *process, str
 	begin_store(saver);
 	if (process)
 		TRY(shared_memory_put_memfds(saver->files, store));
+	TRY(process ? put_held_threads(process, store) : put_running_threads(saver->pid, store));
 	return put_mm(saver, 0, store);
 }
 
@@ -244,7 +269,7 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	begin_store(saver);
 	fixed_ids(&ids);
 	put_inventory(store, &ids);
-	TRY(put_pstree(process, store));
+	TRY(put_held_threads(process, store));
 	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
 	TRY(thread_states_save(saver->states, process, store, &saver->answers));
 	interrupted_calls_save(process, store);

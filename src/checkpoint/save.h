@@ -34,7 +34,7 @@ MUST_USE struct error *saver_save(struct saver *saver, struct process *process, 
 
 /*
  * Only what has changed about the areas since the last call or save: into the store go mm-PID.img and the files that are
- * mapped. process is NULL while the program runs. *ret_gone is what isn't mapped any more, or otherwise; the caller frees
+ * mapped, and which threads there are. process is NULL while the program runs. *ret_gone is what isn't mapped any more, or otherwise; the caller frees
  * it. Needs one saver_save() before it. Frozen, the memfds come with it.
  */
 MUST_USE struct error *saver_save_areas(struct saver *saver, struct process *process, struct image_store *store,

@@ -42,7 +42,8 @@ struct state_restore {
 	pid_t pid, tid;          /* of the new task, as this process sees it */
 	const CoreEntry
 		*core; /* from an image: well-formed protobuf, tc and thread_core are there, nothing else holds */
-	CoreEntry *const *cores; /* the same, of all threads, the leader first */
+	CoreEntry *const
+		*cores; /* the same, of all threads, the leader first; NULL: in process, a thread that has ended */
 	size_t core_count;
 	const GodwitThreadEntry *extra; /* the same; of an image that isn't godwit's it says nothing */
 	const struct image_store *store;

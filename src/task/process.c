@@ -17,6 +17,7 @@
 #include "task/stub_pages.h"
 #include "util/alloc.h"
 #include "util/clock.h"
+#include "util/number_map.h"
 
 enum {
 	STOPPED_AT_ONCE = 64,
@@ -52,6 +53,19 @@ struct thread *process_add_thread(struct process *process, pid_t tid)
 	return &threads[count - 1];
 }
 
+struct thread *process_take_place(struct process *process, pid_t tid)
+{
+	for (size_t i = 1; i < process->thread_count; i++) {
+		struct thread *thread = &process->threads[i];
+
+		if (!thread->is_gone)
+			continue;
+		*thread = (struct thread){.tid = tid, .index = i, .call.number = ARCH_CALL_NONE};
+		return thread;
+	}
+	return process_add_thread(process, tid);
+}
+
 /* One that has ended meanwhile is no error. */
 static struct error *seize_thread(struct process *process, pid_t tid)
 {
@@ -66,17 +80,21 @@ static struct error *seize_thread(struct process *process, pid_t tid)
 /* Seizes the threads that aren't yet. */
 static struct error *seize_new_threads(struct process *process, size_t *ret_new)
 {
+	auto_number_map struct number_map *known = number_map_new();
 	auto_free int *tids = NULL;
+	size_t former = process->thread_count;
 	size_t count;
+	uint64_t unused;
 
 	int r = procfs_numbers(process->pid, "task", &tids, &count);
 	if (r < 0)
 		return error_new(-r, "threads of process %d", process->pid);
-	size_t before = process->thread_count;
+	for (size_t i = 0; i < former; i++)
+		number_map_add(known, (uint64_t)process->threads[i].tid, 0, i);
 	for (size_t i = 0; i < count; i++)
-		if (!find_thread(process, tids[i]))
+		if (!number_map_find(known, (uint64_t)tids[i], 0, &unused))
 			TRY(seize_thread(process, tids[i]));
-	*ret_new = process->thread_count - before;
+	*ret_new = process->thread_count - former;
 	return NULL;
 }
 
@@ -424,6 +442,22 @@ struct error *process_wait_gone(struct process *process)
 
 /* ---- Building ---- */
 
+struct error *process_end_thread(struct process *process, size_t index)
+{
+	auto_batch struct batch *batch = process_batch(process, index);
+	struct thread *thread = &process->threads[index];
+
+	batch_call(batch, exit, val(0));
+	TRY(process_begin(process, batch));
+	while (!thread->is_gone) {
+		enum stop stop;
+		int signal;
+
+		TRY(thread_wait(thread, &stop, &signal));
+	}
+	return NULL;
+}
+
 /*
  * Once the thread waits in the call that process_begin() has begun, being stopped leaves the restart block behind. If the
  * call has returned, what it waits for is there already: then it is simply made again.
@@ -467,7 +501,8 @@ struct error *process_complete(struct process *process)
 {
 	TRY(process_stop_again(process));
 	for (size_t i = 0; i < process->thread_count; i++)
-		TRY(set_up(process, &process->threads[i]));
+		if (!process->threads[i].is_gone)
+			TRY(set_up(process, &process->threads[i]));
 	return take_out(process);
 }
 
@@ -477,7 +512,8 @@ struct error *process_outlive(struct process *process, bool is_left_stopped)
 		return error_new(errno, "stop process %d", process->pid);
 	/* All of them before anyone runs: the death of one that is still bound to ours would end the whole process. */
 	for (size_t i = 0; i < process->thread_count; i++)
-		TRY(THREAD_PTRACE(&process->threads[i], PTRACE_SETOPTIONS, 0, 0));
+		if (!process->threads[i].is_gone)
+			TRY(THREAD_PTRACE(&process->threads[i], PTRACE_SETOPTIONS, 0, 0));
 	return NULL;
 }
 

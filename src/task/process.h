@@ -164,9 +164,13 @@ MUST_USE struct error *process_wait_gone(struct process *process);
 
 /*
  * Parks a new thread of a parked process of ours, which a batch of that process has made: clone3(2) with CLONE_PTRACE,
- * so that it is traced from its first instruction and its maker isn't stopped. It becomes the last one in threads.
+ * so that it is traced from its first instruction and its maker isn't stopped. It takes the place of one that has ended, or
+ * becomes the last one in threads.
  */
 MUST_USE struct error *process_join(struct process *process, pid_t tid);
+
+/* Ends a parked thread of ours that isn't the leader, and waits for that. Its place in threads stays: is_gone. */
+MUST_USE struct error *process_end_thread(struct process *process, size_t thread);
 
 /*
  * Runs a batch whose last call, thread.call.number, is one that waits, and doesn't wait for its end: the thread is left in

@@ -184,6 +184,8 @@ static void prepare_place(struct stub_pages *stub, const struct thread *thread, 
 	struct arch_registers registers = thread->registers;
 
 	arch_registers_rewind(&registers);
+	/* A thread that has ended may have had it. */
+	place->go = place->done = place->left = place->entered = 0;
 	place->session_address = stub->session_address;
 	place->signal_mask = thread->signal_mask;
 	arch_saved_set(&place->saved, &registers, trampoline_address(stub, index));
@@ -314,8 +316,8 @@ struct error *process_join(struct process *process, pid_t tid)
 	struct stub_pages *stub = process->stub;
 	enum stop stop;
 
-	assert(process->thread_count < stub->room);
-	struct thread *thread = process_add_thread(process, tid);
+	struct thread *thread = process_take_place(process, tid);
+	assert(thread->index < stub->room);
 	TRY(thread_wait_interrupted(thread, &stop));
 	if (stop != STOP_INTERRUPTED)
 		return error_new(ESRCH, "thread %d", tid);

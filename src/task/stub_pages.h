@@ -45,5 +45,8 @@ struct held_place stub_pages_held_place(const struct stub_pages *stub, const str
 /* A place in process->threads for a thread that is ours already. */
 struct thread *process_add_thread(struct process *process, pid_t tid);
 
+/* The same in the place of one that has ended, if there is any. */
+struct thread *process_take_place(struct process *process, pid_t tid);
+
 /* Only our side. Threads that are in the stub leave it: for them we have died. */
 void stub_pages_free(struct stub_pages *stub);

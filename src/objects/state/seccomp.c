@@ -164,6 +164,8 @@ static struct error *find_common(struct restorer *restorer)
 		struct chain chain;
 		size_t same = 0;
 
+		if (!restorer->state->cores[i])
+			continue;
 		TRY(read_chain(restorer, i, &chain));
 		while (same < common->count && same < chain.count && common->filters[same] == chain.filters[same])
 			same++;
@@ -198,7 +200,7 @@ static bool is_any_restricted(const struct state_restore *state)
 	uint32_t last;
 
 	for (size_t i = 0; i < state->core_count; i++)
-		if (mode_of(state, i, &has_filter, &last) != SECCOMP_MODE__disabled)
+		if (state->cores[i] && mode_of(state, i, &has_filter, &last) != SECCOMP_MODE__disabled)
 			return true;
 	return false;
 }
@@ -302,7 +304,8 @@ static struct error *seccomp_restore(const struct state_restore *state, struct b
 		TRY(install(&restorer, 0, restorer.common.filters[i],
 		            state->core_count > 1 ? SECCOMP_FILTER_FLAG_TSYNC : 0));
 	for (size_t i = 0; i < state->core_count; i++)
-		TRY(restrict_thread(&restorer, i), "thread %zu", i);
+		if (state->cores[i])
+			TRY(restrict_thread(&restorer, i), "thread %zu", i);
 	return restorer.code_room_bytes ? remove_room(&restorer) : NULL;
 }
 
