@@ -24,6 +24,7 @@ struct memory {
 	struct procfs_range vdso; /* where it is by now */
 	bool is_vdso_moved;
 	struct ranges mapped;  /* what is there by now */
+	struct ranges huge;    /* of that: areas of huge pages */
 	struct filler *filler; /* owned */
 };
 
@@ -42,6 +43,7 @@ void memory_free(struct memory *memory)
 		return;
 	filler_free(memory->filler);
 	ranges_free(&memory->mapped);
+	ranges_free(&memory->huge);
 	free(memory);
 }
 
@@ -152,6 +154,14 @@ static struct error *begin(struct memory *memory)
 	return process_run(memory->task, batch);
 }
 
+static void note_huge(struct memory *memory, const MmEntry *mm)
+{
+	ranges_free(&memory->huge);
+	for (size_t i = 0; i < mm->n_vmas; i++)
+		if (mm->vmas[i]->flags & MAP_HUGETLB)
+			ranges_append(&memory->huge, mm->vmas[i]->start, mm->vmas[i]->end);
+}
+
 struct error *memory_map(struct memory *memory, const MmEntry *mm, const MemoryExtraEntry *extra,
                          struct file_source *source)
 {
@@ -162,6 +172,7 @@ struct error *memory_map(struct memory *memory, const MmEntry *mm, const MemoryE
 		TRY(vdso_move(memory->task, mm, extra, &memory->vdso));
 	}
 	memory->is_vdso_moved = true;
+	note_huge(memory, mm);
 	for (size_t i = 0; i < mm->n_vmas; i++) {
 		const VmaEntry *vma = mm->vmas[i];
 
@@ -208,17 +219,23 @@ static struct error *fill_with_zeros(struct memory *memory, uint64_t address, si
 	return NULL;
 }
 
+/* madvise(2) gives back whole huge pages only, and says nothing of the rest. */
+static bool is_huge(const struct memory *memory, uint64_t address)
+{
+	for (size_t i = 0; i < memory->huge.count; i++)
+		if (address >= memory->huge.list[i].start && address < memory->huge.list[i].end)
+			return true;
+	return false;
+}
+
 struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_count)
 {
 	auto_batch struct batch *batch = process_batch(memory->task, 0);
-	struct arg drop = batch_call(batch, madvise, val(address), val(page_count * PAGE_BYTES), val(MADV_DONTNEED));
 
-	batch_may_fail(batch, drop);
-	TRY(process_run(memory->task, batch));
-	if (batch_result(batch, drop) == 0)
-		return NULL;
-	/* A part of a huge page, or in a locked area: madvise(2). */
-	return fill_with_zeros(memory, address, page_count);
+	if (is_huge(memory, address))
+		return fill_with_zeros(memory, address, page_count);
+	batch_call(batch, madvise, val(address), val(page_count * PAGE_BYTES), val(MADV_DONTNEED));
+	return process_run(memory->task, batch);
 }
 
 /* ---- The end ---- */

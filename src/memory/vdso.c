@@ -16,7 +16,7 @@
 
 enum { PARTS_MAX = 8, CODE_BYTES_MAX = 32768 };
 /* Between where the kernel put them and where they go, since the two may overlap. Far from all programs and stubs. */
-static const uint64_t WAYPOINT = UINT64_C(0x510000000000);
+static const uint64_t waypoint = UINT64_C(0x510000000000);
 
 struct part {
 	uint64_t start, end;
@@ -83,7 +83,7 @@ struct error *vdso_hash(pid_t pid, const struct areas *areas, uint64_t *ret_hash
 
 static struct error *check_code(pid_t pid, const struct areas *here, const MemoryExtraEntry *extra)
 {
-	uint64_t hash;
+	uint64_t hash = 0;
 
 	if (!extra || !extra->has_vdso_hash)
 		return NULL;
@@ -93,7 +93,7 @@ static struct error *check_code(pid_t pid, const struct areas *here, const Memor
 
 static uint64_t waypoint_of(const struct part *part)
 {
-	return WAYPOINT + (part->start & UINT32_MAX);
+	return waypoint + (part->start & UINT32_MAX);
 }
 
 static void append_move(struct batch *batch, uint64_t from, uint64_t size_bytes, uint64_t to)

@@ -20,12 +20,14 @@ static struct subject subject;
 
 /* Seed of what each page was last written with; 0: it is zero. */
 static struct {
-	uint64_t file[PAGES], size_changing[PAGES], anonymous[PAGES], shared[PAGES], deleted[PAGES];
+	uint64_t file[PAGES], size_changing[PAGES], anonymous[PAGES], shared[PAGES], deleted[PAGES], twice[PAGES];
 	size_t pages; /* of size_changing */
+	uint64_t fresh;
+	size_t fresh_page;
 } expected;
 
-static int file, size_changing, deleted;
-static char *mapped, *other, *anonymous, *shared, *view, *deleted_view;
+static int file, size_changing, deleted, fresh;
+static char *mapped, *other, *anonymous, *shared, *view, *deleted_view, *twice, *again;
 
 static void check_page(const char *what, const char *at, size_t page, uint64_t seed)
 {
@@ -133,6 +135,31 @@ static void change_deleted(size_t page, uint64_t seed)
 		pages_write(deleted_view, page, 1, seed);
 }
 
+/* One that nobody maps, and that is another one in each round. */
+static void change_descriptor(size_t page, uint64_t seed)
+{
+	uint64_t word;
+
+	if (pread(fresh, &word, sizeof(word), (off_t)expected.fresh_page * SMAPS_PAGE_BYTES) != sizeof(word) ||
+	    word != pages_word(expected.fresh, expected.fresh_page))
+		subject_fail(&subject, "memfd without a mapping: page %zu has changed", expected.fresh_page);
+	close(fresh);
+	fresh = memfd_create("fresh", MFD_CLOEXEC);
+	if (fresh < 0)
+		abort();
+	put(fresh, page, seed);
+	expected.fresh = seed;
+	expected.fresh_page = page;
+}
+
+/* Written through either of its mappings. */
+static void change_twice(size_t page, uint64_t seed)
+{
+	check_page("memory mapped twice", twice, page, expected.twice[page]);
+	pages_write(seed % 2 ? twice : again, page, 1, seed);
+	expected.twice[page] = seed;
+}
+
 static void *change(void *unused)
 {
 	const struct timespec pause = {.tv_nsec = 20000};
@@ -151,6 +178,8 @@ static void *change(void *unused)
 		change_anonymous(page, seed);
 		change_shared(page, seed);
 		change_deleted(page, seed);
+		change_twice(page, seed);
+		change_descriptor(page, seed);
 		if (n % 4 == 0)
 			nanosleep(&pause, NULL);
 	}
@@ -176,6 +205,9 @@ int main(int argc, char **argv)
 	make_deleted();
 	file = memfd_create("file", 0);
 	size_changing = memfd_create("size", 0);
+	fresh = memfd_create("fresh", MFD_CLOEXEC);
+	put(fresh, 0, 1);
+	expected.fresh = 1;
 	if (file < 0 || size_changing < 0 || ftruncate(file, SIZE) < 0)
 		subject_fail(&subject, "memfd: errno %d", errno);
 	mapped = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -183,12 +215,15 @@ int main(int argc, char **argv)
 	anonymous = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	shared = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, size_changing, 0);
+	twice = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	again = mremap(twice, 0, SIZE, MREMAP_MAYMOVE);
 	for (size_t i = 0; i < PAGES; i++) {
 		change_file(i, 4 * i + 1);
 		change_size(i, 3 * i + 1);
 		change_anonymous(i, 3 * i + 2);
 		change_shared(i, 2 * i + 1);
 		change_deleted(i, 3 * i + 1);
+		change_twice(i, i + 1);
 	}
 	if (pthread_create(&thread, NULL, change, NULL) != 0)
 		subject_fail(&subject, "thread");

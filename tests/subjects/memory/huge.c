@@ -78,7 +78,7 @@ static void check_changing(const struct changing *changing)
 static void *change(void *data)
 {
 	struct changing *changing = data;
-	const struct timespec pause = {.tv_nsec = 50000};
+	const struct timespec pause = {.tv_nsec = 3000000};
 
 	while (!atomic_load(&changing->is_over)) {
 		check_changing(changing);
