@@ -30,6 +30,7 @@ struct dirty {
 	int uffd;                 /* owned */
 	struct ranges registered; /* for the end */
 	bool is_kept;             /* by another process, beyond our end */
+	bool has_begun;           /* there may be marks of protection from a round before */
 };
 
 static struct error *enable(int uffd)
@@ -116,7 +117,24 @@ static struct dirty *adopt(pid_t pid, int fd)
 	struct dirty *dirty = new_dirty(pid, fd);
 
 	dirty->is_kept = true;
+	dirty->has_begun = true;
 	return dirty;
+}
+
+/*
+ * An area that was registered may have become one that isn't, with the marks of protection still on its pages: when the
+ * kernel joins it with one that is moved next to it (mremap(2)). Then its pages are written without a trace, and no scan
+ * would protect them again.
+ */
+static void forget_marks(const struct dirty *dirty, const struct area *area)
+{
+	for (uint64_t at = area->entry.start; at < area->entry.end; at += piece_bytes) {
+		uint64_t left = area->entry.end - at;
+		struct uffdio_writeprotect none = {
+			.range = {.start = at, .len = left < piece_bytes ? left : piece_bytes}};
+
+		ioctl(dirty->uffd, UFFDIO_WRITEPROTECT, &none);
+	}
 }
 
 /* False: it can't be registered, so all its pages count as written, always. */
@@ -130,6 +148,8 @@ static bool register_area(struct dirty *dirty, const struct area *area)
 
 	if (ioctl(dirty->uffd, UFFDIO_REGISTER, &request) < 0)
 		return false;
+	if (dirty->has_begun)
+		forget_marks(dirty, area);
 	ranges_append(&added, area->entry.start, area->entry.end);
 	ranges_unite(&dirty->registered, &added);
 	return true;
@@ -226,6 +246,7 @@ static struct error *look_at_pages(struct dirty *dirty, const struct look *look)
 		TRY(scan_areas(dirty, scan, &before));
 	now.ret_there = NULL;
 	TRY(scan_areas(dirty, scan, &now));
+	dirty->has_begun = true;
 	if (look->ret_there)
 		ranges_unite(look->ret_there, look->ret_written);
 	return NULL;

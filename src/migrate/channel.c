@@ -28,6 +28,15 @@ struct channel {
 	int watched_fd;        /* borrowed; -1: none */
 	pid_t ssh;             /* 0: none */
 	uint64_t written_bytes;
+	uint8_t *out; /* owned: what was put and not written yet */
+	size_t out_bytes;
+	uint8_t *in; /* owned: what was read and not asked for yet, without TLS, which has a buffer of its own */
+	size_t in_start, in_end;
+};
+
+enum {
+	OUT_BYTES = 64 << 10, /* what is larger isn't copied */
+	IN_BYTES = 16 << 10,
 };
 
 struct channel *channel_over_fds(int read_fd, int write_fd)
@@ -36,6 +45,8 @@ struct channel *channel_over_fds(int read_fd, int write_fd)
 
 	channel->read_fd = read_fd;
 	channel->write_fd = write_fd;
+	channel->out = xalloc(OUT_BYTES);
+	channel->in = xalloc(IN_BYTES);
 	channel->watched_fd = -1;
 	return channel;
 }
@@ -63,6 +74,8 @@ void channel_free(struct channel *channel)
 		close(channel->write_fd);
 	if (channel->ssh)
 		end_ssh(channel->ssh);
+	free(channel->out);
+	free(channel->in);
 	free(channel);
 }
 
@@ -328,7 +341,7 @@ static struct error *wait_for_input(struct channel *channel, int timeout_ms)
 		{.fd = channel->watched_fd, .events = POLLIN},
 	};
 
-	if (channel->tls && tls_pending(channel->tls))
+	if (channel->tls ? tls_pending(channel->tls) : channel->in_start < channel->in_end)
 		return NULL;
 	for (;;) {
 		int n = poll(inputs, 2, timeout_ms);
@@ -344,17 +357,34 @@ static struct error *wait_for_input(struct channel *channel, int timeout_ms)
 	}
 }
 
+/* As read(2): at least a byte, from the buffer if there is one. Little things are read with what follows them. */
+static ssize_t read_some(struct channel *channel, uint8_t *bytes, size_t size_bytes)
+{
+	if (channel->tls)
+		return tls_read(channel->tls, bytes, size_bytes);
+	if (channel->in_start == channel->in_end) {
+		if (size_bytes >= IN_BYTES)
+			return read(channel->read_fd, bytes, size_bytes);
+		ssize_t n = read(channel->read_fd, channel->in, IN_BYTES);
+		if (n <= 0)
+			return n;
+		channel->in_start = 0;
+		channel->in_end = (size_t)n;
+	}
+	size_t some = channel->in_end - channel->in_start;
+	if (some > size_bytes)
+		some = size_bytes;
+	memcpy(bytes, channel->in + channel->in_start, some);
+	channel->in_start += some;
+	return (ssize_t)some;
+}
+
 struct error *channel_read(struct channel *channel, void *bytes, size_t size_bytes, int timeout_ms)
 {
 	for (size_t done = 0; done < size_bytes;) {
-		char *at = (char *)bytes + done;
-		ssize_t n;
-
 		TRY(wait_for_input(channel, timeout_ms));
-		if (channel->tls)
-			n = tls_read(channel->tls, at, size_bytes - done);
-		else
-			n = read(channel->read_fd, at, size_bytes - done);
+		ssize_t n = read_some(channel, (uint8_t *)bytes + done, size_bytes - done);
+
 		if (n == 0)
 			return error_new(ECONNRESET, "the other side has ended the connection");
 		if (n < 0 && errno != EINTR)
@@ -389,7 +419,7 @@ void channel_set_patience(struct channel *channel, unsigned patience_ms)
 	limit_writes(channel->write_fd, patience_ms);
 }
 
-struct error *channel_write(struct channel *channel, struct iovec *iov, size_t count)
+static struct error *write_all(struct channel *channel, struct iovec *iov, size_t count)
 {
 	skip(&iov, &count, 0);
 	while (count > 0) {
@@ -403,6 +433,45 @@ struct error *channel_write(struct channel *channel, struct iovec *iov, size_t c
 	}
 	int r = channel->tls ? tls_flush(channel->tls) : 0;
 	return r < 0 ? error_new(-r, "write to the other host") : NULL;
+}
+
+static struct error *write_out(struct channel *channel)
+{
+	struct iovec out = {.iov_base = channel->out, .iov_len = channel->out_bytes};
+
+	channel->out_bytes = 0;
+	return out.iov_len > 0 ? write_all(channel, &out, 1) : NULL;
+}
+
+static size_t total_of(const struct iovec *iov, size_t count)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < count; i++)
+		total += iov[i].iov_len;
+	return total;
+}
+
+struct error *channel_put(struct channel *channel, struct iovec *iov, size_t count)
+{
+	size_t total = total_of(iov, count);
+
+	if (total > OUT_BYTES - channel->out_bytes)
+		TRY(write_out(channel));
+	if (total > OUT_BYTES)
+		return write_all(channel, iov, count);
+	for (size_t i = 0; i < count; i++) {
+		if (iov[i].iov_len > 0)
+			memcpy(channel->out + channel->out_bytes, iov[i].iov_base, iov[i].iov_len);
+		channel->out_bytes += iov[i].iov_len;
+	}
+	return NULL;
+}
+
+struct error *channel_write(struct channel *channel, struct iovec *iov, size_t count)
+{
+	TRY(channel_put(channel, iov, count));
+	return write_out(channel);
 }
 
 uint64_t channel_written(const struct channel *channel)

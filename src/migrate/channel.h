@@ -66,8 +66,11 @@ void channel_watch(struct channel *channel, int fd);
 /* How long a write may take, from now on. */
 void channel_set_patience(struct channel *channel, unsigned patience_ms);
 
-/* All of it, or an error. iov is used up. */
+/* All of it, and all that was put before, or an error. iov is used up. */
 MUST_USE struct error *channel_write(struct channel *channel, struct iovec *iov, size_t count);
+
+/* The same, but small pieces may wait for channel_write(): many of them then go with one system call. */
+MUST_USE struct error *channel_put(struct channel *channel, struct iovec *iov, size_t count);
 
 /* Bytes written so far. */
 uint64_t channel_written(const struct channel *channel);

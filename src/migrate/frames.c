@@ -86,20 +86,28 @@ struct error *frame_receive(struct channel *channel, int timeout_ms, struct fram
 	return NULL;
 }
 
+/* The start of a frame in pieces, of which head is copied. */
+static void begin_frame(uint8_t header[HEADER_BYTES + HEAD_BYTES_MAX], enum frame_type type, const void *head,
+                        size_t head_bytes, size_t size_bytes)
+{
+	assert(head_bytes <= HEAD_BYTES_MAX);
+	put32(header, type);
+	put32(header + 4, (uint32_t)(head_bytes + size_bytes));
+	if (head_bytes > 0)
+		memcpy(header + HEADER_BYTES, head, head_bytes);
+}
+
 static struct error *send_parts(struct channel *channel, enum frame_type type, const void *head, size_t head_bytes,
                                 const void *bytes, size_t size_bytes)
 {
 	uint8_t header[HEADER_BYTES + HEAD_BYTES_MAX];
 	struct iovec parts[] = {{header, HEADER_BYTES + head_bytes}, {(void *)(uintptr_t)bytes, size_bytes}};
 
-	assert(head_bytes <= HEAD_BYTES_MAX);
 	if (size_bytes > FRAME_BYTES_MAX - head_bytes)
 		return error_new(EFBIG, "frame of %zu bytes", size_bytes);
-	put32(header, type);
-	put32(header + 4, (uint32_t)(head_bytes + size_bytes));
-	if (head_bytes > 0)
-		memcpy(header + HEADER_BYTES, head, head_bytes);
-	return channel_write(channel, parts, 2);
+	begin_frame(header, type, head, head_bytes, size_bytes);
+	/* Pages are always followed by something that says what they are for. */
+	return type == FRAME_PAGES ? channel_put(channel, parts, 2) : channel_write(channel, parts, 2);
 }
 
 struct error *frame_send(struct channel *channel, enum frame_type type, const void *bytes, size_t size_bytes)

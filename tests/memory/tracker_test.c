@@ -473,6 +473,94 @@ static void test_an_area_replaced_in_part_since_it_was_listed_arrives(void **sta
 	munmap(places, PAGE_BYTES);
 }
 
+/* Areas of one size that are mapped anew and moved to where others were: the kernel joins some of them with their new
+ * neighbours, which then are not registered any more although their pages look protected. */
+enum { PARTS = 8, PART_PAGES = 256, CHANGES_OF_PARTS = 60 };
+
+struct moving_places {
+	unsigned char *parts[PARTS];
+	struct places random;
+};
+
+static void move(unsigned char **part)
+{
+	unsigned char *to = map(PART_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	const size_t part_bytes = (size_t)PART_PAGES * PAGE_BYTES;
+
+	*part = mremap(*part, part_bytes, part_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	if (*part == MAP_FAILED)
+		abort();
+}
+
+static void change_part(struct moving_places *places)
+{
+	uint64_t value = next_random(&places->random);
+	unsigned char **part = &places->parts[value % PARTS];
+	size_t page = value / PARTS % PART_PAGES;
+
+	switch (value >> 50 & 63) {
+	case 0:
+		munmap(*part, (size_t)PART_PAGES * PAGE_BYTES);
+		*part = map(PART_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		break;
+	case 1:
+		move(part);
+		break;
+	case 2:
+		madvise(*part + page * PAGE_BYTES, PAGE_BYTES, MADV_DONTNEED);
+		break;
+	default:
+		/* Some pages again and again. */
+		memcpy(*part + (value >> 60 < 8 ? page % 16 : page) * PAGE_BYTES, &value, sizeof(value));
+	}
+}
+
+static uint64_t run_moving(unsigned step, void *shared)
+{
+	struct moving_places *places = shared;
+
+	for (size_t i = 0; step == 0 && i < PARTS; i++) {
+		places->parts[i] = map(PART_PAGES, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		for (size_t page = 0; page < PART_PAGES; page += 2)
+			memset(places->parts[i] + page * PAGE_BYTES, 1, sizeof(uint64_t));
+	}
+	for (unsigned i = 0; step > 0 && i < CHANGES_OF_PARTS; i++)
+		change_part(places);
+	return 0;
+}
+
+static void assert_moving_arrive(uint64_t seed)
+{
+	struct moving_places *places = share(sizeof(*places));
+	auto_test_subject struct test_subject subject = subject_start(run_moving, places);
+	auto_areas struct areas areas = {0};
+	auto_copy struct copy copy = copy_new();
+
+	places->random.random = seed;
+	subject_do(&subject, 0);
+	auto_tracker struct tracker *tracker = track(&subject, TRACK_USERFAULTFD);
+	struct process process = subject_process(&subject);
+	for (unsigned step = 1; step <= ROUNDS; step++) {
+		look_again(subject.pid, &areas, tracker, &copy);
+		assert_ok(tracker_round(tracker, &areas, &copy.sink));
+		subject_do(&subject, step);
+	}
+	look_again(subject.pid, &areas, tracker, &copy);
+	assert_ok(tracker_finish(tracker, &areas, &copy.sink));
+	for (size_t i = 0; i < PARTS; i++)
+		for (size_t page = 0; page < PART_PAGES; page++)
+			assert_page(&copy, &process, (uintptr_t)places->parts[i] + page * PAGE_BYTES, NULL, 0);
+	close(process.mem_fd);
+	munmap(places, sizeof(*places));
+}
+
+static void test_areas_that_are_joined_by_moving_arrive(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 12; seed++)
+		assert_moving_arrive(seed * UINT64_C(0x9e3779b97f4a7c15));
+}
+
 /* ---- Devices ---- */
 
 enum { READ_BYTES_PER_SECOND = 16 << 20 };
@@ -596,6 +684,7 @@ int main(void)
 		cmocka_unit_test(test_memory_arrives_whole_by_hashes),
 		cmocka_unit_test(test_a_page_written_in_every_round_is_left_for_the_last),
 		cmocka_unit_test(test_an_area_replaced_in_part_since_it_was_listed_arrives),
+		cmocka_unit_test(test_areas_that_are_joined_by_moving_arrive),
 		cmocka_unit_test(test_what_a_disk_writes_behind_the_protection_arrives),
 	};
 
