@@ -21,6 +21,7 @@
 #include "fs.pb-c.h"
 #include "inventory.pb-c.h"
 #include "memory/policies.h"
+#include "memory/probes.h"
 #include "memory/vdso.h"
 #include "pstree.pb-c.h"
 #include "util/alloc.h"
@@ -74,6 +75,7 @@ void saver_check(struct saver *saver, struct problems *problems)
 	preconditions_check(saver->pid, saver->options, problems);
 	thread_states_check(saver->states, problems);
 	areas_check(&saver->areas, problems);
+	problems_add(problems, probes_check(saver->pid, &saver->areas));
 	shared_outsiders_check(saver->pid, &saver->areas, problems);
 	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
 	file_table_check(saver->files, problems);

@@ -131,6 +131,22 @@ static void have_memfd_with_a_child(void)
 	have_child();
 }
 
+static void never_called(void)
+{
+	_exit(3);
+}
+
+/* As a uprobe does it, which isn't hit. */
+static void have_breakpoint(void)
+{
+	void (*volatile code)(void) = never_called;
+	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || pwrite(fd, "\xcc", 1, (off_t)(uintptr_t)code) != 1)
+		err(77, "write to code");
+	close(fd);
+}
+
 /* Unused bytes of its header: a vDSO that this kernel hasn't, as one of another build. */
 static void have_other_vdso(void)
 {
@@ -147,6 +163,7 @@ static const struct {
 	void (*set_up)(void);
 } kinds[] = {
 	{"aio", have_aio},
+	{"breakpoint", have_breakpoint},
 	{"common-memfd", have_memfd_with_a_child},
 	{"common-memory", have_shared_memory_with_a_child},
 	{"dispatch", have_dispatch},
