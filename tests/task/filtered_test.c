@@ -2,12 +2,14 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * filtered_test HIJACK [KILLS]: threads under seccomp(2) outlive a tracer that is killed at any instant.
+ * filtered_test HIJACK STAY [KILLS]: threads under seccomp(2) outlive a tracer that is killed at any instant.
  *
  * A program with a thread in strict mode, one whose filter kills it for all calls but a few, one whose filter makes most
  * calls fail, and one without is held by hijack, which is killed again and again. Then all threads must run on, with
  * their signal masks. Once all of its threads are filtered, once not. One of the filtered threads may map memory: if none
  * may, there is no safe way in (docs/limits.md).
+ *
+ * Then it is told to stay where it is when its tracer dies (stay.c), and let go, or ended.
  */
 #include <dirent.h>
 #include <err.h>
@@ -202,6 +204,63 @@ static bool kill_once(const char *hijack, pid_t pid, long after_ns)
 	return WIFSIGNALED(status);
 }
 
+static int run_stay(const char *stay, const char *what, pid_t pid)
+{
+	char number[16];
+	int status;
+
+	snprintf(number, sizeof(number), "%d", pid);
+	pid_t child = fork();
+	if (child == 0) {
+		execl(stay, stay, what, number, NULL);
+		err(1, "%s", stay);
+	}
+	waitpid(child, &status, 0);
+	return status;
+}
+
+/* Long enough for hundreds of ticks. */
+static void expect_standstill(const struct board *board)
+{
+	long before[THREADS];
+
+	for (int i = 0; i < THREADS; i++)
+		before[i] = board->ticks[i];
+	sleep_ns(100 * 1000 * 1000);
+	for (int i = 0; i < THREADS; i++)
+		if (board->ticks[i] != before[i])
+			errx(1, "thread %d has gone on by %ld ticks, and was to stay", i, board->ticks[i] - before[i]);
+}
+
+static void try_stay(const char *stay, int all_filtered)
+{
+	struct board *board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status;
+
+	pid_t pid = fork();
+	if (pid == 0)
+		run(board, all_filtered);
+	expect_progress(pid, board, 0);
+	if (run_stay(stay, "take-back", pid) != 0)
+		errx(1, "stay take-back");
+	expect_progress(pid, board, 0);
+	if (!WIFSIGNALED(run_stay(stay, "hold", pid)))
+		errx(1, "stay hold");
+	expect_standstill(board);
+	if (run_stay(stay, "release", pid) != 0)
+		errx(1, "stay release");
+	expect_progress(pid, board, 0);
+	expect_masks(pid);
+	run_stay(stay, "hold", pid);
+	expect_standstill(board);
+	if (run_stay(stay, "end", pid) != 0)
+		errx(1, "stay end");
+	waitpid(pid, &status, 0);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 7)
+		errx(1, "it ended with status %#x", (unsigned)status);
+	munmap(board, sizeof(*board));
+}
+
 static void try_program(const char *hijack, int kills, int all_filtered)
 {
 	struct board *board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -227,10 +286,12 @@ static void try_program(const char *hijack, int kills, int all_filtered)
 
 int main(int argc, char **argv)
 {
-	int kills = argc > 2 ? (int)strtol(argv[2], NULL, 10) : KILLS;
+	int kills = argc > 3 ? (int)strtol(argv[3], NULL, 10) : KILLS;
 
-	if (argc < 2)
-		errx(2, "usage: %s HIJACK [KILLS]", argv[0]);
+	if (argc < 3)
+		errx(2, "usage: %s HIJACK STAY [KILLS]", argv[0]);
+	try_stay(argv[2], 0);
+	try_stay(argv[2], 1);
 	try_program(argv[1], kills, 0);
 	try_program(argv[1], kills, 1);
 	return 0;
