@@ -25,6 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "filter.h"
+
 static void have_dispatch(void)
 {
 	enum { SET_SYSCALL_USER_DISPATCH = 59, ON = 1 };
@@ -46,6 +48,13 @@ static void have_ports(void)
 {
 	if (ioperm(0x378, 3, 1) != 0)
 		err(77, "ioperm");
+}
+
+/* No listener is needed for the filter to be one that asks: the call would then fail with ENOSYS. */
+static void have_notifying_filter(void)
+{
+	if (filter_call(SYS_getppid, SECCOMP_RET_USER_NOTIF, 1, 0, 0) != 0)
+		err(77, "seccomp");
 }
 
 static void have_thread_clock(void)
@@ -169,6 +178,7 @@ static const struct {
 	{"dispatch", have_dispatch},
 	{"io_uring", have_io_uring},
 	{"ldt", have_segment},
+	{"notify", have_notifying_filter},
 	{"other-vdso", have_other_vdso},
 	{"ports", have_ports},
 	{"secret", have_secret},
