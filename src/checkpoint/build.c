@@ -302,6 +302,7 @@ struct error *build_new(const struct image_store *store, const struct build_opti
 	auto_build struct build *build = xalloc(sizeof(*build));
 
 	build->options = *options;
+	arch_fpu_layout_read(&build->layout);
 	build->own_pidfd = procfs_open_pid(getpid());
 	if (build->own_pidfd < 0)
 		return error_new(-build->own_pidfd, "pidfd_open(%d)", getpid());

@@ -34,6 +34,7 @@ static struct error *preflight_part(const struct build *build, const struct stat
 		.core = build->model->cores[thread],
 		.cores = build->model->cores,
 		.core_count = build->model->thread_count,
+		.leader = build->model->extras[0],
 		.extra = build->model->extras[thread],
 		.store = build->model->store,
 		.options = build->options.carry,
@@ -80,9 +81,11 @@ struct error *build_threads_preflight(struct build *build)
 			first = preflight_part(build, *ops, i);
 		all = error_join(all, first);
 	}
+	struct arch_fpu_layout layout;
 	struct error *first = NULL;
+	arch_fpu_layout_read(&layout);
 	for (size_t i = 0; !first && i < build->model->thread_count; i++)
-		first = error_wrap(arch_core_preflight(build->model->cores[i]), "registers of thread %u",
+		first = error_wrap(arch_core_preflight(&layout, build->model->cores[i]), "registers of thread %u",
 		                   build->model->pstree->threads[i]);
 	return error_join(all, first);
 }
@@ -226,6 +229,7 @@ static struct error *append_part(struct parts *parts, const struct state_ops *op
 		.core = build->model->cores[thread],
 		.cores = build->model->cores,
 		.core_count = build->model->thread_count,
+		.leader = build->model->extras[0],
 		.extra = build->model->extras[thread],
 		.store = build->model->store,
 		.options = build->options.carry,
@@ -271,7 +275,7 @@ static struct error *set_registers(struct build *build, size_t index)
 	const CoreEntry *core = build->model->cores[index];
 	struct thread *thread = &build->process->threads[index];
 
-	TRY(arch_core_restore(core, &thread->registers, &thread->fpu), "thread %d", thread->tid);
+	TRY(arch_core_restore(&build->layout, core, &thread->registers, &thread->fpu), "thread %d", thread->tid);
 	thread->call = (struct interrupted_call){.number = ARCH_CALL_NONE};
 	thread->signal_mask = core->thread_core->has_blk_sigset ? core->thread_core->blk_sigset
 	                      : core->tc                        ? core->tc->blk_sigset

@@ -4,6 +4,7 @@
 /* What the parts of building a process share. For build*.c only. */
 #pragma once
 
+#include "arch/x86_64/core.h"
 #include "checkpoint/build.h"
 #include "task/process.h"
 
@@ -26,6 +27,7 @@ struct build {
 	struct resume_file *resume;     /* owned */
 	size_t resume_count;
 	bool is_released;
+	struct arch_fpu_layout layout;
 };
 
 /* The task fetches a copy of a descriptor of ours: pidfd_getfd(2). Stands for its number there. */

@@ -27,6 +27,7 @@ struct thread_states {
 	struct collected *list; /* owned; ascending by tid */
 	size_t count;
 	size_t part_count; /* in all_state_ops */
+	struct arch_fpu_layout layout;
 };
 
 static bool concerns(const struct state_ops *ops, pid_t pid, pid_t tid)
@@ -55,6 +56,7 @@ struct error *thread_states_collect(pid_t pid, const struct carry_options *optio
 	*ret_states = states; /* the caller frees it in any case */
 	states->pid = pid;
 	states->options = options;
+	arch_fpu_layout_read(&states->layout);
 	while (all_state_ops[states->part_count])
 		states->part_count++;
 	assert(states->part_count <= PARTS_MAX);
@@ -229,7 +231,7 @@ static struct error *save(const struct thread_states *states, struct process *pr
 	struct arch_registers registers = registers_of->registers;
 
 	arch_registers_rewind_elsewhere(&registers, registers_of->call.number);
-	TRY(arch_core_save(&registers, &registers_of->fpu, asked->core));
+	TRY(arch_core_save(&states->layout, &registers, &registers_of->fpu, asked->core));
 	asked->core->thread_core->has_blk_sigset = true;
 	asked->core->thread_core->blk_sigset = registers_of->signal_mask;
 	if (asked->core->tc)

@@ -45,7 +45,8 @@ struct state_restore {
 	CoreEntry *const
 		*cores; /* the same, of all threads, the leader first; NULL: in process, a thread that has ended */
 	size_t core_count;
-	const GodwitThreadEntry *extra; /* the same; of an image that isn't godwit's it says nothing */
+	const GodwitThreadEntry *leader; /* the same, of the leader */
+	const GodwitThreadEntry *extra;  /* the same; of an image that isn't godwit's it says nothing */
 	const struct image_store *store;
 	const struct carry_options *options;
 };

@@ -36,6 +36,14 @@ static void sample_init(struct sample *sample)
 	sample->xsave.bndreg_state = sample->bounds;
 }
 
+static struct error *preflight(const struct sample *sample)
+{
+	struct arch_fpu_layout layout;
+
+	arch_fpu_layout_read(&layout);
+	return arch_core_preflight(&layout, &sample->core);
+}
+
 static void test_a_missing_feature_that_is_in_use_is_named(void **state)
 {
 	struct sample sample;
@@ -43,7 +51,7 @@ static void test_a_missing_feature_that_is_in_use_is_named(void **state)
 	(void)state;
 	sample_init(&sample);
 	sample.xsave.xstate_bv = 1 << 3; /* no kernel since Linux 5.6 lets a program have MPX */
-	auto_error struct error *error = arch_core_preflight(&sample.core);
+	auto_error struct error *error = preflight(&sample);
 	assert_non_null(error);
 	auto_free char *line = error_line(error);
 	assert_non_null(strstr(line, "no MPX"));
@@ -56,7 +64,7 @@ static void test_bounds_that_are_not_in_use_are_no_hindrance(void **state)
 
 	(void)state;
 	sample_init(&sample);
-	assert_null(arch_core_preflight(&sample.core));
+	assert_null(preflight(&sample));
 }
 
 static void test_rights_of_keys_as_at_the_start_need_no_keys(void **state)
@@ -69,7 +77,7 @@ static void test_rights_of_keys_as_at_the_start_need_no_keys(void **state)
 	sample.xsave.n_pkru = KEYS_WORDS;
 	sample.xsave.pkru = sample.keys;
 	sample.keys[0] = 0x55555554;
-	assert_null(arch_core_preflight(&sample.core));
+	assert_null(preflight(&sample));
 }
 
 int main(void)

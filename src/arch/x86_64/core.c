@@ -59,7 +59,7 @@ enum { COMPONENT_COUNT = sizeof(components) / sizeof(components[0]), LEGACY_COMP
 static const uint32_t key_rights_at_start = 0x55555554;
 
 /* XGETBV: the components that the kernel lets programs use. */
-static uint64_t enabled_components(void)
+static uint64_t read_enabled(void)
 {
 	unsigned a;
 	unsigned b;
@@ -72,8 +72,7 @@ static uint64_t enabled_components(void)
 	return (uint64_t)d << 32 | a;
 }
 
-/* Where this processor puts a component; 0: it has none of that kind. */
-static size_t component_offset(unsigned number)
+static size_t read_offset(unsigned number)
 {
 	unsigned size;
 	unsigned offset;
@@ -85,7 +84,7 @@ static size_t component_offset(unsigned number)
 	return offset;
 }
 
-static size_t area_bytes(void)
+static size_t read_area_bytes(void)
 {
 	unsigned enabled;
 	unsigned size;
@@ -96,6 +95,14 @@ static size_t area_bytes(void)
 	return enabled;
 }
 
+void arch_fpu_layout_read(struct arch_fpu_layout *ret_layout)
+{
+	ret_layout->enabled = read_enabled();
+	ret_layout->area_bytes = read_area_bytes();
+	for (unsigned number = 0; number < ARCH_FPU_COMPONENTS; number++)
+		ret_layout->offsets[number] = number < 2 ? 0 : read_offset(number);
+}
+
 static void *copy_of(const void *bytes, size_t size_bytes)
 {
 	return memcpy(xalloc(size_bytes), bytes, size_bytes);
@@ -103,9 +110,10 @@ static void *copy_of(const void *bytes, size_t size_bytes)
 
 /* ---- Saving ---- */
 
-static void save_component(const struct component *component, const uint8_t *area, UserX86XsaveEntry *xsave)
+static void save_component(const struct arch_fpu_layout *layout, const struct component *component, const uint8_t *area,
+                           UserX86XsaveEntry *xsave)
 {
-	size_t offset = component_offset(component->number);
+	size_t offset = layout->offsets[component->number];
 	size_t count = component->size_bytes / component->word_bytes;
 	void *words = copy_of(area + offset, component->size_bytes);
 
@@ -113,7 +121,8 @@ static void save_component(const struct component *component, const uint8_t *are
 	memcpy((char *)xsave + component->words_offset, &words, sizeof(words));
 }
 
-static struct error *save_extended(const struct arch_fpu *fpu, UserX86XsaveEntry *xsave)
+static struct error *save_extended(const struct arch_fpu_layout *layout, const struct arch_fpu *fpu,
+                                   UserX86XsaveEntry *xsave)
 {
 	const uint8_t *area = fpu->bytes;
 	uint64_t known = LEGACY_COMPONENTS;
@@ -122,11 +131,11 @@ static struct error *save_extended(const struct arch_fpu *fpu, UserX86XsaveEntry
 	memcpy(&used, area + XSTATE_BV_OFFSET, sizeof(used));
 	for (size_t i = 0; i < COMPONENT_COUNT; i++) {
 		const struct component *component = &components[i];
-		size_t offset = component_offset(component->number);
+		size_t offset = layout->offsets[component->number];
 
 		known |= UINT64_C(1) << component->number;
 		if (offset && offset + component->size_bytes <= fpu->size_bytes)
-			save_component(component, area, xsave);
+			save_component(layout, component, area, xsave);
 	}
 	if (used & ~known)
 		return error_new(ENOTSUP, "processor state components %#llx are in use",
@@ -135,7 +144,8 @@ static struct error *save_extended(const struct arch_fpu *fpu, UserX86XsaveEntry
 	return NULL;
 }
 
-static struct error *save_fpu(const struct arch_fpu *fpu, UserX86FpregsEntry *entry)
+static struct error *save_fpu(const struct arch_fpu_layout *layout, const struct arch_fpu *fpu,
+                              UserX86FpregsEntry *entry)
 {
 	struct legacy_area legacy;
 
@@ -160,7 +170,7 @@ static struct error *save_fpu(const struct arch_fpu *fpu, UserX86FpregsEntry *en
 		return NULL;
 	entry->xsave = xalloc(sizeof(*entry->xsave));
 	user_x86_xsave_entry__init(entry->xsave);
-	return save_extended(fpu, entry->xsave);
+	return save_extended(layout, fpu, entry->xsave);
 }
 
 /* The registers that both sides have under one name each: kernel's, image's. */
@@ -172,7 +182,8 @@ static struct error *save_fpu(const struct arch_fpu *fpu, UserX86FpregsEntry *en
 	DO(fs_base, fs_base) DO(gs_base, gs_base) DO(ds, ds) DO(es, es) DO(fs, fs) DO(gs, gs)
 /* clang-format on */
 
-struct error *arch_core_save(const struct arch_registers *registers, const struct arch_fpu *fpu, CoreEntry *core)
+struct error *arch_core_save(const struct arch_fpu_layout *layout, const struct arch_registers *registers,
+                             const struct arch_fpu *fpu, CoreEntry *core)
 {
 	enum { SEGMENT_64_BITS = 0x33 }; /* __USER_CS */
 	if (registers->user.cs != SEGMENT_64_BITS)
@@ -194,7 +205,7 @@ struct error *arch_core_save(const struct arch_registers *registers, const struc
 #undef SAVE
 	gpregs->has_mode = true;
 	gpregs->mode = USER_X86_REGS_MODE__NATIVE;
-	return save_fpu(fpu, fpregs);
+	return save_fpu(layout, fpu, fpregs);
 }
 
 void arch_core_set_clear_tid(CoreEntry *core, uint64_t address)
@@ -224,61 +235,64 @@ static bool is_needed(const struct component *component, const UserX86XsaveEntry
 	return count > 0 || is_used;
 }
 
-static struct error *check_component(const struct component *component, const UserX86XsaveEntry *xsave)
+static struct error *check_component(const struct arch_fpu_layout *layout, const struct component *component,
+                                     const UserX86XsaveEntry *xsave)
 {
-	if (!is_needed(component, xsave) || (enabled_components() & (UINT64_C(1) << component->number)))
+	if (!is_needed(component, xsave) || (layout->enabled & (UINT64_C(1) << component->number)))
 		return NULL;
 	return error_hint(error_new(ENOTSUP, "this processor has no %s, which the program may use", component->feature),
 	                  "move it to a host whose processor has the features of the first one");
 }
 
-struct error *arch_core_preflight(const CoreEntry *core)
+struct error *arch_core_preflight(const struct arch_fpu_layout *layout, const CoreEntry *core)
 {
 	const UserX86FpregsEntry *fpregs = core->thread_info ? core->thread_info->fpregs : NULL;
 
 	for (size_t i = 0; fpregs && fpregs->xsave && i < COMPONENT_COUNT; i++)
-		TRY(check_component(&components[i], fpregs->xsave));
+		TRY(check_component(layout, &components[i], fpregs->xsave));
 	return NULL;
 }
 
-static struct error *restore_component(const struct component *component, const UserX86XsaveEntry *xsave, uint8_t *area,
-                                       size_t size_bytes)
+static struct error *restore_component(const struct arch_fpu_layout *layout, const struct component *component,
+                                       const UserX86XsaveEntry *xsave, struct arch_fpu *fpu)
 {
 	bool is_used = xsave->xstate_bv & (UINT64_C(1) << component->number);
-	size_t offset = component_offset(component->number);
+	size_t offset = layout->offsets[component->number];
 	size_t count;
 	const void *words;
 
 	memcpy(&count, (const char *)xsave + component->count_offset, sizeof(count));
 	memcpy(&words, (const char *)xsave + component->words_offset, sizeof(words));
-	TRY(check_component(component, xsave));
+	TRY(check_component(layout, component, xsave));
 	if (!is_used || !offset)
 		return NULL;
 	if (count != component->size_bytes / component->word_bytes)
 		return error_new(EBADMSG, "%s of %zu words", component->name, count);
-	if (offset + component->size_bytes > size_bytes)
+	if (offset + component->size_bytes > fpu->size_bytes)
 		return error_new(EPROTO, "%s beyond the end of the XSAVE area", component->name);
-	memcpy(area + offset, words, component->size_bytes);
+	memcpy((uint8_t *)fpu->bytes + offset, words, component->size_bytes);
 	return NULL;
 }
 
-static struct error *restore_extended(const UserX86XsaveEntry *xsave, struct arch_fpu *fpu)
+static struct error *restore_extended(const struct arch_fpu_layout *layout, const UserX86XsaveEntry *xsave,
+                                      struct arch_fpu *fpu)
 {
 	uint8_t *area = fpu->bytes;
 	uint64_t known = LEGACY_COMPONENTS;
 
 	for (size_t i = 0; i < COMPONENT_COUNT; i++) {
 		known |= UINT64_C(1) << components[i].number;
-		TRY(restore_component(&components[i], xsave, area, fpu->size_bytes));
+		TRY(restore_component(layout, &components[i], xsave, fpu));
 	}
 	if (xsave->xstate_bv & ~known)
 		return error_new(EBADMSG, "processor state components %#llx", (unsigned long long)xsave->xstate_bv);
-	uint64_t used = xsave->xstate_bv & enabled_components();
+	uint64_t used = xsave->xstate_bv & layout->enabled;
 	memcpy(area + XSTATE_BV_OFFSET, &used, sizeof(used));
 	return NULL;
 }
 
-static struct error *restore_fpu(const UserX86FpregsEntry *entry, struct arch_fpu *fpu)
+static struct error *restore_fpu(const struct arch_fpu_layout *layout, const UserX86FpregsEntry *entry,
+                                 struct arch_fpu *fpu)
 {
 	struct legacy_area legacy = {
 		.cwd = (uint16_t)entry->cwd,
@@ -298,7 +312,7 @@ static struct error *restore_fpu(const UserX86FpregsEntry *entry, struct arch_fp
 	memcpy(legacy.xmm_space, entry->xmm_space, sizeof(legacy.xmm_space));
 	memcpy(fpu->bytes, &legacy, sizeof(legacy));
 	if (entry->xsave)
-		return restore_extended(entry->xsave, fpu);
+		return restore_extended(layout, entry->xsave, fpu);
 	memcpy((uint8_t *)fpu->bytes + XSTATE_BV_OFFSET, &legacy_used, sizeof(legacy_used));
 	return NULL;
 }
@@ -306,7 +320,8 @@ static struct error *restore_fpu(const UserX86FpregsEntry *entry, struct arch_fp
 /* The most that a program may have: five levels of page tables, arch/x86/x86_64/mm of the kernel's documentation. */
 static const uint64_t user_end = (UINT64_C(1) << 56) - 1;
 
-struct error *arch_core_restore(const CoreEntry *core, struct arch_registers *ret_registers, struct arch_fpu *ret_fpu)
+struct error *arch_core_restore(const struct arch_fpu_layout *layout, const CoreEntry *core,
+                                struct arch_registers *ret_registers, struct arch_fpu *ret_fpu)
 {
 	const ThreadInfoX86 *info = core->thread_info;
 
@@ -320,9 +335,9 @@ struct error *arch_core_restore(const CoreEntry *core, struct arch_registers *re
 #define RESTORE(kernel, image) ret_registers->user.kernel = info->gpregs->image;
 	FOR_EACH_REGISTER(RESTORE)
 #undef RESTORE
-	ret_fpu->size_bytes = area_bytes();
+	ret_fpu->size_bytes = layout->area_bytes;
 	ret_fpu->bytes = xalloc(ret_fpu->size_bytes);
-	struct error *error = restore_fpu(info->fpregs, ret_fpu);
+	struct error *error = restore_fpu(layout, info->fpregs, ret_fpu);
 	if (error)
 		arch_fpu_free(ret_fpu);
 	return error;

@@ -24,11 +24,6 @@ struct mask {
 	uint8_t bytes[MASK_BYTES];
 };
 
-static bool has_processor(const struct mask *mask, unsigned long cpu)
-{
-	return mask->bytes[cpu / 8] & (1U << (cpu % 8));
-}
-
 static void add_range(struct mask *mask, unsigned long first, unsigned long last)
 {
 	for (unsigned long cpu = first; cpu <= last && cpu < MASK_BYTES * 8UL; cpu++)
@@ -59,12 +54,10 @@ static void read_online(struct mask *ret_online)
 
 static struct error *affinity_collect(pid_t pid, pid_t tid, void **ret_collected)
 {
-	struct mask *online = xalloc(sizeof(*online));
-
-	(void)pid;
-	(void)tid;
-	read_online(online);
-	*ret_collected = online;
+	if (tid != pid)
+		return NULL;
+	*ret_collected = xalloc(sizeof(struct mask));
+	read_online(*ret_collected);
 	return NULL;
 }
 
@@ -82,26 +75,41 @@ static void *affinity_ask(const struct state_save *state, struct batch *batch)
 	return answers;
 }
 
+static void put_bytes(ProtobufCBinaryData *field, protobuf_c_boolean *has_field, const void *bytes, size_t size_bytes)
+{
+	*has_field = true;
+	field->len = size_bytes;
+	field->data = memcpy(xalloc(size_bytes), bytes, size_bytes);
+}
+
 static struct error *affinity_save(const struct state_save *state, const void *collected, const void *asked,
                                    const struct batch *batch)
 {
 	const struct answers *answers = asked;
 	const struct mask *online = collected;
-	const struct mask *mask = batch_output(batch, answers->mask);
 	size_t size_bytes = (size_t)batch_result(batch, answers->size_bytes);
-	bool is_bound = false;
 
-	for (unsigned long cpu = 0; cpu < MASK_BYTES * 8UL; cpu++)
-		is_bound |= has_processor(online, cpu) && !has_processor(mask, cpu);
-	if (!is_bound || size_bytes > MASK_BYTES)
-		return NULL;
-	state->extra->has_affinity = true;
-	state->extra->affinity.len = size_bytes;
-	state->extra->affinity.data = memcpy(xalloc(size_bytes), mask, size_bytes);
+	if (size_bytes > MASK_BYTES)
+		return error_new(EPROTO, "affinity of %zu bytes", size_bytes);
+	put_bytes(&state->extra->affinity, &state->extra->has_affinity, batch_output(batch, answers->mask), size_bytes);
+	if (online)
+		put_bytes(&state->extra->processors, &state->extra->has_processors, online, size_bytes);
 	return NULL;
 }
 
 /* ---- Restoring ---- */
+
+/* Is there a processor of its former host that it may not use? */
+static bool is_bound(const struct state_restore *state)
+{
+	const ProtobufCBinaryData *mask = &state->extra->affinity;
+	const ProtobufCBinaryData *processors = &state->leader->processors;
+
+	for (size_t i = 0; state->extra->has_affinity && i < processors->len; i++)
+		if (processors->data[i] & ~(i < mask->len ? mask->data[i] : 0))
+			return true;
+	return false;
+}
 
 static struct error *affinity_preflight(const struct state_restore *state)
 {
@@ -109,7 +117,7 @@ static struct error *affinity_preflight(const struct state_restore *state)
 	struct mask online;
 	bool is_any_left = false;
 
-	if (!extra->has_affinity)
+	if (!is_bound(state))
 		return NULL;
 	if (extra->affinity.len > MASK_BYTES)
 		return error_new(EBADMSG, "affinity of %zu bytes", extra->affinity.len);
@@ -128,7 +136,7 @@ static struct error *affinity_restore(const struct state_restore *state, struct 
 	struct mask mask = {0};
 
 	(void)batch;
-	if (!extra->has_affinity)
+	if (!is_bound(state))
 		return NULL;
 	TRY(affinity_preflight(state));
 	memcpy(mask.bytes, extra->affinity.data, extra->affinity.len);

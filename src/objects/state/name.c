@@ -15,7 +15,7 @@
 
 enum { NAME_BYTES = 16 };
 
-/* All three come from /proc: what the calls would tell, and cheaper than a batch for each thread. */
+/* These two from /proc: once for the process. */
 static struct error *read_process(pid_t pid, TaskCoreEntry *tc)
 {
 	auto_free char *score = NULL;
@@ -32,19 +32,23 @@ static struct error *read_process(pid_t pid, TaskCoreEntry *tc)
 	return NULL;
 }
 
+static void *name_ask(const struct state_save *state, struct batch *batch)
+{
+	struct arg *answer = xalloc(sizeof(*answer));
+
+	(void)state;
+	*answer = batch_space(batch, NAME_BYTES);
+	batch_call(batch, prctl, val(PR_GET_NAME), *answer);
+	return answer;
+}
+
 static struct error *name_save(const struct state_save *state, const void *collected, const void *asked,
                                const struct batch *batch)
 {
-	auto_free char *path = xformat("task/%d/comm", state->thread->tid);
-	char *comm;
+	const struct arg *answer = asked;
 
 	(void)collected;
-	(void)asked;
-	(void)batch;
-	int r = procfs_read(state->process->pid, path, &comm, NULL);
-	if (r < 0)
-		return error_new(-r, "name of thread %d", state->thread->tid);
-	comm[strcspn(comm, "\n")] = '\0';
+	char *comm = xformat("%.*s", NAME_BYTES - 1, (const char *)batch_output(batch, *answer));
 	state->core->thread_core->comm = comm;
 	if (!state->core->tc)
 		return NULL;
@@ -93,6 +97,7 @@ static struct error *name_restore(const struct state_restore *state, struct batc
 const struct state_ops name_ops = {
 	.name = "name",
 	.scope = STATE_THREAD,
+	.ask = name_ask,
 	.save = name_save,
 	.restore = name_restore,
 };
