@@ -94,3 +94,59 @@ struct error *dirty_scan_areas(struct dirty_scan *scan, uint64_t written, const 
 			TRY(scan_area(scan, &look->areas->list[i], written, look));
 	return NULL;
 }
+
+/* ---- What is there ---- */
+
+/* Neither present nor swapped; zeros that reading made; the file's own; guards. */
+static struct page_query query_for_absent(const struct page_scan *pages, const struct area *area)
+{
+	struct page_query query = page_query_for(pages, area);
+
+	query.any = query.excluded | UAPI_PAGE_IS_PRESENT;
+	query.inverted = UAPI_PAGE_IS_PRESENT;
+	query.excluded = 0;
+	query.returned = UAPI_PAGE_IS_PRESENT | UAPI_PAGE_IS_SWAPPED;
+	return query;
+}
+
+static struct error *find_absent(struct dirty_scan *scan, const struct area *area, struct ranges *absent)
+{
+	struct page_query query = query_for_absent(&scan->pages, area);
+
+	while (query.start < query.end) {
+		struct page_query piece = query;
+
+		if (piece.end - piece.start > piece_bytes)
+			piece.end = piece.start + piece_bytes;
+		int r = page_scan_next(&scan->pages, &piece, &scan->regions);
+		if (r < 0)
+			return error_new(-r, "scan from %#" PRIx64, query.start);
+		for (size_t i = 0; i < scan->regions.count; i++) {
+			const struct uapi_page_region *region = &scan->regions.list[i];
+
+			if (!(region->categories & UAPI_PAGE_IS_SWAPPED))
+				ranges_append(absent, region->start, region->end);
+		}
+		query.start = scan->regions.end;
+	}
+	return NULL;
+}
+
+struct error *dirty_scan_there(pid_t pid, const struct areas *areas, struct ranges *ret_there)
+{
+	auto_dirty_scan struct dirty_scan *scan = NULL;
+	auto_ranges struct ranges all = {0};
+	auto_ranges struct ranges absent = {0};
+
+	TRY(dirty_scan_open(pid, &scan));
+	for (size_t i = 0; i < areas->count; i++) {
+		const struct area *area = &areas->list[i];
+
+		if (!dirty_has_pages(area))
+			continue;
+		ranges_append(&all, area->entry.start, area->entry.end);
+		TRY(find_absent(scan, area, &absent));
+	}
+	*ret_there = ranges_without(&all, &absent);
+	return NULL;
+}

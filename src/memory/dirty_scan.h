@@ -29,5 +29,11 @@ bool dirty_has_pages(const struct area *area);
  */
 int dirty_scan_piece(struct dirty_scan *scan, struct page_query *query, uint64_t written, const struct look *look);
 
+/*
+ * Pages of the areas that are there, as ret_there of a look: found by those that are not, which are few. That takes 1 ms
+ * per GB, where listing those that are takes 4. The caller frees it.
+ */
+MUST_USE struct error *dirty_scan_there(pid_t pid, const struct areas *areas, struct ranges *ret_there);
+
 /* All areas of a look, with nothing begun anew. */
 MUST_USE struct error *dirty_scan_areas(struct dirty_scan *scan, uint64_t written, const struct look *look);

@@ -168,7 +168,7 @@ static struct page_query query_for(struct dirty_scan *scan, const struct area *a
 	query.end = part->end;
 	query.returned = UAPI_PAGE_IS_WRITTEN | (scan->doubts_swapped ? UAPI_PAGE_IS_PRESENT : 0);
 	query.flags = UAPI_PM_SCAN_CHECK_WPASYNC | (look->is_beginning ? UAPI_PM_SCAN_WP_MATCHING : 0);
-	if (!look->ret_there)
+	if (look->is_beginning || !(look->ret_there || scan->doubts_swapped))
 		query.required = UAPI_PAGE_IS_WRITTEN;
 	return query;
 }

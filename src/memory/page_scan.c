@@ -54,7 +54,7 @@ static int scan_by_ioctl(const struct page_scan *scan, const struct page_query *
 		.vec = (uint64_t)(uintptr_t)ret_regions->list,
 		.vec_len = PAGE_REGIONS_MAX,
 		.max_pages = query->max_pages,
-		.category_inverted = query->excluded,
+		.category_inverted = query->excluded | query->inverted,
 		.category_mask = query->required | query->excluded,
 		.category_anyof_mask = query->any,
 		.return_mask = query->returned,
@@ -102,7 +102,7 @@ uint64_t pagemap_entry_categories(uint64_t entry)
 static bool is_wanted(const struct page_query *query, uint64_t categories)
 {
 	return (categories & query->required) == query->required && (categories & query->excluded) == 0 &&
-	       (query->any == 0 || (categories & query->any) != 0);
+	       (query->any == 0 || ((categories ^ query->inverted) & query->any) != 0);
 }
 
 /* False: there is no room. */

@@ -30,10 +30,11 @@ void page_scan_close(struct page_scan *scan);
 /* Begin with {.fd = -1}. */
 #define auto_page_scan __attribute__((cleanup(page_scan_close)))
 
-/* Pages that have all of required, one of any (if that is not 0), and none of excluded: UAPI_PAGE_IS_*. */
+/* Pages that have all of required, one of any (if that is not 0; of those in any and inverted they lack it), and none of
+ * excluded: UAPI_PAGE_IS_*. */
 struct page_query {
 	uint64_t start, end;
-	uint64_t required, any, excluded;
+	uint64_t required, any, inverted, excluded;
 	uint64_t returned;  /* which categories are told; neighbours with equal ones are one region */
 	uint64_t flags;     /* UAPI_PM_SCAN_*; only where there is the ioctl */
 	uint64_t max_pages; /* 0: no limit */

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "image/pages.h"
-#include "memory/dirty.h"
+#include "memory/dirty_scan.h"
 #include "memory/page_hashes.h"
 #include "memory/page_reader.h"
 #include "memory/tracker.h"
@@ -288,9 +288,10 @@ static struct error *look_anew(struct round *round, const struct areas *areas)
 static struct error *look_last(struct round *round, const struct areas *areas)
 {
 	struct tracker *tracker = round->tracker;
-	const struct look look = {.areas = areas, .ret_there = &round->there, .ret_written = &round->written};
+	const struct look look = {.areas = areas, .ret_written = &round->written};
 
 	TRY(tracker->way->look(tracker->dirty, &look));
+	TRY(dirty_scan_there(tracker->pid, areas, &round->there));
 	auto_ranges struct ranges hot = common(&tracker->hot, &round->there);
 	ranges_unite(&round->written, &hot);
 	return NULL;
