@@ -136,6 +136,19 @@ static struct error *clear_memory(struct build *build)
 	return process_run(build->process, batch);
 }
 
+/* In its time namespace, if it needs one, which is for nobody else. */
+static struct error *clone_task(const struct build *build, const struct nursery_request *request, pid_t *ret_pid)
+{
+	int former;
+
+	if (!build->options.clocks)
+		return nursery_clone(request, ret_pid);
+	TRY(clocks_enter(build->options.clocks, &former));
+	auto_fd int former_fd = former;
+	struct error *error = nursery_clone(request, ret_pid);
+	return error_join(error, clocks_leave(former_fd));
+}
+
 static struct error *make_task(struct build *build)
 {
 	const PstreeEntry *pstree = build->model->pstree;
@@ -152,7 +165,7 @@ static struct error *make_task(struct build *build)
 	uint64_t stub_address;
 	pid_t pid;
 
-	TRY(nursery_clone(&request, &pid));
+	TRY(clone_task(build, &request, &pid));
 	auto_error struct error *error = process_adopt(pid, &build->process);
 	if (error) {
 		kill(pid, SIGKILL);
@@ -441,6 +454,8 @@ struct error *build_complete(struct build *build)
 	TRY(build_shared_seal(build));
 	TRY(build_threads(build));
 	TRY(process_complete(build->process));
+	if (build->options.clocks)
+		TRY(clocks_wait(build->model->store, build->options.clocks));
 	return tell_keeper(build);
 }
 

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "checkpoint/clocks.h"
 #include "checkpoint/model.h"
 #include "memory/build.h"
 #include "memory/shared_build.h"
@@ -26,8 +27,10 @@ struct build;
 struct build_options {
 	const struct carry_options *carry; /* borrowed until free */
 	struct keeper *keeper;             /* borrowed until free */
-	bool is_child;                     /* of this process; else its parent is the one that adopts orphans */
-	bool program_runs;                 /* until build_renew(): its files may change meanwhile */
+	const struct clocks
+		*clocks;   /* borrowed until free: how far its clocks are ahead of ours; NULL: they are ours */
+	bool is_child;     /* of this process; else its parent is the one that adopts orphans */
+	bool program_runs; /* until build_renew(): its files may change meanwhile */
 };
 
 /* store is borrowed until free. */

@@ -289,8 +289,8 @@ static void arrange_model(const struct build *build)
 	struct model *model = build->model;
 	size_t count = build->process->thread_count;
 	auto_number_map struct number_map *threads = map_of_threads(build->process);
-	CoreEntry **cores = xalloc(count * sizeof(*cores));
-	GodwitThreadEntry **extras = xalloc(count * sizeof(*extras));
+	CoreEntry **cores = xalloc(count * sizeof(void *));
+	GodwitThreadEntry **extras = xalloc(count * sizeof(void *));
 
 	for (size_t i = 0; i < model->thread_count; i++) {
 		uint64_t at;

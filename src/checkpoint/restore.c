@@ -50,10 +50,14 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 
 	*ret_pid = 0;
 	TRY(keeper_start(&keeper));
-	const struct build_options build_options = {
+	struct build_options build_options = {
 		.carry = &options->carry, .keeper = keeper, .is_child = options->is_child};
 	TRY(image_store_read(options->images_dir_fd, &store));
 	TRY(check_whole(store));
+	struct clocks clocks;
+	bool needs_clocks;
+	TRY(clocks_needed(store, &needs_clocks, &clocks));
+	build_options.clocks = needs_clocks ? &clocks : NULL;
 	TRY(build_preflight(store, &build_options));
 	log_line(options->log, LOG_PHASES, "all that is needed is here");
 	TRY(hooks_run(options->hooks, "pre-restore", 0, HOOK_NO_LIMIT_MS));

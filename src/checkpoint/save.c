@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "arch/x86_64/core.h"
+#include "checkpoint/clocks.h"
 #include "checkpoint/file_table.h"
 #include "checkpoint/fixed_ids.h"
 #include "checkpoint/interrupted_calls.h"
@@ -279,7 +280,9 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	process_stub_ranges(process, stub);
 	TRY(areas_lock_future(saver->pid, &saver->areas, &stub[0], locked_bytes, &lock_future));
 	TRY(put_mm(saver, lock_future, store));
-	return file_table_save(saver->files, ids.files_id, store);
+	TRY(file_table_save(saver->files, ids.files_id, store));
+	/* Last: what is left of a timer was asked before, so that none comes before its time by these clocks. */
+	return clocks_save(saver->pid, store);
 }
 
 const struct areas *saver_areas(const struct saver *saver)

@@ -11,6 +11,7 @@
 #include "fs.pb-c.h"
 #include "ghost-file.pb-c.h"
 #include "godwit-calls.pb-c.h"
+#include "godwit-clocks.pb-c.h"
 #include "godwit-memory.pb-c.h"
 #include "godwit-sockets.pb-c.h"
 #include "godwit-thread.pb-c.h"
@@ -131,6 +132,9 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_GODWIT_THREADS] = {.name = "threads.godwit",
                                   .magic = 0x47445448,
                                   .message = &godwit_thread_entry__descriptor},
+	[IMAGE_GODWIT_CLOCKS] = {.name = "clocks.godwit",
+                                 .magic = 0x4757434b,
+                                 .message = &godwit_clocks_entry__descriptor},
 	[IMAGE_STATS_DUMP] = {.name = "stats-dump",
                               .magic = 0x57093306,
                               .message = &stats_entry__descriptor,

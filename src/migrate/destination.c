@@ -22,6 +22,7 @@
 #include "migrate/settle.h"
 #include "task/keeper.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 #include "util/procfs.h"
 #include "util/test_stop.h"
 
@@ -33,6 +34,9 @@ struct destination {
 	struct frame frame;      /* owned */
 	GodwitHello *hello;      /* owned */
 	struct carry_options carry;
+	struct clocks clocks;             /* of the program, ahead of ours */
+	bool needs_clocks;                /* it does not use the host's */
+	uint64_t answered_ns;             /* when we spoke last */
 	struct interface_address *places; /* owned: where addresses will be */
 	struct announcer **announcers;    /* owned, both: to tell of them */
 	size_t announcer_count;
@@ -71,28 +75,17 @@ static void destination_free(struct destination *destination)
 
 /* ---- Hello ---- */
 
-/* CLOCK_MONOTONIC and CLOCK_BOOTTIME go on from what the source's clocks show, in a time namespace for the processes
- * that we make from now on: time_namespaces(7). Nobody may have been made before. */
-static struct error *continue_clocks(const GodwitHello *hello)
+/* Taken when a question could have come and gone at most so long ago: the program's clocks are ahead of it by less. */
+static struct error *take_clocks(struct destination *destination)
 {
-	struct timespec monotonic;
-	struct timespec boottime;
+	const struct frame *frame = &destination->frame;
+	uint64_t round_trip_ns = clock_now_ns() - destination->answered_ns;
+	GodwitClocksEntry *entry = godwit_clocks_entry__unpack(NULL, frame->size_bytes, frame->bytes);
 
-	clock_gettime(CLOCK_MONOTONIC, &monotonic);
-	clock_gettime(CLOCK_BOOTTIME, &boottime);
-	int64_t offsets_ns[] = {
-		hello->monotonic_ns - ((int64_t)monotonic.tv_sec * 1000000000 + monotonic.tv_nsec),
-		hello->boottime_ns - ((int64_t)boottime.tv_sec * 1000000000 + boottime.tv_nsec),
-	};
-	if (unshare(CLONE_NEWTIME) < 0)
-		return error_hint(error_new(errno, "unshare(CLONE_NEWTIME)"),
-		                  "the program's clock would run backwards without a time namespace (Linux 5.6)");
-	auto_fd int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
-	/* Whole seconds upwards: the clock may jump ahead a little, never back. */
-	auto_free char *text = xformat("monotonic %" PRId64 " 0\nboottime %" PRId64 " 0\n",
-	                               offsets_ns[0] / 1000000000 + 1, offsets_ns[1] / 1000000000 + 1);
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return error_new(errno, "timens_offsets: %s", text);
+	if (!entry)
+		return error_new(EPROTO, "clocks that make no sense");
+	destination->needs_clocks = clocks_needed_by(entry, round_trip_ns, &destination->clocks);
+	godwit_clocks_entry__free_unpacked(entry, NULL);
 	return NULL;
 }
 
@@ -129,7 +122,6 @@ static struct error *open_journal(struct destination *destination)
 
 static struct error *take_hello(struct destination *destination)
 {
-	auto_free char *boot_id = identity_boot_id();
 	const GodwitHello *hello = godwit_hello__unpack(NULL, destination->frame.size_bytes, destination->frame.bytes);
 
 	destination->hello = (GodwitHello *)(uintptr_t)hello;
@@ -147,7 +139,7 @@ static struct error *take_hello(struct destination *destination)
 	TRY(find_places(destination));
 	TRY(open_journal(destination));
 	test_stop("destination-begun");
-	return strcmp(boot_id, hello->boot_id) == 0 ? NULL : continue_clocks(hello);
+	return NULL;
 }
 
 /* ---- Building ---- */
@@ -158,6 +150,7 @@ static struct error *begin(struct destination *destination)
 		.carry = &destination->carry,
 		.keeper = destination->keeper,
 		.program_runs = true,
+		.clocks = destination->needs_clocks ? &destination->clocks : NULL,
 	};
 
 	if (destination->build)
@@ -313,6 +306,8 @@ static struct error *handle(struct destination *destination, struct received *re
 	switch (frame->type) {
 	case FRAME_HELLO:
 		return destination->hello ? error_new(EPROTO, "HELLO twice") : take_hello(destination);
+	case FRAME_CLOCKS:
+		return take_clocks(destination);
 	case FRAME_IMAGE:
 		return frame_take_image(frame, destination->images);
 	case FRAME_BEGIN:
@@ -397,6 +392,7 @@ static struct error *serve(struct destination *destination, struct received *ret
 		}
 		if (is_answered(destination->frame.type))
 			TRY(frame_send_answer(destination->channel, NULL, ""));
+		destination->answered_ns = clock_now_ns();
 		int patience_ms = destination->final ? GO_PATIENCE_MS : CHANNEL_PATIENCE_MS;
 		TRY(frame_receive(destination->channel, patience_ms, &destination->frame));
 	}

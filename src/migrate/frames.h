@@ -6,6 +6,7 @@
  *
  *     source                                       destination
  *     HELLO                                        ANSWER
+ *     CLOCKS                what the program sees
  *     IMAGE…, BEGIN         what there will be     ANSWER      checked, task and areas made
  *     IMAGE…, GONE, REMAP   areas of now
  *     PAGES…, DROP…, ROUND                         ANSWER      once for each round
@@ -37,6 +38,7 @@ enum frame_type {
 	FRAME_GO,
 	FRAME_DONE,
 	FRAME_SETTLE,
+	FRAME_CLOCKS,
 };
 
 /* A frame that was received. Bytes are owned by the frame's struct and used again for the next one. */

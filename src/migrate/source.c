@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "checkpoint/clocks.h"
 #include "checkpoint/connections.h"
 #include "checkpoint/file_table.h"
 #include "checkpoint/freeze.h"
@@ -124,19 +125,21 @@ static struct error *check_signals(void)
 
 /* ---- Hello ---- */
 
-static int64_t clock_ns(clockid_t clock)
+/* At once: the destination adds the time between its answer and this. */
+static struct error *send_clocks(const struct source *source)
 {
-	struct timespec now;
+	GodwitClocksEntry entry;
 
-	clock_gettime(clock, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	TRY(clocks_fill(source->options->pid, &entry));
+	struct error *error = frame_send_message(source->channel, FRAME_CLOCKS, &entry.base);
+	free(entry.boot);
+	return error;
 }
 
 static struct error *hello(struct source *source)
 {
 	const struct migrate_options *options = source->options;
 	GodwitHello hello = GODWIT_HELLO__INIT;
-	auto_free char *boot_id = identity_boot_id();
 
 	hello.version = MIGRATE_VERSION;
 	hello.release = (char *)(uintptr_t)identity_release();
@@ -144,13 +147,11 @@ static struct error *hello(struct source *source)
 	hello.tcp_established = options->carry.tcp_established;
 	hello.shell_job = options->carry.shell_job;
 	hello.ghost_limit_bytes = options->carry.ghost_limit_bytes;
-	hello.boot_id = boot_id;
-	hello.monotonic_ns = clock_ns(CLOCK_MONOTONIC);
-	hello.boottime_ns = clock_ns(CLOCK_BOOTTIME);
 	hello.n_addresses = options->address_count;
 	hello.addresses = (char **)(uintptr_t)options->addresses;
 	TRY(frame_send_message(source->channel, FRAME_HELLO, &hello.base));
-	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
+	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL));
+	return send_clocks(source);
 }
 
 /* ---- Before the rounds ---- */

@@ -2,11 +2,9 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -145,25 +143,35 @@ static bool read_timeout(const struct process *process, const struct note *note,
 
 /* ---- When a thread went to sleep ---- */
 
+/* What follows "name :" in /proc/TID/sched; NULL: there is no such line. */
+static const char *value_of(const char *text, const char *name)
+{
+	const char *line = strstr(text, name);
+	const char *colon = line ? strchr(line, ':') : NULL;
+
+	return colon ? colon + 1 : NULL;
+}
+
 /* The scheduler's clock, in ms with 6 digits behind the point; and how often the thread has gone to sleep. */
 static bool read_scheduler(pid_t pid, pid_t tid, uint64_t *ret_start_ns, uint64_t *ret_sleeps)
 {
 	auto_free char *name = xformat("task/%d/sched", tid);
 	auto_free char *text = NULL;
-	uint64_t ms;
-	uint32_t ns;
+	char *point;
+	char *end;
 
 	if (procfs_read(pid, name, &text, NULL) < 0)
 		return false;
-	const char *start = strstr(text, "se.exec_start");
-	const char *sleeps = strstr(text, "nr_voluntary_switches");
-	start = start ? strchr(start, ':') : NULL;
-	sleeps = sleeps ? strchr(sleeps, ':') : NULL;
-	if (!start || sscanf(start, ": %" SCNu64 ".%6" SCNu32, &ms, &ns) != 2 || !sleeps ||
-	    sscanf(sleeps, ": %" SCNu64, ret_sleeps) != 1)
+	const char *start = value_of(text, "se.exec_start");
+	const char *sleeps = value_of(text, "nr_voluntary_switches");
+	if (!start || !sleeps)
 		return false;
-	*ret_start_ns = ms * NS_PER_MS + ns;
-	return true;
+	*ret_start_ns = strtoull(start, &point, 10) * NS_PER_MS;
+	if (*point != '.')
+		return false;
+	*ret_start_ns += strtoull(point + 1, &end, 10);
+	*ret_sleeps = strtoull(sleeps, NULL, 10);
+	return end - point == 7;
 }
 
 /*
@@ -216,15 +224,25 @@ static bool read_call(pid_t pid, pid_t tid, struct note *note)
 {
 	auto_free char *name = xformat("task/%d/syscall", tid);
 	auto_free char *text = NULL;
-	uint64_t *a = note->arguments;
+	uint64_t words[ARCH_CALL_ARGUMENTS + 2];
+	char *end;
 
-	return procfs_read(pid, name, &text, NULL) == 0 &&
-	       sscanf(text,
-	              "%ld %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64
-	              " %" SCNx64,
-	              &note->number, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &note->stack_pointer,
-	              &note->instruction_pointer) == 9 &&
-	       note->number >= 0;
+	if (procfs_read(pid, name, &text, NULL) < 0)
+		return false;
+	note->number = strtol(text, &end, 10);
+	if (end == text || note->number < 0)
+		return false;
+	for (size_t i = 0; i < ARCH_CALL_ARGUMENTS + 2; i++) {
+		const char *word = end;
+
+		words[i] = strtoull(word, &end, 16);
+		if (end == word)
+			return false;
+	}
+	memcpy(note->arguments, words, sizeof(note->arguments));
+	note->stack_pointer = words[ARCH_CALL_ARGUMENTS];
+	note->instruction_pointer = words[ARCH_CALL_ARGUMENTS + 1];
+	return true;
 }
 
 /* Where in the kernel a thread sleeps that goes on with an interrupted call: proc_pid_wchan(5). */
@@ -311,11 +329,13 @@ static bool look_at(struct calls *calls, const struct process *process, pid_t ti
 static bool parse_libc(const char *line, const char *end, struct procfs_range *ret_range)
 {
 	static const char *const names[] = {"/libc.so", "/libc-2.", "/libpthread-2.", "/ld-musl-"};
-	auto_free char *copy = strndup(line, (size_t)(end - line));
+	size_t length = (size_t)(end - line);
 	char *after;
 
-	for (size_t i = 0; copy && i < sizeof(names) / sizeof(names[0]); i++) {
-		if (!strstr(copy, " r-xp ") || !strstr(copy, names[i]))
+	if (!memmem(line, length, " r-xp ", strlen(" r-xp ")))
+		return false;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!memmem(line, length, names[i], strlen(names[i])))
 			continue;
 		ret_range->start = strtoull(line, &after, 16);
 		ret_range->end = strtoull(after + 1, NULL, 16);

@@ -422,21 +422,24 @@ static void add_unknown(struct process *process)
 			process_add_thread(process, tids[i]);
 }
 
+static struct error *wait_for_end(struct thread *thread)
+{
+	while (!thread->is_gone) {
+		enum stop stop;
+		int signal;
+
+		TRY(thread_wait(thread, &stop, &signal));
+	}
+	return NULL;
+}
+
 struct error *process_wait_gone(struct process *process)
 {
 	if (process->is_ours)
 		add_unknown(process);
 	/* The tracer takes note first, of the leader last: only then the parent is told. */
-	for (size_t i = process->thread_count; i-- > 0;) {
-		struct thread *thread = &process->threads[i];
-
-		while (!thread->is_gone) {
-			enum stop stop;
-			int signal;
-
-			TRY(thread_wait(thread, &stop, &signal));
-		}
-	}
+	for (size_t i = process->thread_count; i-- > 0;)
+		TRY(wait_for_end(&process->threads[i]));
 	return NULL;
 }
 
@@ -445,17 +448,10 @@ struct error *process_wait_gone(struct process *process)
 struct error *process_end_thread(struct process *process, size_t index)
 {
 	auto_batch struct batch *batch = process_batch(process, index);
-	struct thread *thread = &process->threads[index];
 
 	batch_call(batch, exit, val(0));
 	TRY(process_begin(process, batch));
-	while (!thread->is_gone) {
-		enum stop stop;
-		int signal;
-
-		TRY(thread_wait(thread, &stop, &signal));
-	}
-	return NULL;
+	return wait_for_end(&process->threads[index]);
 }
 
 /*
