@@ -101,6 +101,14 @@ struct error *set_shell_job(void *options, const char *value)
 	return NULL;
 }
 
+/* What CRIU has to be asked for is done without being asked. */
+struct error *set_file_locks(void *options, const char *value)
+{
+	(void)options;
+	(void)value;
+	return NULL;
+}
+
 struct error *set_ghost_limit(void *options, const char *value)
 {
 	return parse_size(value, &((struct common_options *)options)->carry.ghost_limit_bytes);

@@ -35,6 +35,7 @@ struct error *set_json(void *options, const char *value);
 struct error *set_tcp_established(void *options, const char *value);
 struct error *set_shell_job(void *options, const char *value);
 struct error *set_ghost_limit(void *options, const char *value);
+struct error *set_file_locks(void *options, const char *value);
 
 #define COMMON_DIRECTORIES                                                                                   \
 	{"images-dir", 'D', "DIR", "folder of the images", set_images_dir},                                  \
@@ -55,6 +56,7 @@ struct error *set_ghost_limit(void *options, const char *value);
 #define COMMON_CARRY                                                                                                   \
 	{"tcp-established", 0, NULL, "carry established TCP connections", set_tcp_established},                        \
 		{"shell-job", 'j', NULL, "the program belongs to a shell's session and joins another", set_shell_job}, \
+		{"file-locks", 'l', NULL, "is as in CRIU; locks of files are carried in any case", set_file_locks},    \
 	{                                                                                                              \
 		"ghost-limit", 0, "SIZE", "largest deleted file to put into the images (default: 1M)", set_ghost_limit \
 	}

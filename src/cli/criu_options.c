@@ -15,7 +15,6 @@ static const struct {
 	const char *advice;
 } options[] = {
 	{"ext-unix-sk", "x", LEAVE_OUT "sockets to other programs are refused by name"},
-	{"file-locks", "l", LEAVE_OUT "locks of files are carried in any case"},
 	{"link-remap", NULL, LEAVE_OUT "a deleted file with another name is refused, with what to do about it"},
 	{"skip-in-flight", NULL, LEAVE_OUT "godwit waits until the program has accepted the connections"},
 	{"evasive-devices", NULL, NOT_YET},

@@ -29,7 +29,7 @@ grep -q "^(00\.[0-9]*) frozen no longer, after" "$work/dump.log" || fail "no pha
 grep -q "fd 0: /dev/null" "$work/dump.log" || fail "no objects with -v4: $(cat "$work/dump.log")"
 [ ! -e "$images/dump.log" ] || fail "the log isn't in the work folder alone"
 new_images
-on_a "$GODWIT" dump -t "$pid" -D "$images" -o dump.log -v -v -v --leave-running
+on_a "$GODWIT" dump -t "$pid" -D "$images" -o dump.log -v -v -v --leave-running -l
 grep -q "descriptors of" "$images/dump.log" || fail "no counts with -v -v -v"
 ! grep -q "fd 0" "$images/dump.log" || fail "objects with -v -v -v"
 
