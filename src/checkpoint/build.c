@@ -524,6 +524,7 @@ void build_free(struct build *build)
 		if (build->resume[i].fd >= 0)
 			close(build->resume[i].fd);
 	free(build->resume);
+	file_locks_free(&build->busy_locks);
 	if (build->own_pidfd >= 0)
 		close(build->own_pidfd);
 	free(build);

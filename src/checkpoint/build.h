@@ -59,3 +59,11 @@ MUST_USE struct error *build_complete(struct build *build);
 MUST_USE struct error *build_outlive(struct build *build, bool is_left_stopped);
 MUST_USE struct error *build_resume(struct build *build);
 MUST_USE struct error *build_release(struct build *build);
+
+/*
+ * File locks that the program still has where it comes from, on a file system that both hosts share: between
+ * build_resume() and build_release(), when that one has been told to end, takes them as soon as they are free. The error
+ * says which weren't.
+ */
+bool build_has_busy_locks(const struct build *build);
+MUST_USE struct error *build_take_locks(struct build *build, int wait_ms);

@@ -15,10 +15,12 @@
 #include "checkpoint/building.h"
 #include "objects/reg_file.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 
 enum {
 	CALLS_PER_FILE = 24, /* that a kind may append, and ours */
 	DESCRIPTORS_MAX = 1 << 24,
+	LOCK_AGAIN_US = 200,
 };
 
 /* A description while it is restored. */
@@ -254,6 +256,30 @@ static struct error *restore_fs(struct build *build)
 	return error_wrap(change_to(build, fs->cwd_id, cwd, false), "working folder");
 }
 
+/* Behind the last close(2): closing any descriptor of a file gives up the locks of POSIX on it. */
+static struct error *take_locks(struct build *build)
+{
+	TRY(file_locks_take(build->model->store, build->process, &build->busy_locks));
+	return build->options.program_runs ? NULL : file_locks_refusal(&build->busy_locks, build->process->pid);
+}
+
+bool build_has_busy_locks(const struct build *build)
+{
+	return build->busy_locks.count > 0;
+}
+
+struct error *build_take_locks(struct build *build, int wait_ms)
+{
+	uint64_t end_ns = clock_now_ns() + (uint64_t)wait_ms * 1000000;
+
+	for (;;) {
+		file_locks_take_late(&build->busy_locks, build->process);
+		if (build->busy_locks.count == 0 || clock_now_ns() >= end_ns)
+			return file_locks_refusal(&build->busy_locks, build->process->pid);
+		usleep(LOCK_AGAIN_US);
+	}
+}
+
 struct error *build_files(struct build *build)
 {
 	const struct model *model = build->model;
@@ -276,7 +302,8 @@ struct error *build_files(struct build *build)
 	TRY(keep_for_resume(&files));
 	batch_about(files.batch, NULL, 0);
 	batch_call(files.batch, close_range, val((uint64_t)build->spare_base), val(UINT32_MAX), val(0));
-	return process_run(build->process, files.batch);
+	TRY(process_run(build->process, files.batch));
+	return take_locks(build);
 }
 
 struct error *build_resume(struct build *build)

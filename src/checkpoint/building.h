@@ -6,6 +6,7 @@
 
 #include "arch/x86_64/core.h"
 #include "checkpoint/build.h"
+#include "objects/file_locks.h"
 #include "task/process.h"
 
 /* A connection that is to go on once the network is open. */
@@ -26,6 +27,7 @@ struct build {
 	int spare_base;                 /* numbers from here on are no descriptors of the program */
 	struct resume_file *resume;     /* owned */
 	size_t resume_count;
+	struct file_locks busy_locks; /* that the program still has where it comes from */
 	bool is_released;
 	struct arch_fpu_layout layout;
 };

@@ -9,6 +9,7 @@
 
 #include "checkpoint/file_table_parts.h"
 #include "checkpoint/refusal.h"
+#include "objects/file_locks.h"
 #include "util/alloc.h"
 
 /* The program runs: it may have closed the descriptor, and have opened something else there, since the table was read. */
@@ -22,8 +23,10 @@ static struct error *check_one(const struct file_table *table, size_t index)
 	const struct open_file *file = &table->list[index];
 	const struct file_ops *ops = table->descriptions[index].ops;
 
-	if (ops)
+	if (ops) {
+		TRY(file_table_about(file_locks_check(file), file));
 		return ops->check ? file_table_about(ops->check(file), file) : NULL;
+	}
 	return refuse_file(file);
 }
 
@@ -155,7 +158,7 @@ struct error *file_table_save(const struct file_table *table, uint32_t files_id,
 	for (size_t i = 0; i < table->count; i++)
 		if (!is_late(table, i))
 			TRY(save_one(table, i, store));
-	return NULL;
+	return file_locks_save(&table->open_files, store);
 }
 
 struct error *file_table_save_held(const struct file_table *table, struct image_store *store)

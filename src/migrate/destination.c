@@ -26,6 +26,7 @@
 #include "util/procfs.h"
 #include "util/test_stop.h"
 
+enum { LOCKS_WAIT_MS = 10000 }; /* for the source's copy to end */
 enum { GO_PATIENCE_MS = 5000 }; /* behind "ready" the source has nothing more to do than to say GO */
 
 struct destination {
@@ -50,6 +51,7 @@ struct destination {
 	struct keeper *keeper;      /* owned */
 	struct settle_keep keep;
 	struct journal_record record;
+	bool is_told; /* the source, that it runs */
 };
 
 static void destination_free(struct destination *destination)
@@ -254,6 +256,19 @@ static struct error *begin_to_go(struct destination *destination)
 }
 
 /*
+ * The source's copy has locks that the program needs, so it has to end before the program goes on. It will go on, since
+ * that is in the journal: the source is told so now.
+ */
+static struct error *take_locks(struct destination *destination)
+{
+	destination->is_told = true;
+	/* One that can't be told asks, and learns the same from the journal. */
+	error_free(frame_send_answer(destination->channel, NULL, ""));
+	journal_unlock(destination->journal);
+	return build_take_locks(destination->build, LOCKS_WAIT_MS);
+}
+
+/*
  * The only copy of the program: from here on everything is tried, and what fails is told, but nothing ends it.
  */
 static struct error *go(struct destination *destination, struct received *ret_received)
@@ -269,6 +284,8 @@ static struct error *go(struct destination *destination, struct received *ret_re
 	error = error_join(error, incoming_unlock(destination->incoming));
 	test_stop("destination-unlocked");
 	error = error_join(error, build_resume(destination->build));
+	if (build_has_busy_locks(destination->build))
+		error = error_join(error, take_locks(destination));
 	error = error_join(error, build_release(destination->build));
 	test_stop("destination-released");
 	log_line(destination->options->log, LOG_PHASES, "it runs");
@@ -352,8 +369,10 @@ static void post_resume(struct destination *destination, struct received *receiv
 
 static struct error *finish(struct destination *destination, struct received *received)
 {
-	struct error *error = frame_send_answer(destination->channel, NULL, received->warning ? received->warning : "");
+	struct error *error = NULL;
 
+	if (!destination->is_told)
+		error = frame_send_answer(destination->channel, NULL, received->warning ? received->warning : "");
 	/* Questions about it can be answered from now on. */
 	journal_unlock(destination->journal);
 	error = error ? error : wait_for_done(destination);

@@ -298,10 +298,14 @@ static struct error *check_flight(const struct open_file *file)
 {
 	const struct file_ops *ops = file->pid == getpid() ? file_ops_for(file) : NULL;
 
-	if (!ops || (!ops->resume && !ops->finish && !(file->status_flags & O_ASYNC)) || ops->type == FD_TYPES__UNIXSK)
+	if (!ops ||
+	    (!ops->resume && !ops->finish && !(file->status_flags & O_ASYNC) && !strstr(file->fdinfo, "\nlock:")) ||
+	    ops->type == FD_TYPES__UNIXSK)
 		return NULL;
-	return error_hint(error_new(ENOTSUP, "this kind of file can't be carried while it is only in flight"),
-	                  "try again when the program has received it");
+	return error_hint(
+		error_new(ENOTSUP,
+	                  "this kind of file, or one with a lock, can't be carried while it is only in flight"),
+		"try again when the program has received it");
 }
 
 static struct error *find_rights(const struct unix_queue *queue, const struct peeked *packet, uint32_t *ret_ids)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 enum {
 	VDSO_BYTES_MAX = 65536,
+	ROOM_BYTES_MAX = 64,
 	SIGNALS_MAX = 1000, /* that may come in a row before we give up making a call */
 };
 
@@ -186,4 +188,51 @@ struct error *remote_call(struct process *process, struct thread *thread, const 
 	after = thread->registers;
 	arch_registers_rewind(&after);
 	return set_registers(thread, &after);
+}
+
+struct error *remote_call_idle(struct process *process, const struct remote_request *request, int64_t *ret_result)
+{
+	TRY(remote_slot_find(process));
+	for (size_t i = 0; i < process->thread_count; i++) {
+		struct thread *thread = &process->threads[i];
+
+		if (thread->has_begun || thread->is_gone || !thread->is_stopped)
+			continue;
+		TRY(THREAD_PTRACE(thread, PTRACE_SETOPTIONS, 0, PTRACE_O_TRACESYSGOOD));
+		struct error *error = remote_call(process, thread, request, ret_result);
+		return error_join(error, THREAD_PTRACE(thread, PTRACE_SETOPTIONS, 0, 0));
+	}
+	return error_new(EBUSY, "%s: all threads of process %d are in calls", request->name, process->pid);
+}
+
+static uint64_t room_address(const struct process *process, size_t size_bytes)
+{
+	return (process->slot.address - size_bytes) & ~UINT64_C(7);
+}
+
+struct error *remote_room_put(struct process *process, const void *bytes, size_t size_bytes, uint64_t *ret_address)
+{
+	uint8_t room[ROOM_BYTES_MAX];
+	static const uint8_t zeros[ROOM_BYTES_MAX];
+
+	TRY(remote_slot_find(process));
+	uint64_t address = room_address(process, size_bytes);
+	assert(size_bytes <= sizeof(room));
+	if (pread(process->mem_fd, room, size_bytes, (off_t)address) != (ssize_t)size_bytes ||
+	    memcmp(room, zeros, size_bytes) != 0)
+		return error_new(0, "vDSO of process %d: no room for %zu bytes behind its code", process->pid,
+		                 size_bytes);
+	if (pwrite(process->mem_fd, bytes, size_bytes, (off_t)address) != (ssize_t)size_bytes)
+		return error_new(errno, "write %zu bytes behind the vDSO of process %d", size_bytes, process->pid);
+	*ret_address = address;
+	return NULL;
+}
+
+void remote_room_clear(struct process *process, size_t size_bytes)
+{
+	static const uint8_t zeros[ROOM_BYTES_MAX];
+
+	/* What stays if it fails is never read. */
+	if (pwrite(process->mem_fd, zeros, size_bytes, (off_t)room_address(process, size_bytes)) < 0)
+		return;
 }

@@ -31,3 +31,13 @@ MUST_USE struct error *remote_deliver(struct process *process, struct thread *th
 
 /* Puts the zeros back. No thread may be in the trampoline. */
 void remote_slot_clear(struct process *process);
+
+/* The same in any thread that stands still and isn't in a call that it has begun; ptrace's options may have been taken
+ * away already. EBUSY: there is no such thread. */
+MUST_USE struct error *remote_call_idle(struct process *process, const struct remote_request *request,
+                                        int64_t *ret_result);
+
+/* Puts bytes that a call is to read beside the trampoline, where zeros are. Clear it before the next ones. */
+MUST_USE struct error *remote_room_put(struct process *process, const void *bytes, size_t size_bytes,
+                                       uint64_t *ret_address);
+void remote_room_clear(struct process *process, size_t size_bytes);
