@@ -58,6 +58,7 @@ static struct error *parse(const char *line, int fd, struct file_lock *ret_lock)
 	char type[16];
 	char end[24];
 
+	/* NOLINTNEXTLINE(cert-err34-c): numbers of the kernel fit */
 	if (sscanf(line, "lock: %*d: %15s %15s %15s %*d %*s %" SCNd64 " %23s", kind, state, type, &ret_lock->start,
 	           end) != 5)
 		return error_new(EPROTO, "fdinfo: \"%.*s\"", (int)strcspn(line, "\n"), line);
@@ -98,18 +99,21 @@ static void put(const struct file_lock *lock, pid_t pid, struct image_store *sto
 }
 
 /* Each lock shows at the description through which it was taken, also those of POSIX, which belong to the process. */
+static struct error *save_of(const struct open_file *file, struct image_store *store)
+{
+	for (const char *line = next_line(file->fdinfo); line; line = next_line(line + 1)) {
+		struct file_lock lock;
+
+		TRY(parse(line, file->fd, &lock), "fd %d (%s)", file->fd, file->link);
+		put(&lock, file->all->pid, store);
+	}
+	return NULL;
+}
+
 struct error *file_locks_save(const struct open_files *files, struct image_store *store)
 {
-	for (size_t i = 0; i < files->count; i++) {
-		const struct open_file *file = &files->list[i];
-
-		for (const char *line = next_line(file->fdinfo); line; line = next_line(line + 1)) {
-			struct file_lock lock;
-
-			TRY(parse(line, file->fd, &lock), "fd %d (%s)", file->fd, file->link);
-			put(&lock, files->pid, store);
-		}
-	}
+	for (size_t i = 0; i < files->count; i++)
+		TRY(save_of(&files->list[i], store));
 	return NULL;
 }
 
