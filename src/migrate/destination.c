@@ -13,6 +13,7 @@
 
 #include "checkpoint/build.h"
 #include "checkpoint/incoming.h"
+#include "checkpoint/needs.h"
 #include "image/pages.h"
 #include "migrate/destination.h"
 #include "migrate/frames.h"
@@ -142,6 +143,19 @@ static struct error *take_hello(struct destination *destination)
 	TRY(open_journal(destination));
 	test_stop("destination-begun");
 	return NULL;
+}
+
+/* Before the program is stopped for the first time. */
+static struct error *take_needs(struct destination *destination)
+{
+	auto_needs GodwitNeeds *needs =
+		godwit_needs__unpack(NULL, destination->frame.size_bytes, destination->frame.bytes);
+	auto_problems struct problems problems = {0};
+
+	if (!needs)
+		return error_new(EPROTO, "needs that make no sense");
+	needs_check(needs, &problems);
+	return problems_error(&problems, "the program can't run there:");
 }
 
 /* ---- Building ---- */
@@ -310,8 +324,8 @@ static bool needs_build(enum frame_type type)
 /* What the source waits for an answer to. */
 static bool is_answered(enum frame_type type)
 {
-	return type == FRAME_HELLO || type == FRAME_BEGIN || type == FRAME_ROUND || type == FRAME_COMPLETE ||
-	       type == FRAME_GO;
+	return type == FRAME_HELLO || type == FRAME_NEEDS || type == FRAME_BEGIN || type == FRAME_ROUND ||
+	       type == FRAME_COMPLETE || type == FRAME_GO;
 }
 
 static struct error *handle(struct destination *destination, struct received *ret_received)
@@ -325,6 +339,8 @@ static struct error *handle(struct destination *destination, struct received *re
 		return destination->hello ? error_new(EPROTO, "HELLO twice") : take_hello(destination);
 	case FRAME_CLOCKS:
 		return take_clocks(destination);
+	case FRAME_NEEDS:
+		return take_needs(destination);
 	case FRAME_IMAGE:
 		return frame_take_image(frame, destination->images);
 	case FRAME_BEGIN:

@@ -76,7 +76,7 @@ struct error *frame_receive(struct channel *channel, int timeout_ms, struct fram
 	TRY(channel_read(channel, header, sizeof(header), timeout_ms));
 	uint32_t type = get32(header);
 	uint32_t size_bytes = get32(header + 4);
-	if (type < FRAME_HELLO || type > FRAME_CLOCKS || size_bytes > FRAME_BYTES_MAX)
+	if (type < FRAME_HELLO || type > FRAME_NEEDS || size_bytes > FRAME_BYTES_MAX)
 		return error_hint(error_new(EPROTO, "frame of type %u with %u bytes", type, size_bytes),
 		                  "is it godwit that answers there?");
 	TRY(make_room(frame, size_bytes));

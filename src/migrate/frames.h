@@ -7,6 +7,7 @@
  *     source                                       destination
  *     HELLO                                        ANSWER
  *     CLOCKS                what the program sees
+ *     NEEDS                                        ANSWER      all that is lacking here
  *     IMAGE…, BEGIN         what there will be     ANSWER      checked, task and areas made
  *     IMAGE…, GONE, REMAP   areas of now
  *     PAGES…, DROP…, ROUND                         ANSWER      once for each round
@@ -39,6 +40,7 @@ enum frame_type {
 	FRAME_DONE,
 	FRAME_SETTLE,
 	FRAME_CLOCKS,
+	FRAME_NEEDS,
 };
 
 /* A frame that was received. Bytes are owned by the frame's struct and used again for the next one. */

@@ -14,6 +14,7 @@
 #include "checkpoint/connections.h"
 #include "checkpoint/file_table.h"
 #include "checkpoint/freeze.h"
+#include "checkpoint/needs.h"
 #include "checkpoint/save.h"
 #include "checkpoint/save_log.h"
 #include "image/pages.h"
@@ -152,6 +153,26 @@ static struct error *hello(struct source *source)
 	TRY(frame_send_message(source->channel, FRAME_HELLO, &hello.base));
 	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL));
 	return send_clocks(source);
+}
+
+/* What the destination lacks: nothing has been stopped yet. */
+static struct error *ask_needs(struct source *source)
+{
+	const struct migrate_options *options = source->options;
+	auto_needs GodwitNeeds *needs = NULL;
+	const struct needs_request request = {
+		.pid = options->pid,
+		.saver = source->saver,
+		.is_shell_job = options->carry.shell_job,
+		.cpu_caps = options->cpu_caps,
+		.arriving = options->addresses,
+		.arriving_count = options->address_count,
+	};
+
+	TRY(needs_read(&request, &needs));
+	saver_drop_copies(source->saver);
+	TRY(frame_send_message(source->channel, FRAME_NEEDS, &needs->base));
+	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
 }
 
 /* ---- Before the rounds ---- */
@@ -626,6 +647,7 @@ static struct error *prepare(struct source *source)
 	TRY(tell_keeper(source));
 	test_stop("begun");
 	TRY(connect_and_greet(source));
+	TRY(ask_needs(source));
 	save_log(options->log, source->saver);
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_LIMIT_MS));
 	TRY(connections_new(source->saver, source->keeper, &source->connections));

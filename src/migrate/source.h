@@ -52,6 +52,7 @@ struct migrate_options {
 	unsigned max_downtime_ms, max_freeze_ms, max_rounds;
 	enum track track;
 	int exit_status;              /* with which the copy here ends; -1: by SIGKILL */
+	unsigned cpu_caps;            /* enum cpu_cap: what of the processor has to be there, too */
 	const char *const *addresses; /* "ADDRESS[/PREFIX]" that move along */
 	size_t address_count;
 	struct carry_options carry;

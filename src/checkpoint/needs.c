@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "arch/x86_64/cpu.h"
+#include "checkpoint/file_table.h"
+#include "checkpoint/needs.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+void needs_free(GodwitNeeds *needs)
+{
+	if (needs)
+		godwit_needs__free_unpacked(needs, NULL);
+}
+
+static struct error *read_ids(pid_t pid, GodwitNeeds *needs)
+{
+	auto_free int *tids = NULL;
+	uint64_t group = 0;
+	uint64_t session = 0;
+	size_t count;
+
+	int r = procfs_numbers(pid, "task", &tids, &count);
+	if (r == 0)
+		r = procfs_stat_field(pid, 5, &group);
+	if (r == 0)
+		r = procfs_stat_field(pid, 6, &session);
+	if (r < 0)
+		return error_new(-r, "process %d", pid);
+	needs->pid = (uint32_t)pid;
+	needs->group = (uint32_t)group;
+	needs->session = (uint32_t)session;
+	needs->tids = xalloc((count + 1) * sizeof(*needs->tids));
+	for (; needs->n_tids < count; needs->n_tids++)
+		needs->tids[needs->n_tids] = (uint32_t)tids[needs->n_tids];
+	return NULL;
+}
+
+/* Pages that will be filled, present or swapped out: proc_pid_status(5). */
+static struct error *read_memory(pid_t pid, GodwitNeeds *needs)
+{
+	static const char *const names[] = {"RssAnon", "RssShmem", "VmSwap"};
+	auto_free char *status = NULL;
+	int r = procfs_read(pid, "status", &status, NULL);
+
+	for (size_t i = 0; r == 0 && i < sizeof(names) / sizeof(names[0]); i++) {
+		uint64_t kilobytes;
+
+		r = procfs_number(status, names[i], 10, &kilobytes);
+		needs->memory_bytes += r == 0 ? kilobytes * 1024 : 0;
+	}
+	return r < 0 ? error_new(-r, "memory of process %d", pid) : NULL;
+}
+
+/* Of this process, as the program's would be set by it: the columns of /proc/PID/limits have names, not numbers. */
+static const char *const limit_names[RLIM_NLIMITS] = {
+	[RLIMIT_CPU] = "Max cpu time",
+	[RLIMIT_FSIZE] = "Max file size",
+	[RLIMIT_DATA] = "Max data size",
+	[RLIMIT_STACK] = "Max stack size",
+	[RLIMIT_CORE] = "Max core file size",
+	[RLIMIT_RSS] = "Max resident set",
+	[RLIMIT_NPROC] = "Max processes",
+	[RLIMIT_NOFILE] = "Max open files",
+	[RLIMIT_MEMLOCK] = "Max locked memory",
+	[RLIMIT_AS] = "Max address space",
+	[RLIMIT_LOCKS] = "Max file locks",
+	[RLIMIT_SIGPENDING] = "Max pending signals",
+	[RLIMIT_MSGQUEUE] = "Max msgqueue size",
+	[RLIMIT_NICE] = "Max nice priority",
+	[RLIMIT_RTPRIO] = "Max realtime priority",
+	[RLIMIT_RTTIME] = "Max realtime timeout",
+};
+
+static uint64_t hard_limit(const char *limits, const char *name)
+{
+	const char *line = strstr(limits, name);
+
+	if (!line)
+		return 0;
+	line += strlen(name);
+	line += strspn(line, " ");
+	line += strcspn(line, " "); /* the soft one */
+	line += strspn(line, " ");
+	return strncmp(line, "unlimited", strlen("unlimited")) == 0 ? RLIM_INFINITY : strtoull(line, NULL, 10);
+}
+
+static struct error *read_limits(pid_t pid, GodwitNeeds *needs)
+{
+	auto_free char *limits = NULL;
+	int r = procfs_read(pid, "limits", &limits, NULL);
+
+	if (r < 0)
+		return error_new(-r, "limits of process %d", pid);
+	needs->hard_limits = xalloc(RLIM_NLIMITS * sizeof(*needs->hard_limits));
+	for (; needs->n_hard_limits < RLIM_NLIMITS; needs->n_hard_limits++)
+		needs->hard_limits[needs->n_hard_limits] = hard_limit(limits, limit_names[needs->n_hard_limits]);
+	return NULL;
+}
+
+static struct error *read_cpu(GodwitNeeds *needs)
+{
+	struct cpu cpu;
+
+	TRY(cpu_read(&cpu));
+	needs->cpu_model = cpu.model;
+	needs->cpu_flags = cpu.flags;
+	needs->n_cpu_flags = cpu.flag_count;
+	return NULL;
+}
+
+static bool has_address(const GodwitNeeds *needs, const char *text)
+{
+	for (size_t i = 0; i < needs->n_addresses; i++)
+		if (strcmp(needs->addresses[i], text) == 0)
+			return true;
+	return false;
+}
+
+/* Not that of a socket that is bound to any address. */
+static void add_address(const struct flow *flow, GodwitNeeds *needs)
+{
+	static const uint8_t any[16];
+	char text[INET6_ADDRSTRLEN];
+
+	if (memcmp(flow->local_address, any, sizeof(any)) == 0 ||
+	    !inet_ntop(flow->family, flow->local_address, text, sizeof(text)) || has_address(needs, text))
+		return;
+	needs->addresses = xrealloc(needs->addresses, (needs->n_addresses + 1) * sizeof(char *));
+	needs->addresses[needs->n_addresses++] = xformat("%s", text);
+}
+
+static struct error *read_addresses(const struct saver *saver, GodwitNeeds *needs)
+{
+	auto_free struct flow *flows = NULL;
+	size_t count;
+
+	TRY(file_table_flows(saver_files(saver), &flows, &count));
+	for (size_t i = 0; i < count; i++)
+		add_address(&flows[i], needs);
+	return NULL;
+}
+
+struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_needs)
+{
+	auto_needs GodwitNeeds *needs = xalloc(sizeof(*needs));
+
+	godwit_needs__init(needs);
+	TRY(read_ids(request->pid, needs));
+	if (request->is_shell_job)
+		needs->session = needs->group = 0;
+	TRY(read_memory(request->pid, needs));
+	TRY(read_limits(request->pid, needs));
+	TRY(read_cpu(needs));
+	TRY(read_addresses(request->saver, needs));
+	needs->cpu_caps = request->cpu_caps;
+	needs->arriving = xalloc((request->arriving_count + 1) * sizeof(char *));
+	for (; needs->n_arriving < request->arriving_count; needs->n_arriving++)
+		needs->arriving[needs->n_arriving] = xformat("%s", request->arriving[needs->n_arriving]);
+	*ret_needs = take(needs);
+	return NULL;
+}

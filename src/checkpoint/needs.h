@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * What a program needs of the host where it is to be, besides what its files are: PIDs, memory, limits, processor,
+ * addresses. Read from the running program, asked of the other host before anything is frozen, all at once.
+ */
+#pragma once
+
+#include "checkpoint/save.h"
+#include "godwit-needs.pb-c.h"
+#include "util/problems.h"
+
+/* saver is of the running program; cpu_caps of enum cpu_cap; arriving are addresses that move along ("ADDR/PREFIX"). */
+struct needs_request {
+	pid_t pid;
+	const struct saver *saver;
+	bool is_shell_job;
+	unsigned cpu_caps;
+	const char *const *arriving;
+	size_t arriving_count;
+};
+
+/* The caller frees with needs_free(). */
+MUST_USE struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_needs);
+void needs_free(GodwitNeeds *needs);
+DEFINE_OWNED(GodwitNeeds *, needs_free)
+#define auto_needs AUTO(needs_free)
+
+/* Adds all that this host lacks. */
+void needs_check(const GodwitNeeds *needs, struct problems *problems);

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* Whether this host has what a program needs: the second half of needs.h. */
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "arch/x86_64/cpu.h"
+#include "checkpoint/needs.h"
+#include "network/address.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+/* ---- Privileges ---- */
+
+/* Effective capabilities: capabilities(7), proc_pid_status(5). */
+static bool has_capability(unsigned capability)
+{
+	auto_free char *status = NULL;
+	uint64_t effective;
+
+	return procfs_read(getpid(), "status", &status, NULL) == 0 &&
+	       procfs_number(status, "CapEff", 16, &effective) == 0 && (effective >> capability & 1);
+}
+
+/* ---- PIDs ---- */
+
+/* Whoever has it as PID, group or session: a number is in use as long as one of them is. 0: nobody. */
+static pid_t holder_of(pid_t number, const int *pids, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t group = 0;
+		uint64_t session = 0;
+
+		if (pids[i] == number)
+			return pids[i];
+		procfs_stat_field(pids[i], 5, &group);
+		procfs_stat_field(pids[i], 6, &session);
+		if ((pid_t)group == number || (pid_t)session == number)
+			return pids[i];
+	}
+	/* A thread is in no list of /proc, but it is there. */
+	return kill(number, 0) == 0 || errno == EPERM ? number : 0;
+}
+
+static bool is_dead(pid_t pid)
+{
+	auto_free char *stat = NULL;
+
+	if (procfs_read(pid, "stat", &stat, NULL) < 0)
+		return true;
+	const char *name_end = strrchr(stat, ')');
+	return name_end && strlen(name_end) > 2 && strchr("ZX", name_end[2]);
+}
+
+static void check_number(uint32_t number, const char *what, const int *pids, size_t count, struct problems *problems)
+{
+	auto_free char *name = NULL;
+	pid_t holder = holder_of((pid_t)number, pids, count);
+
+	/* One that has died is gone soon, and waited for: nursery.c. */
+	if (!holder || is_dead(holder))
+		return;
+	if (procfs_read(holder, "comm", &name, NULL) == 0)
+		name[strcspn(name, "\n")] = '\0';
+	problems_add(problems, error_hint(error_new(EEXIST, "%s %u of the program is in use here by process %d (%s)",
+	                                            what, number, holder, name ? name : "?"),
+	                                  "End that process, or start it again so that it gets another PID"));
+}
+
+static void check_pid_max(const GodwitNeeds *needs, struct problems *problems)
+{
+	auto_free char *text = NULL;
+	uint32_t highest = needs->session > needs->group ? needs->session : needs->group;
+
+	for (size_t i = 0; i < needs->n_tids; i++)
+		highest = needs->tids[i] > highest ? needs->tids[i] : highest;
+	if (procfs_read(getpid(), "../sys/kernel/pid_max", &text, NULL) < 0)
+		return;
+	unsigned long limit = strtoul(text, NULL, 10);
+	if (highest >= limit)
+		problems_add(problems, error_hint(error_new(0, "PID %u of the program is above all PIDs here", highest),
+		                                  "sysctl kernel.pid_max=4194304 (it is %lu)", limit));
+}
+
+static void check_pids(const GodwitNeeds *needs, struct problems *problems)
+{
+	auto_free int *pids = NULL;
+	size_t count = 0;
+
+	if (procfs_numbers(getpid(), "..", &pids, &count) < 0)
+		return;
+	for (size_t i = 0; i < needs->n_tids; i++)
+		check_number(needs->tids[i], needs->tids[i] == needs->pid ? "PID" : "thread ID", pids, count, problems);
+	if (needs->group && needs->group != needs->pid)
+		check_number(needs->group, "process group", pids, count, problems);
+	if (needs->session && needs->session != needs->pid && needs->session != needs->group)
+		check_number(needs->session, "session", pids, count, problems);
+	check_pid_max(needs, problems);
+}
+
+/* ---- Memory ---- */
+
+static void check_memory(const GodwitNeeds *needs, struct problems *problems)
+{
+	auto_free char *text = NULL;
+	uint64_t available_kb;
+	uint64_t swap_kb;
+
+	if (procfs_read(getpid(), "../meminfo", &text, NULL) < 0 ||
+	    procfs_number(text, "MemAvailable", 10, &available_kb) < 0 ||
+	    procfs_number(text, "SwapFree", 10, &swap_kb) < 0 || needs->memory_bytes / 1024 <= available_kb + swap_kb)
+		return;
+	problems_add(problems,
+	             error_hint(error_new(ENOMEM,
+	                                  "the program has %" PRIu64 " MB of memory, and %" PRIu64 " MB are free here",
+	                                  needs->memory_bytes >> 20, (available_kb + swap_kb) >> 10),
+	                        "End something here, or add swap"));
+}
+
+/* ---- Limits ---- */
+
+static void check_limits(const GodwitNeeds *needs, struct problems *problems)
+{
+	bool may_raise = has_capability(CAP_SYS_RESOURCE);
+
+	for (size_t i = 0; i < needs->n_hard_limits && i < RLIM_NLIMITS && !may_raise; i++) {
+		struct rlimit limit;
+
+		if (getrlimit((__rlimit_resource_t)i, &limit) < 0 || needs->hard_limits[i] <= limit.rlim_max)
+			continue;
+		problems_add(problems,
+		             error_hint(error_new(EPERM,
+		                                  "the program's hard limit number %zu is %" PRIu64
+		                                  ", and godwit's here is %" PRIu64,
+		                                  i, needs->hard_limits[i], (uint64_t)limit.rlim_max),
+		                        "Raise it for godwit receive (ulimit -H, LimitNOFILE= and such), or give it "
+		                        "CAP_SYS_RESOURCE; getrlimit(2) has the numbers"));
+	}
+}
+
+/* ---- Processor ---- */
+
+static bool has_flag(const struct cpu *cpu, const char *flag)
+{
+	for (size_t i = 0; i < cpu->flag_count; i++)
+		if (strcmp(cpu->flags[i], flag) == 0)
+			return true;
+	return false;
+}
+
+/* What the program may use and this processor lacks, in one line; NULL: nothing. The caller frees. */
+static char *missing_flags(const GodwitNeeds *needs, const struct cpu *cpu)
+{
+	char *missing = NULL;
+
+	for (size_t i = 0; i < needs->n_cpu_flags; i++) {
+		auto_free char *former = NULL;
+
+		if (!cpu_flag_counts(needs->cpu_flags[i], needs->cpu_caps) || has_flag(cpu, needs->cpu_flags[i]))
+			continue;
+		former = missing;
+		missing = xformat("%s%s%s", former ? former : "", former ? " " : "", needs->cpu_flags[i]);
+	}
+	return missing;
+}
+
+static struct error *check_cpu(const GodwitNeeds *needs)
+{
+	static const char hint[] =
+		"A program that has found out at its start that they are there would crash. If it doesn't use "
+		"them: --cpu-cap none";
+	auto_cpu struct cpu cpu = {0};
+
+	TRY(cpu_read(&cpu));
+	auto_free char *missing = missing_flags(needs, &cpu);
+	if (missing)
+		return error_hint(error_new(ENOTSUP, "the processor here lacks: %s", missing), "%s", hint);
+	if ((needs->cpu_caps & CPU_CAP_CPU) && needs->cpu_model && cpu.model &&
+	    strcmp(needs->cpu_model, cpu.model) != 0)
+		return error_hint(error_new(ENOTSUP, "the processor here is %s, not %s", cpu.model, needs->cpu_model),
+		                  "--cpu-cap fpu,ins compares only what it can do");
+	return NULL;
+}
+
+/* ---- Addresses ---- */
+
+static bool is_arriving(const GodwitNeeds *needs, const char *address)
+{
+	size_t length = strlen(address);
+
+	for (size_t i = 0; i < needs->n_arriving; i++)
+		if (strncmp(needs->arriving[i], address, length) == 0 &&
+		    (needs->arriving[i][length] == '/' || !needs->arriving[i][length]))
+			return true;
+	return false;
+}
+
+static struct error *check_address(const GodwitNeeds *needs, const char *address)
+{
+	struct interface_address found;
+	struct ip_address ip;
+
+	if (!ip_address_parse(address, &ip))
+		return error_new(EBADMSG, "\"%s\" is no IP address", address);
+	if (is_arriving(needs, address))
+		return NULL;
+	auto_error struct error *error = address_find(&ip, &found);
+	if (!error)
+		return NULL;
+	return error_hint(error_new(EADDRNOTAVAIL, "the program has sockets at %s, which is no address here", address),
+	                  "--move-address %s takes it along", address);
+}
+
+/* ---- All of it ---- */
+
+void needs_check(const GodwitNeeds *needs, struct problems *problems)
+{
+	check_pids(needs, problems);
+	check_memory(needs, problems);
+	check_limits(needs, problems);
+	problems_add(problems, check_cpu(needs));
+	for (size_t i = 0; i < needs->n_addresses; i++)
+		problems_add(problems, check_address(needs, needs->addresses[i]));
+}
