@@ -47,6 +47,17 @@ static const struct {
 	{AF_RDS, "an RDS socket", SEE_OBJECTS},
 };
 
+/* Of AF_INET and AF_INET6, those that are neither TCP nor UDP. */
+static const struct {
+	int protocol;
+	const char *what, *hint;
+} protocols[] = {
+	{IPPROTO_MPTCP, "a socket of multipath TCP", "programs in Go use plain TCP with GODEBUG=multipathtcp=0"},
+	{IPPROTO_SCTP, "an SCTP socket", SEE_OBJECTS},
+	{IPPROTO_ICMP, "a socket for ping (ICMP)", "end it before the program is moved"},
+	{IPPROTO_ICMPV6, "a socket for ping (ICMP)", "end it before the program is moved"},
+};
+
 static int option_of(int fd, int option)
 {
 	int value = 0;
@@ -79,6 +90,10 @@ static struct error *refuse_socket(const struct open_file *file)
 		if (families[i].family == family)
 			return error_hint(error_new(ENOTSUP, "fd %d: %s%s", file->fd, families[i].what, place), "%s",
 			                  families[i].hint);
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++)
+		if ((family == AF_INET || family == AF_INET6) && protocols[i].protocol == option_of(fd, SO_PROTOCOL))
+			return error_hint(error_new(ENOTSUP, "fd %d: %s", file->fd, protocols[i].what), "%s",
+			                  protocols[i].hint);
 	return error_hint(error_new(ENOTSUP, "fd %d: a socket of family %d, type %d, protocol %d", file->fd, family,
 	                            option_of(fd, SO_TYPE), option_of(fd, SO_PROTOCOL)),
 	                  SEE_OBJECTS);

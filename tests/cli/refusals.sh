@@ -27,12 +27,30 @@ keep(22, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).detach())
 keep(23, libc.syscall(425, 8, (ctypes.c_char * 120)()))  # io_uring_setup
 keep(24, libc.syscall(323, 0x1))  # userfaultfd, UFFD_USER_MODE_ONLY
 keep(25, libc.syscall(434, os.getpid(), 0))  # pidfd_open
+keep(26, socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).detach())  # IPPROTO_MPTCP
+other = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+other.connect("\0somebody else")
+keep(27, other.detach())
+keep(28, libc.inotify_init1(0))
+libc.inotify_add_watch(28, b"/", 0x20)  # IN_OPEN
+os.close(os.open("/", os.O_RDONLY))
 signal.signal(signal.SIGALRM, lambda *_: None)
 open(sys.argv[1] + ".new", "w").write(" ".join(sorted(os.listdir("/proc/self/fd"))))
 os.rename(sys.argv[1] + ".new", sys.argv[1])
 while True:
     signal.pause()
 PYTHON
+cat >"$SHARED/other.py" <<'PYTHON'
+import os, signal, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+listener.bind("\0somebody else")
+listener.listen()
+open(sys.argv[1], "w").close()
+accepted = listener.accept()
+signal.pause()
+PYTHON
+other=$(start_on a /dev/null python3 "$SHARED/other.py" "$SHARED/listens")
+wait_for "$SHARED/listens"
 pid=$(start_on a /dev/null python3 "$SHARED/program.py" "$SHARED/ready")
 wait_for "$SHARED/ready"
 
@@ -50,6 +68,10 @@ told 22 "a netlink socket"
 told 23 "a ring of io_uring"
 told 24 "a userfaultfd of its own"
 told 25 "a descriptor of a process (pidfd)"
+told 26 "a socket of multipath TCP"
+grep -q "fd 27 (socket:.*" "$message" && grep -q "connected to process $other (python3)" "$message" ||
+	fail "the other end of a UNIX socket isn't named"
+grep -q "bytes of events wait" "$message" || fail "events that wait aren't named"
 grep -q "^hint:  end the capture before the program is moved" "$message" || fail "no way out is told"
 [ "$(tail -n 1 "$message")" = "The program runs on." ] || fail "what became of it isn't told last"
 [ "$(on_a ps -o stat= -p "$pid" | cut -c 1)" = S ] || fail "it doesn't run on"
