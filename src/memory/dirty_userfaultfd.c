@@ -14,6 +14,7 @@
 #include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "memory/dirty_scan.h"
@@ -163,12 +164,14 @@ static struct page_query query_for(struct dirty_scan *scan, const struct area *a
 	/* A protected page of a private file that was given back (MADV_DONTNEED) leaves a marker, which looks like a
 	 * page that was swapped out unchanged. */
 	scan->doubts_swapped = area_content(area) == AREA_CONTENT_PRIVATE_FILE;
-	scan->doubts_all = false;
+	/* A huge page that is given back while a round reads it is made anew by that very reading, and counts as
+	 * protected: a part of it that was read before stays as it was over there. Only the last look can be believed. */
+	scan->doubts_all = (area->entry.flags & MAP_HUGETLB) && !look->is_beginning;
 	query.start = part->start;
 	query.end = part->end;
 	query.returned = UAPI_PAGE_IS_WRITTEN | (scan->doubts_swapped ? UAPI_PAGE_IS_PRESENT : 0);
 	query.flags = UAPI_PM_SCAN_CHECK_WPASYNC | (look->is_beginning ? UAPI_PM_SCAN_WP_MATCHING : 0);
-	if (look->is_beginning || !(look->ret_there || scan->doubts_swapped))
+	if (look->is_beginning || !(look->ret_there || scan->doubts_swapped || scan->doubts_all))
 		query.required = UAPI_PAGE_IS_WRITTEN;
 	return query;
 }
