@@ -109,8 +109,7 @@ static struct error *check_inherited(const struct open_file *file)
 	if (!file->options->shell_job)
 		return error_hint(error_new(0, "a terminal, which stays with whoever holds its other end"),
 		                  "Start the program apart from it: setsid -f PROG </dev/null >LOG 2>&1. Or pass "
-		                  "--shell-job: then it gets the terminal it is restored from. Or --stdio null, if "
-		                  "it does without");
+		                  "--shell-job: then it gets the terminal it is restored from");
 	if (kind == TTY_CURRENT || file->stat.st_rdev == terminal_of(file))
 		return NULL;
 	return error_hint(error_new(0, "a second terminal"),
@@ -364,7 +363,7 @@ static struct error *check_own_terminal(const TtyInfoEntry *info)
 		return error_hint(
 			error_new(ENOTTY, "the program had a terminal, and standard input here is none"),
 			"godwit restore --shell-job, or godwit receive --listen for migrate, is to be called from "
-			"a terminal, which becomes the program's. Or --stdio null, if it does without");
+			"a terminal, which becomes the program's");
 	if (info->sid && (ioctl(STDIN_FILENO, TIOCGSID, &session) < 0 || session != getsid(0)))
 		return error_hint(error_new(ENOTTY, "the program had a controlling terminal, and we have none"),
 		                  "call godwit from the shell that is to have the program as its job");

@@ -43,6 +43,7 @@ static struct error *take_frame(const struct frame *frame, struct image_store *s
 	case FRAME_COMPLETE:
 	case FRAME_GO:
 	case FRAME_DONE:
+	case FRAME_CLOCKS:
 	case FRAME_NEEDS:
 	case FRAME_SETTLE:
 		break;
