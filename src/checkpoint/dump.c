@@ -173,7 +173,30 @@ static void undo_stop(const void *bytes, const int *fds, size_t fd_count)
 	syscall(SYS_pidfd_send_signal, fds[0], SIGCONT, NULL, 0);
 }
 
-/* Registered first, and so done last: the connections come before it. One that was stopped before stays so. */
+/* In the keeper, last: its connections go on by now, and it has been continued. */
+static void undo_stay(const void *bytes, const int *fds, size_t fd_count)
+{
+	pid_t pid;
+
+	(void)fds;
+	(void)fd_count;
+	memcpy(&pid, bytes, sizeof(pid));
+	error_free(leftovers_release(pid));
+}
+
+static struct error *tell_keeper_of_stay(const struct dump *dump)
+{
+	const struct keeper_undo undo = {
+		.undo = undo_stay,
+		.bytes = &dump->options->pid,
+		.size_bytes = sizeof(dump->options->pid),
+	};
+	uint32_t id;
+
+	return keeper_add(dump->keeper, &undo, &id);
+}
+
+/* Registered early, and so done late: the connections come before it. One that was stopped before stays so. */
 static struct error *tell_keeper_of_stop(const struct dump *dump)
 {
 	auto_free char *status = NULL;
@@ -251,6 +274,8 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 	log_line(options->log, LOG_PHASES, "frozen; all is saved but pages and connections");
 	dump->is_network_locked = true;
 	TRY(hooks_run_network(options->hooks, "network-lock", options->pid, HOOK_NO_LIMIT_MS));
+	/* If we die, it must not go on before its connections do: the keeper sees to both. */
+	TRY(process_set_stay(dump->frozen->process, true));
 	TRY(connections_save(dump->connections, dump->store));
 	TRY(write_pages(dump));
 	test_stop("pages");
@@ -295,6 +320,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	TRY(leftovers_clear(options->pid));
 	TRY(keeper_start(&dump.keeper));
 	TRY(leftovers_tell_keeper(dump.keeper, options->pid));
+	TRY(tell_keeper_of_stay(&dump));
 	TRY(tell_keeper_of_stop(&dump));
 	TRY(saver_new(options->pid, &options->carry, &dump.saver));
 	TRY(check(&dump));

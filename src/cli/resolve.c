@@ -299,7 +299,7 @@ static struct error *thaw(const struct resolve_command *resolve, pid_t pid)
 	if (r < 0)
 		return error_new(-r, "process %d", pid);
 	TRY(connections_revive(&holder));
-	TRY(leftovers_clear(pid));
+	TRY(leftovers_release(pid));
 	return kill(pid, SIGCONT) < 0 ? error_new(errno, "SIGCONT to process %d", pid) : NULL;
 }
 

@@ -393,8 +393,10 @@ static struct error *finish(struct destination *destination, struct received *re
 	journal_unlock(destination->journal);
 	error = error ? error : wait_for_done(destination);
 	received->is_awaited = error != NULL;
-	if (!error)
+	if (!error) {
 		journal_remove(destination->journal);
+		error = frame_send_answer(destination->channel, NULL, "");
+	}
 	error_free(error);
 	post_resume(destination, received);
 	return NULL;
@@ -445,8 +447,10 @@ static struct error *settle(struct destination *destination)
 	struct error *error = settle_answer(destination->options->state_dir, settle->migration, &is_going);
 	struct error *cut = frame_send_answer(destination->channel, error, is_going ? "going" : "never");
 	/* The record stays until the source has nothing left to ask. */
-	if (!error && !cut && is_going && (cut = wait_for_done(destination)) == NULL)
+	if (!error && !cut && is_going && (cut = wait_for_done(destination)) == NULL) {
 		error = settle_forget(destination->options->state_dir, settle->migration);
+		cut = frame_send_answer(destination->channel, error, "");
+	}
 	godwit_settle__free_unpacked(settle, NULL);
 	error_free(cut);
 	return error;

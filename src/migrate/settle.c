@@ -21,6 +21,7 @@
 enum {
 	ASK_FOR_S = 600,
 	ASK_AGAIN_S_MAX = 30,
+	DONE_MS = 2000,
 	DEATH_MS = 10000,  /* that the death of a process may take */
 	ANSWER_MS = 20000, /* that one which is at work on a record may take until it gives up */
 };
@@ -70,9 +71,24 @@ struct error *settle_keep_asking(const struct asking *asking, struct channel **r
 	}
 }
 
-void settle_done(struct channel *channel)
+static struct error *say_done(struct channel *channel)
 {
-	error_free(frame_send(channel, FRAME_DONE, NULL, 0));
+	TRY(frame_send(channel, FRAME_DONE, NULL, 0));
+	return frame_receive_answer(channel, DONE_MS, NULL);
+}
+
+void settle_done(const struct asking *asking, struct channel *channel)
+{
+	auto_error struct error *error = say_done(channel);
+	auto_channel struct channel *again = NULL;
+	bool is_going = false;
+
+	/* Whoever was to hear it may just have died. */
+	if (!error)
+		return;
+	auto_error struct error *second = settle_ask(asking, &again, &is_going);
+	if (!second && is_going)
+		error_free(say_done(again));
 }
 
 /* ---- The source's record ---- */
@@ -143,7 +159,7 @@ static struct error *ask_and_settle(struct journal *journal, const struct journa
 		return take_back(journal, record);
 	TRY(end_copy(record));
 	if (is_going)
-		settle_done(channel);
+		settle_done(&asking, channel);
 	journal_remove(journal);
 	return NULL;
 }

@@ -43,8 +43,9 @@ MUST_USE struct error *settle_ask(const struct asking *asking, struct channel **
 MUST_USE struct error *settle_keep_asking(const struct asking *asking, struct channel **ret_channel,
                                           bool *ret_is_going);
 
-/* The source's copy is gone, and nobody asks any more. Whether the other side hears it matters little. */
-void settle_done(struct channel *channel);
+/* The source's copy is gone, and nobody asks any more: the other side may forget. If it doesn't say that it has, it is
+ * told once more over a new connection; whether it hears that matters little. */
+void settle_done(const struct asking *asking, struct channel *channel);
 
 /* ---- What others have left ---- */
 

@@ -429,6 +429,8 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	TRY(connections_drain(source->connections, DRAIN_NS, ret_left));
 	if (ret_left->connections == 0) {
 		TRY(lock_network(source));
+		/* If we die, it must not go on before its connections do: the keeper sees to both. */
+		TRY(process_set_stay(source->frozen->process, true));
 		TRY(connections_save(source->connections, store));
 	}
 	lap(&statistics->connections_ns, &last_ns);
@@ -583,7 +585,8 @@ static struct error *hand_over(struct source *source, enum migrate_outcome *ret_
 	}
 	*ret_outcome = MIGRATE_RUNS_THERE;
 	TRY(end_here(source), "the program runs at the destination, but its copy here could not be ended");
-	settle_done(source->channel);
+	const struct asking asking = {.route = &source->options->route, .migration = source->record.migration};
+	settle_done(&asking, source->channel);
 	test_stop("done");
 	journal_remove(source->journal);
 	return NULL;
