@@ -77,7 +77,7 @@ static void append_part(struct area_list *list, const struct area *area, uint64_
 		part->entry.status |= AREA_GUARD;
 }
 
-enum { FIRST_STEP_BYTES = 1 << 30 };
+enum { FIRST_STEP_BYTES = 1 << 30, GROUP_BYTES = 64 << 20 };
 
 /* Takes over an area, in parts if there are guards in it. Steps grow where there is nothing: an area may have TBs. */
 static struct error *split_area(const struct page_scan *scan, const struct area *area, struct page_regions *regions,
@@ -114,6 +114,51 @@ static bool may_have_guards(const struct area *area)
 	return !(area->entry.flags & MAP_HUGETLB) && !(area->entry.status & (AREA_VSYSCALL | AREA_VDSO | AREA_VVAR));
 }
 
+/* How many areas from the first on are asked at once whether there are guards in them. */
+static size_t group_count(const struct area *list, size_t count)
+{
+	size_t n = 1;
+
+	while (n < count && list[n].entry.end - list[0].entry.start <= GROUP_BYTES)
+		n++;
+	return n;
+}
+
+static struct error *has_guards(const struct page_scan *scan, const struct area *group, size_t count,
+                                struct page_regions *regions, bool *ret_has)
+{
+	const struct page_query query = {
+		.start = group[0].entry.start,
+		.end = group[count - 1].entry.end,
+		.required = UAPI_PAGE_IS_GUARD,
+		.returned = UAPI_PAGE_IS_GUARD,
+		.max_pages = 1,
+	};
+	int r = page_scan_next(scan, &query, regions);
+
+	if (r < 0)
+		return error_new(-r, "scan for guard regions at %#lx", (unsigned long)query.start);
+	*ret_has = regions->count > 0;
+	return NULL;
+}
+
+/* Most programs have none: then that is found out by few calls. */
+static struct error *split_group(const struct page_scan *scan, const struct area *group, size_t count,
+                                 struct page_regions *regions, struct area_list *list)
+{
+	bool has = true;
+
+	if (count > 1)
+		TRY(has_guards(scan, group, count, regions, &has));
+	for (size_t i = 0; i < count; i++) {
+		if (has && may_have_guards(&group[i]))
+			TRY(split_area(scan, &group[i], regions, list));
+		else
+			append_part(list, &group[i], group[i].entry.start, group[i].entry.end, false);
+	}
+	return NULL;
+}
+
 struct error *areas_split_guards(pid_t pid, struct areas *areas)
 {
 	auto_page_scan struct page_scan scan = {.fd = -1};
@@ -124,13 +169,9 @@ struct error *areas_split_guards(pid_t pid, struct areas *areas)
 	TRY(page_scan_open(pid, &scan));
 	if (!scan.knows_guards)
 		return NULL;
-	for (size_t i = 0; i < areas->count; i++) {
-		const struct area *area = &areas->list[i];
-
-		if (may_have_guards(area))
-			TRY(split_area(&scan, area, regions, &list));
-		else
-			append_part(&list, area, area->entry.start, area->entry.end, false);
+	for (size_t i = 0, n; i < areas->count; i += n) {
+		n = group_count(&areas->list[i], areas->count - i);
+		TRY(split_group(&scan, &areas->list[i], n, regions, &list));
 	}
 	areas_free(areas);
 	*areas = parts;

@@ -34,40 +34,74 @@ struct sending {
 	struct page_reader reader;
 };
 
-static struct error *send_present(struct sending *sending, const struct area *area)
+/* Pages of a region, which may reach over several areas of a group. *at is the area that was begun last. */
+static struct error *add_region(struct sending *sending, const struct uapi_page_region *region, const struct area **at,
+                                bool *is_begun)
 {
-	struct page_query query = page_query_for(&sending->scan, area);
+	for (uint64_t start = region->start, end; start < region->end; start = end) {
+		for (; (*at)->entry.end <= start; (*at)++)
+			*is_begun = false;
+		if (!*is_begun)
+			TRY(page_reader_begin(&sending->reader, *at));
+		*is_begun = true;
+		end = region->end < (*at)->entry.end ? region->end : (*at)->entry.end;
+		TRY(page_reader_add(&sending->reader, start, (end - start) / PAGE_BYTES));
+	}
+	return NULL;
+}
 
+/* Areas that follow one another and are asked the same: one question for all of them. */
+static struct error *send_group(struct sending *sending, const struct area *group, size_t count)
+{
+	struct page_query query = page_query_for(&sending->scan, group);
+	const struct area *at = group;
+	bool is_begun = false;
+
+	query.end = group[count - 1].entry.end;
 	while (query.start < query.end) {
 		int r = page_scan_next(&sending->scan, &query, &sending->regions);
 
 		if (r < 0)
 			return error_new(-r, "scan from %#" PRIx64, query.start);
-		for (size_t i = 0; i < sending->regions.count; i++) {
-			const struct uapi_page_region *region = &sending->regions.list[i];
-
-			TRY(page_reader_add(&sending->reader, region->start,
-			                    (region->end - region->start) / PAGE_BYTES));
-		}
+		for (size_t i = 0; i < sending->regions.count; i++)
+			TRY(add_region(sending, &sending->regions.list[i], &at, &is_begun));
 		query.start = sending->regions.end;
 	}
 	return NULL;
 }
 
-static struct error *send_area(struct sending *sending, const struct area *area)
+static struct error *send_vdso(struct sending *sending, const struct area *area)
 {
-	switch (area_content(area)) {
+	TRY(page_reader_begin(&sending->reader, area));
+	return page_reader_add(&sending->reader, area->entry.start, (area->entry.end - area->entry.start) / PAGE_BYTES);
+}
+
+/* How many areas from the first on make a group. */
+static size_t group_count(const struct area *list, size_t count)
+{
+	enum { GROUP_BYTES = 64 << 20 };
+	enum area_content content = area_content(&list[0]);
+	size_t n = 1;
+
+	while (n < count && area_content(&list[n]) == content && list[n].entry.end - list[0].entry.start <= GROUP_BYTES)
+		n++;
+	return n;
+}
+
+/* The areas from the first on that go together: *ret_count of them. */
+static struct error *send_next(struct sending *sending, const struct area *list, size_t count, size_t *ret_count)
+{
+	*ret_count = 1;
+	switch (area_content(&list[0])) {
 	case AREA_CONTENT_NONE:
 	case AREA_CONTENT_SHARED:
 		return NULL;
 	case AREA_CONTENT_VDSO:
-		TRY(page_reader_begin(&sending->reader, area));
-		return page_reader_add(&sending->reader, area->entry.start,
-		                       (area->entry.end - area->entry.start) / PAGE_BYTES);
+		return send_vdso(sending, &list[0]);
 	case AREA_CONTENT_ANONYMOUS:
 	case AREA_CONTENT_PRIVATE_FILE:
-		TRY(page_reader_begin(&sending->reader, area));
-		return send_present(sending, area);
+		*ret_count = group_count(list, count);
+		return send_group(sending, list, *ret_count);
 	}
 	return NULL;
 }
@@ -89,11 +123,9 @@ struct error *pages_send(const struct process *process, const struct areas *area
 	sending->scan.fd = -1;
 	page_reader_init(&sending->reader, process->pid, process->mem_fd, sink, &judge.judge);
 	TRY(page_scan_open(process->pid, &sending->scan));
-	for (size_t i = 0; i < areas->count; i++) {
-		const struct area *area = &areas->list[i];
-
-		TRY(send_area(sending, area), "area %#" PRIx64 "-%#" PRIx64, area->entry.start, area->entry.end);
-	}
+	for (size_t i = 0, n; i < areas->count; i += n)
+		TRY(send_next(sending, &areas->list[i], areas->count - i, &n), "area at %#" PRIx64,
+		    areas->list[i].entry.start);
 	TRY(page_reader_flush(&sending->reader));
 	if (judge.unreadable)
 		return error_new(EFAULT, "page %#" PRIx64 " of process %d can't be read", judge.unreadable,
