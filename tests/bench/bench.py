@@ -250,7 +250,7 @@ def bench_slopes():
 
 def limit(host, *words):
     """MB per second."""
-    return float(on(host, TOOLS + "/limits", *words))
+    return float(on(host, TOOLS + "/machine_limits", *words))
 
 
 def bench_restore_rate():
@@ -304,7 +304,7 @@ def migrate_tls(ticker):
 
 
 def stream_rate(host, to, megabytes):
-    with subprocess.Popen([HOSTS, "on", to, TOOLS + "/limits", "receive", ADDRESSES[to], "7001"],
+    with subprocess.Popen([HOSTS, "on", to, TOOLS + "/machine_limits", "receive", ADDRESSES[to], "7001"],
                           stdout=subprocess.DEVNULL):
         wait_until(lambda: listens(to, 7001), "the stream's other end listens")
         return limit(host, "send", ADDRESSES[to], "7001", str(megabytes))
