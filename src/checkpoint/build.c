@@ -149,6 +149,14 @@ static struct error *clone_task(const struct build *build, const struct nursery_
 	return error_join(error, clocks_leave(former_fd));
 }
 
+/* Whoever ends the groups that we are in (systemd stops ssh) isn't to end the program. */
+static void leave_our_cgroups(struct build *build, pid_t pid)
+{
+	build->home = cgroup_home_new(pid);
+	auto_free char *line = cgroup_home_line(build->home);
+	log_line(build->options.log, LOG_PHASES, "%s", line);
+}
+
 static struct error *make_task(struct build *build)
 {
 	const PstreeEntry *pstree = build->model->pstree;
@@ -171,6 +179,8 @@ static struct error *make_task(struct build *build)
 		kill(pid, SIGKILL);
 		return take(error);
 	}
+	if (!build->options.is_child)
+		leave_our_cgroups(build, pid);
 	TRY(process_stop(build->process));
 	TRY(find_stub_address(build, &stub_address));
 	TRY(process_enter(build->process, stub_address, stub_room(build)));
@@ -515,6 +525,9 @@ void build_free(struct build *build)
 	/* On the way out of something that failed for a reason of its own, which is the one to tell. */
 	if (build->process && !build->is_released)
 		end_task(build);
+	if (!build->is_released)
+		cgroup_home_remove(build->home);
+	cgroup_home_free(build->home);
 	memory_free(build->memory);
 	shared_build_free(build->shared);
 	process_free(build->process);

@@ -21,6 +21,7 @@
 #include "memory/build.h"
 #include "memory/shared_build.h"
 #include "objects/objects.h"
+#include "util/log.h"
 
 struct build;
 
@@ -29,7 +30,8 @@ struct build_options {
 	struct keeper *keeper;             /* borrowed until free */
 	const struct clocks
 		*clocks;   /* borrowed until free: how far its clocks are ahead of ours; NULL: they are ours */
-	bool is_child;     /* of this process; else its parent is the one that adopts orphans */
+	struct log *log;   /* borrowed until free; may be NULL */
+	bool is_child;     /* of this process, in its control groups; else an orphan in groups of its own */
 	bool program_runs; /* until build_renew(): its files may change meanwhile */
 };
 

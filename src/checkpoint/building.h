@@ -7,6 +7,7 @@
 #include "arch/x86_64/core.h"
 #include "checkpoint/build.h"
 #include "objects/file_locks.h"
+#include "task/cgroup.h"
 #include "task/process.h"
 
 /* A connection that is to go on once the network is open. */
@@ -19,6 +20,7 @@ struct build {
 	struct build_options options;
 	struct model *model;            /* owned; of what is restored */
 	struct process *process;        /* owned */
+	struct cgroup_home *home;       /* owned; NULL: where we are */
 	struct memory *memory;          /* owned; NULL once it is complete */
 	struct shared_build *shared;    /* owned */
 	struct restore_files *files;    /* owned; of what is restored */

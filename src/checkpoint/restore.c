@@ -51,7 +51,7 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 	*ret_pid = 0;
 	TRY(keeper_start(&keeper));
 	struct build_options build_options = {
-		.carry = &options->carry, .keeper = keeper, .is_child = options->is_child};
+		.carry = &options->carry, .keeper = keeper, .log = options->log, .is_child = options->is_child};
 	TRY(image_store_read(options->images_dir_fd, &store));
 	TRY(check_whole(store));
 	struct clocks clocks;

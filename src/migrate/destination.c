@@ -165,6 +165,7 @@ static struct error *begin(struct destination *destination)
 	const struct build_options options = {
 		.carry = &destination->carry,
 		.keeper = destination->keeper,
+		.log = destination->options->log,
 		.program_runs = true,
 		.clocks = destination->needs_clocks ? &destination->clocks : NULL,
 	};

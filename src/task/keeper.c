@@ -14,9 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "task/cgroup.h"
 #include "task/keeper.h"
 #include "util/alloc.h"
-#include "util/procfs.h"
 
 enum keeper_word { KEEPER_ADD, KEEPER_DROP, KEEPER_COMMIT, KEEPER_STOP };
 
@@ -145,42 +145,6 @@ static bool listen_until_end(int socket, struct entry **last)
 	}
 }
 
-/* Field 5 of a line of /proc/self/mountinfo, for cgroup2 and for systemd's own cgroup hierarchy: proc_pid_mountinfo(5). */
-static bool is_cgroup_root(char *line, const char **ret_path)
-{
-	char *rest = NULL;
-	const char *type = strstr(line, " - ");
-
-	if (!type || (strncmp(type, " - cgroup2 ", 11) != 0 &&
-	              (strncmp(type, " - cgroup ", 10) != 0 || !strstr(type, "name=systemd"))))
-		return false;
-	const char *word = strtok_r(line, " ", &rest);
-	for (int field = 1; word && field < 5; field++)
-		word = strtok_r(NULL, " ", &rest);
-	*ret_path = word;
-	return word != NULL;
-}
-
-/* Where it isn't allowed (a container whose root has controllers for its children) we stay. */
-static void leave_cgroup(void)
-{
-	auto_free char *mounts = NULL;
-	char *rest = NULL;
-
-	if (procfs_read(getpid(), "mountinfo", &mounts, NULL) < 0)
-		return;
-	for (char *line = strtok_r(mounts, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-		const char *root;
-
-		if (!is_cgroup_root(line, &root))
-			continue;
-		auto_free char *path = xformat("%s/cgroup.procs", root);
-		auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
-		if (fd >= 0 && write(fd, "0", 1) < 0)
-			continue;
-	}
-}
-
 __attribute__((noreturn)) static void be_keeper(int socket)
 {
 	struct entry *last = NULL;
@@ -194,7 +158,7 @@ __attribute__((noreturn)) static void be_keeper(int socket)
 	dup3(socket, 3, 0);
 	syscall(SYS_close_range, 0, 2, 0);
 	syscall(SYS_close_range, 4, UINT32_MAX, 0);
-	leave_cgroup();
+	cgroup_leave();
 	if (listen_until_end(3, &last))
 		undo_all(last);
 	_exit(0);

@@ -1,0 +1,107 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The godwit authors
+
+# hosts run -n 2 own-group.sh SUBJECT: godwit receive and godwit restore run in control groups that then end with all that
+# is in them, as when systemd stops ssh. The program is in groups of its own and lives. What a failed restore and ended
+# programs leave is removed.
+set -eu
+subject=$1
+# shellcheck source=tests/lib/hosts.sh
+. "$(dirname "$0")/../lib/hosts.sh"
+
+session=ssh-$(cat /proc/sys/kernel/random/uuid) # the hierarchies are those of the whole machine
+# All hierarchies in which a group can be made, but those that hold a program at their top: src/task/cgroup.h.
+tops=$(on_b sed -nE '/ - cgroup/!d; / - cgroup .*[ ,](cpu|cpuset)(,|$)/d; s/^([^ ]+ ){4}([^ ]+) .*/\2/p' /proc/self/mountinfo |
+	sort -u)
+cat >"$SHARED/in-session" <<'SCRIPT'
+#!/bin/sh
+# in-session PROGRAM [ARG]...: in groups of that name, together with someone else
+set -eu
+for top in $TOPS; do
+	! [ -e "$top/cgroup.procs" ] || { mkdir -p "$top/$SESSION" && echo $$ >"$top/$SESSION/cgroup.procs"; }
+done
+sleep 1000 </dev/null >/dev/null 2>&1 &
+exec "$@"
+SCRIPT
+cat >"$SHARED/remote" <<SCRIPT
+#!/bin/sh
+TOPS='$tops' SESSION=$session exec sh $SHARED/in-session $GODWIT "\$@"
+SCRIPT
+chmod +x "$SHARED/remote"
+
+# The groups that are there, of those with this name in each hierarchy.
+groups() {
+	for top in $tops; do
+		! on_b test -e "$top/$1/cgroup.procs" || echo "$top/$1"
+	done
+}
+members() {
+	for group in $(groups "$session"); do on_b cat "$group/cgroup.procs"; done | sort -nu
+}
+is_empty() { [ -z "$(members)" ]; }
+is_gone() { [ -z "$(groups "$1")" ]; }
+end_session() {
+	[ "$(members)" ] || fail "nobody is in the session: it proves nothing"
+	for member in $(members); do on_b kill -9 "$member" || true; done # it may have ended
+	wait_until is_empty
+	for group in $(groups "$session"); do on_b rmdir "$group"; done
+}
+# check_home PID
+check_home() {
+	[ "$(groups "godwit-$1" | wc -l)" -gt 0 ] || fail "no group godwit-$1: $(on_b cat "/proc/$1/cgroup")"
+	! on_b grep "/$session" "/proc/$1/cgroup" || fail "$1 is in the group of its session"
+	for group in $(groups "godwit-$1"); do
+		[ "$(on_b cat "$group/cgroup.procs")" = "$1" ] || fail "$1 isn't in $group, or isn't alone"
+	done
+}
+# check_lives PID FOLDER
+check_lives() {
+	on_b kill -USR1 "$1"
+	wait_for "$2/verdict"
+	[ "$(cat "$2/verdict")" = pass ] || fail "$(cat "$2/verdict")"
+	wait_gone b "$1"
+}
+# start HOST FOLDER
+start() {
+	mkdir "$2"
+	pid=$(start_on "$1" "$2.log" "$subject" "$2")
+	wait_for "$2/ready"
+}
+
+usable=
+for top in $tops; do
+	if on_b mkdir "$top/$session" 2>/dev/null; then
+		on_b rmdir "$top/$session"
+		usable=1
+	fi
+done
+[ "$usable" ] || {
+	echo "SKIP: no control groups can be made here"
+	exit 77
+}
+
+start a "$SHARED/moved"
+moved=$pid
+on_a "$GODWIT" migrate "$moved" b --ssh "$HOSTS ssh" --remote-path "$SHARED/remote"
+check_home "$moved"
+end_session
+check_lives "$moved" "$SHARED/moved"
+
+start b "$SHARED/saved"
+mkdir "$SHARED/images"
+on_b "$GODWIT" dump -t "$pid" -D "$SHARED/images"
+wait_gone b "$pid"
+cat >"$SHARED/refuse" <<'SCRIPT'
+#!/bin/sh
+[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ]
+SCRIPT
+chmod +x "$SHARED/refuse"
+! on_b "$GODWIT" restore -d -D "$SHARED/images" --action-script "$SHARED/refuse" || fail "a script couldn't refuse"
+is_gone "godwit-$pid" || fail "the failed restore has left $(groups "godwit-$pid")"
+is_gone "godwit-$moved" || fail "of an ended program there is still $(groups "godwit-$moved")"
+on_b "$SHARED/remote" restore -d -D "$SHARED/images"
+check_home "$pid"
+end_session
+check_lives "$pid" "$SHARED/saved"
+for group in $(groups "godwit-$pid"); do on_b rmdir "$group"; done
