@@ -157,6 +157,17 @@ static void leave_our_cgroups(struct build *build, pid_t pid)
 	log_line(build->options.log, LOG_PHASES, "%s", line);
 }
 
+/* What is half built is the first to go when memory runs out: oom_score_adj in proc_pid_oom_score_adj(5). The program's own
+ * value comes with its state (objects/state/name.c). Where it can't be written nothing else changes. */
+static void be_first_victim(pid_t pid)
+{
+	auto_free char *path = xformat("/proc/%d/oom_score_adj", pid);
+	auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t written = fd < 0 ? -1 : write(fd, "1000", 4);
+
+	(void)written;
+}
+
 static struct error *make_task(struct build *build)
 {
 	const PstreeEntry *pstree = build->model->pstree;
@@ -179,6 +190,7 @@ static struct error *make_task(struct build *build)
 		kill(pid, SIGKILL);
 		return take(error);
 	}
+	be_first_victim(pid);
 	if (!build->options.is_child)
 		leave_our_cgroups(build, pid);
 	TRY(process_stop(build->process));

@@ -4,7 +4,7 @@
 
 # hosts run -n 2 own-group.sh SUBJECT: godwit receive and godwit restore run in control groups that then end with all that
 # is in them, as when systemd stops ssh. The program is in groups of its own and lives. What a failed restore and ended
-# programs leave is removed.
+# programs leave is removed; while it is built, the program is the first to go when memory runs out.
 set -eu
 subject=$1
 # shellcheck source=tests/lib/hosts.sh
@@ -92,16 +92,20 @@ start b "$SHARED/saved"
 mkdir "$SHARED/images"
 on_b "$GODWIT" dump -t "$pid" -D "$SHARED/images"
 wait_gone b "$pid"
-cat >"$SHARED/refuse" <<'SCRIPT'
+cat >"$SHARED/refuse" <<SCRIPT
 #!/bin/sh
-[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ]
+[ "\$CRTOOLS_SCRIPT_ACTION" != post-setup-namespaces ] || cat "/proc/\$CRTOOLS_INIT_PID/oom_score_adj" >"$SHARED/score"
+[ "\$CRTOOLS_SCRIPT_ACTION" != post-restore ]
 SCRIPT
 chmod +x "$SHARED/refuse"
 ! on_b "$GODWIT" restore -d -D "$SHARED/images" --action-script "$SHARED/refuse" || fail "a script couldn't refuse"
+[ "$(cat "$SHARED/score")" = 1000 ] || fail "half built it had the oom_score_adj $(cat "$SHARED/score")"
 is_gone "godwit-$pid" || fail "the failed restore has left $(groups "godwit-$pid")"
 is_gone "godwit-$moved" || fail "of an ended program there is still $(groups "godwit-$moved")"
 on_b "$SHARED/remote" restore -d -D "$SHARED/images"
 check_home "$pid"
+own=$(on_b cat /proc/self/oom_score_adj)
+[ "$(on_b cat "/proc/$pid/oom_score_adj")" = "$own" ] || fail "its oom_score_adj isn't $own any more"
 end_session
 check_lives "$pid" "$SHARED/saved"
 for group in $(groups "godwit-$pid"); do on_b rmdir "$group"; done

@@ -71,10 +71,16 @@ static struct error *restore_process(const struct state_restore *state, struct b
 {
 	const TaskCoreEntry *tc = state->core->tc;
 	TaskCoreEntry now = TASK_CORE_ENTRY__INIT;
+	TaskCoreEntry wanted = TASK_CORE_ENTRY__INIT;
 
 	TRY(read_process(state->pid, &now));
-	if (tc->has_oom_score_adj && tc->oom_score_adj != now.oom_score_adj)
-		TRY(write_score(state->pid, tc->oom_score_adj)); /* lowering it takes a privilege */
+	/* While it was built it was the first to go when memory runs out (build.c): images without a score mean ours. */
+	if (tc->has_oom_score_adj)
+		wanted.oom_score_adj = tc->oom_score_adj;
+	else
+		TRY(read_process(getpid(), &wanted));
+	if (wanted.oom_score_adj != now.oom_score_adj)
+		TRY(write_score(state->pid, wanted.oom_score_adj)); /* lowering it takes a privilege */
 	batch_call(batch, personality, val(tc->personality));
 	return NULL;
 }
