@@ -52,6 +52,7 @@ struct worker {
 struct runtime {
 	struct worker workers[WORKERS];
 	pthread_t poller;
+	pthread_barrier_t prepared; /* of all workers: nobody is interrupted before it has its signal stack */
 	int epoll;
 	int event;
 	_Atomic uint64_t polls;
@@ -128,6 +129,7 @@ static void *worker_main(void *argument)
 	stack_t stack = {.ss_sp = worker->signal_stack, .ss_size = sizeof(worker->signal_stack)};
 
 	sigaltstack(&stack, NULL);
+	pthread_barrier_wait(&runtime.prepared);
 	while (!runtime.is_ending) {
 		for (unsigned int i = 0; i < GOROUTINES_EACH; i++)
 			swapcontext(&worker->scheduler, &worker->goroutines[i].context);
@@ -177,6 +179,7 @@ static void start_runtime(const struct subject *subject)
 	pthread_t monitor;
 
 	sigaction(SIGURG, &preempt, NULL);
+	pthread_barrier_init(&runtime.prepared, NULL, WORKERS + 1);
 	runtime.epoll = epoll_create1(EPOLL_CLOEXEC);
 	runtime.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (epoll_ctl(runtime.epoll, EPOLL_CTL_ADD, runtime.event, &event) != 0)
@@ -190,6 +193,7 @@ static void start_runtime(const struct subject *subject)
 		if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0)
 			subject_fail(subject, "thread");
 	}
+	pthread_barrier_wait(&runtime.prepared);
 	if (pthread_create(&runtime.poller, NULL, poller_main, NULL) != 0 ||
 	    pthread_create(&monitor, NULL, monitor_main, NULL) != 0)
 		subject_fail(subject, "thread");
