@@ -68,7 +68,7 @@ static struct error *send_own_pages(struct dump *dump, struct page_sink *sink)
 	if (!dump->chain || !dump->options->tracks_memory || dump->options->end == DUMP_KILL)
 		return pages_send(process, areas, sink);
 	TRY(chain_track(dump->chain, process));
-	return tracker_round(chain_tracker(dump->chain), areas, sink);
+	return tracker_round_held(chain_tracker(dump->chain), areas, sink);
 }
 
 static struct error *send_pages(struct dump *dump, struct page_sink *sink)

@@ -68,6 +68,7 @@ static struct error *open_socket(int *ret_fd)
 struct held {
 	pid_t pid;
 	int pidfd, listener;
+	int ready; /* -1: it has been told that we listen */
 	struct tracker_kept kept;
 	struct folder_id folder;
 	bool is_broken; /* pages were told to a command that didn't save them */
@@ -129,18 +130,19 @@ static void serve_all(struct held *held)
 /* Nothing of whoever started us: no stream, session, folder; only the descriptors that are needed, from 3 on. */
 static void leave_all(struct held *held)
 {
-	int *const fds[] = {&held->pidfd, &held->listener, &held->kept.fd};
+	int *const fds[] = {&held->pidfd, &held->listener, &held->ready, &held->kept.fd};
+	const int count = sizeof(fds) / sizeof(fds[0]);
 	const int first = 3;
 	const int room = 100;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < count; i++)
 		if (*fds[i] >= 0)
 			*fds[i] = fcntl(*fds[i], F_DUPFD_CLOEXEC, room);
 	syscall(SYS_close_range, 0, room - 1, 0);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < count; i++)
 		if (*fds[i] >= 0)
 			*fds[i] = dup3(*fds[i], first + i, O_CLOEXEC);
-	syscall(SYS_close_range, first + 3, UINT32_MAX, 0);
+	syscall(SYS_close_range, first + count, UINT32_MAX, 0);
 	setsid();
 	signal(SIGHUP, SIG_IGN);
 	prctl(PR_SET_NAME, "godwit-tracker");
@@ -164,14 +166,19 @@ __attribute__((noreturn)) static void be_holder(struct held *held, const struct 
 	}
 	sigemptyset(&none);
 	pthread_sigmask(SIG_SETMASK, &none, NULL);
-	/* Here, because whoever connects is told the process that made this call: unix(7), SO_PEERCRED. */
-	if (listen(held->listener, BACKLOG) < 0 || write(ready[1], "", 1) != 1)
-		_exit(1);
+	held->ready = ready[1];
+	/* Before it is told that we are here: then no signal to the command's group or session ends us. */
 	leave_all(held);
+	/* Here, because whoever connects is told the process that made this call: unix(7), SO_PEERCRED. */
+	if (listen(held->listener, BACKLOG) < 0 || write(held->ready, "", 1) != 1)
+		_exit(1);
+	close(take(held->ready));
 	serve_all(held);
-	unlink(address->sun_path);
+	/* Who finds nobody at the address starts another one, which needs the program free of what we have in it. Who
+	 * has connected waits for our end: connect_served(). */
 	if (!has_ended(held->pidfd))
 		tracker_keep_end(held->pid, &held->kept);
+	unlink(address->sun_path);
 	_exit(0);
 }
 
@@ -202,7 +209,8 @@ struct error *holder_start(pid_t pid, const struct tracker_kept *kept, const str
 		return error_new(-pidfd, "process %d", pid);
 	TRY(holder_address(pid, &address));
 	TRY(bind_to(&address, &listener));
-	struct held held = {.pid = pid, .pidfd = pidfd, .listener = listener, .kept = *kept, .folder = *folder};
+	struct held held = {
+		.pid = pid, .pidfd = pidfd, .listener = listener, .ready = -1, .kept = *kept, .folder = *folder};
 	pid_t child = fork();
 	if (child == 0)
 		be_holder(&held, &address);
@@ -282,6 +290,23 @@ static struct error *connect_holder(pid_t pid, struct holder **ret_holder)
 	return NULL;
 }
 
+/* One that is ending, or has just been killed, still takes connections, and goes without a word: then there is none. */
+static struct error *connect_served(pid_t pid, struct holder **ret_holder, struct message *ret_state)
+{
+	for (;;) {
+		auto_holder struct holder *holder = NULL;
+
+		TRY(connect_holder(pid, &holder));
+		struct error *error = holder ? receive(holder, ret_state) : NULL;
+		if (error && error_errnum(error) == ECONNRESET) {
+			error_free(error);
+			continue;
+		}
+		*ret_holder = error ? NULL : take(holder);
+		return error;
+	}
+}
+
 struct error *holder_find(pid_t pid, struct holder **ret_holder, struct tracker_kept *ret_kept,
                           struct folder_id *ret_folder)
 {
@@ -289,10 +314,9 @@ struct error *holder_find(pid_t pid, struct holder **ret_holder, struct tracker_
 	struct message state;
 
 	*ret_holder = NULL;
-	TRY(connect_holder(pid, &holder));
+	TRY(connect_served(pid, &holder, &state));
 	if (!holder)
 		return NULL;
-	TRY(receive(holder, &state));
 	if (state.track != TRACK_USERFAULTFD && state.track != TRACK_SOFT_DIRTY)
 		return error_new(EPROTO, "the tracker of the program is of another godwit");
 	TRY(copy_fd(holder, &state, &ret_kept->fd));

@@ -279,10 +279,7 @@ static struct error *look_anew(struct round *round, const struct areas *areas)
 
 	if (!round->sink->keep)
 		TRY(find_hot(tracker, areas));
-	TRY(tracker->way->look(tracker->dirty, &look));
-	if (tracker->way->misses_devices)
-		TRY(process_settle(tracker->pid));
-	return NULL;
+	return tracker->way->look(tracker->dirty, &look);
 }
 
 static struct error *look_last(struct round *round, const struct areas *areas)
@@ -409,16 +406,29 @@ static void note_round(struct tracker *tracker, struct round *round, uint64_t st
 	tracker->sends_all = false;
 }
 
-struct error *tracker_round(struct tracker *tracker, const struct areas *areas, struct page_sink *sink)
+static struct error *make_round(struct tracker *tracker, const struct areas *areas, struct page_sink *sink,
+                                bool is_held)
 {
 	AUTO(round_free) struct round *round = xalloc(sizeof(*round));
 	uint64_t start_ns = clock_now_ns();
 
 	TRY(round_open(tracker, sink, round));
 	TRY(look_anew(round, areas));
+	if (tracker->way->misses_devices && !is_held)
+		TRY(process_settle(tracker->pid));
 	TRY(send_areas(round, areas));
 	note_round(tracker, round, start_ns);
 	return NULL;
+}
+
+struct error *tracker_round(struct tracker *tracker, const struct areas *areas, struct page_sink *sink)
+{
+	return make_round(tracker, areas, sink, false);
+}
+
+struct error *tracker_round_held(struct tracker *tracker, const struct areas *areas, struct page_sink *sink)
+{
+	return make_round(tracker, areas, sink, true);
 }
 
 static struct error *drop_gone(struct round *round)

@@ -66,9 +66,11 @@ void tracker_send_all(struct tracker *tracker);
 /* The mappings in these ranges are not there any more at the other end: what was sent of them is forgotten. */
 void tracker_forget(struct tracker *tracker, const struct ranges *gone);
 
-/* One round, while the program runs or stands still: sends what was written since the last one, at first all. areas are
- * those of now. */
+/* One round, while the program runs: sends what was written since the last one, at first all. areas are those of now. */
 MUST_USE struct error *tracker_round(struct tracker *tracker, const struct areas *areas, struct page_sink *sink);
+
+/* The same while we hold the program: its calls have ended, and nobody could stop its threads once more. */
+MUST_USE struct error *tracker_round_held(struct tracker *tracker, const struct areas *areas, struct page_sink *sink);
 
 /* Pages that were there in the last round, and had not been written since the one before: of shared areas, too, if the way
  * knows that of them. Borrowed until the next round. */

@@ -58,6 +58,8 @@ struct ticker {
 	uint64_t written;
 	pthread_mutex_t lock; /* guards memory, generations, written */
 	pthread_mutex_t pauses_lock;
+	pthread_cond_t looked;   /* with pauses_lock: looked_at_ns is another one */
+	int64_t looked_at_ns;    /* until when pauses are known; under pauses_lock */
 	struct histogram pauses; /* under pauses_lock, which nobody holds for long: waiting for it is no pause */
 };
 
@@ -132,6 +134,8 @@ static void *tick(void *argument)
 
 		pthread_mutex_lock(&ticker->pauses_lock);
 		histogram_add(&ticker->pauses, now_ns - last_ns, now_ns);
+		ticker->looked_at_ns = now_ns;
+		pthread_cond_signal(&ticker->looked);
 		pthread_mutex_unlock(&ticker->pauses_lock);
 		last_ns = now_ns;
 	}
@@ -284,6 +288,20 @@ static void put_file(const struct ticker *ticker, const char *name, const char *
 		err(1, "%s", path);
 }
 
+/* With all that were over when this was called: the signal that asks may come before the thread that looks runs again. */
+static struct histogram take_pauses(struct ticker *ticker)
+{
+	int64_t asked_ns = clock_ns();
+
+	pthread_mutex_lock(&ticker->pauses_lock);
+	while (ticker->looked_at_ns < asked_ns)
+		pthread_cond_wait(&ticker->looked, &ticker->pauses_lock);
+	struct histogram pauses = ticker->pauses;
+	ticker->pauses = (struct histogram){0};
+	pthread_mutex_unlock(&ticker->pauses_lock);
+	return pauses;
+}
+
 static void report(struct ticker *ticker, unsigned int number, bool checks_memory)
 {
 	char name[32];
@@ -300,10 +318,7 @@ static void report(struct ticker *ticker, unsigned int number, bool checks_memor
 	        ticker->written);
 	ticker->written = 0;
 	pthread_mutex_unlock(&ticker->lock);
-	pthread_mutex_lock(&ticker->pauses_lock);
-	struct histogram pauses = ticker->pauses;
-	ticker->pauses = (struct histogram){0};
-	pthread_mutex_unlock(&ticker->pauses_lock);
+	struct histogram pauses = take_pauses(ticker);
 	histogram_json(&pauses, out);
 	fprintf(out, "}\n");
 	fclose(out);
@@ -369,6 +384,7 @@ int main(int argc, char **argv)
 	parse_options(&ticker, argc, argv);
 	pthread_mutex_init(&ticker.lock, NULL);
 	pthread_mutex_init(&ticker.pauses_lock, NULL);
+	pthread_cond_init(&ticker.looked, NULL);
 	sigemptyset(&asked);
 	sigaddset(&asked, SIGUSR1);
 	sigaddset(&asked, SIGUSR2);

@@ -87,6 +87,7 @@ warned || fail "pages written since another folder were left out"
 restore nine
 verdict
 
+wait_until no_tracker # the one of the program that has been saved ends a moment later
 start killed
 save pre-dump ten
 tracker=$(trackers)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -20,6 +21,7 @@
 #include "memory/subject.h"
 #include "memory/tracker.h"
 #include "util/number_map.h"
+#include "util/procfs.h"
 
 static const size_t private_pages = 512;
 static const size_t shared_pages = 128;
@@ -473,6 +475,39 @@ static void test_an_area_replaced_in_part_since_it_was_listed_arrives(void **sta
 	munmap(places, PAGE_BYTES);
 }
 
+/* In the read(2) in which it waits for the next step. */
+static void hold_in_call(pid_t pid)
+{
+	for (bool is_in_call = false; !is_in_call; usleep(1000)) {
+		auto_free char *text = NULL;
+
+		is_in_call = procfs_read(pid, "syscall", &text, NULL) == 0 && text[0] == '0';
+	}
+	assert_int_equal(ptrace(PTRACE_SEIZE, pid, NULL, NULL), 0);
+	assert_int_equal(ptrace(PTRACE_INTERRUPT, pid, NULL, NULL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void test_a_round_of_a_held_process_asks_for_no_other_hold(void **state)
+{
+	struct hot_places *places = share(PAGE_BYTES);
+	auto_test_subject struct test_subject subject = subject_start(run_replaced, places);
+	auto_areas struct areas areas = {0};
+	auto_copy struct copy copy = copy_new();
+
+	(void)state;
+	subject_do(&subject, 0);
+	auto_tracker struct tracker *tracker = track(&subject, TRACK_USERFAULTFD);
+	struct process process = subject_process(&subject);
+	hold_in_call(subject.pid);
+	look_again(subject.pid, &areas, tracker, &copy);
+	assert_ok(tracker_round_held(tracker, &areas, &copy.sink));
+	assert_area(&copy, &process, places->area, private_pages, 0);
+	assert_int_equal(ptrace(PTRACE_DETACH, subject.pid, NULL, NULL), 0);
+	close(process.mem_fd);
+	munmap(places, PAGE_BYTES);
+}
+
 /* Areas of one size that are mapped anew and moved to where others were: the kernel joins some of them with their new
  * neighbours, which then are not registered any more although their pages look protected. */
 enum { PARTS = 8, PART_PAGES = 256, CHANGES_OF_PARTS = 60 };
@@ -684,6 +719,7 @@ int main(void)
 		cmocka_unit_test(test_memory_arrives_whole_by_hashes),
 		cmocka_unit_test(test_a_page_written_in_every_round_is_left_for_the_last),
 		cmocka_unit_test(test_an_area_replaced_in_part_since_it_was_listed_arrives),
+		cmocka_unit_test(test_a_round_of_a_held_process_asks_for_no_other_hold),
 		cmocka_unit_test(test_areas_that_are_joined_by_moving_arrive),
 		cmocka_unit_test(test_what_a_disk_writes_behind_the_protection_arrives),
 	};
