@@ -151,8 +151,11 @@ struct error *nursery_name_holder(struct error *error, pid_t pid)
 	if (error_errnum(error) != EEXIST || procfs_read(pid, "comm", &comm, NULL) < 0)
 		return error;
 	comm[strcspn(comm, "\n")] = '\0';
-	return error_hint(error, "PID %d is taken by %s: end that, or restore into a PID namespace of its own", pid,
-	                  comm);
+	return error_hint(
+		error,
+		"PID %d is taken by %s: end that program, or run `godwit restore` inside a PID namespace made by "
+		"`unshare --pid --fork --mount-proc`",
+		pid, comm);
 }
 
 /* A PID whose holder has just died becomes free soon. */
