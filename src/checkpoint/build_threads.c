@@ -25,11 +25,10 @@ enum {
 	CALLS_PER_PART = 100,   /* that a part of the state may append for a thread */
 };
 
-/* ---- Beforehand ---- */
-
-static struct error *preflight_part(const struct build *build, const struct state_ops *ops, size_t thread)
+/* What the images say of a thread; there need be no task yet. */
+static struct state_restore state_of(const struct build *build, size_t thread)
 {
-	const struct state_restore state = {
+	return (struct state_restore){
 		.thread = thread,
 		.core = build->model->cores[thread],
 		.cores = build->model->cores,
@@ -39,6 +38,13 @@ static struct error *preflight_part(const struct build *build, const struct stat
 		.store = build->model->store,
 		.options = build->options.carry,
 	};
+}
+
+/* ---- Beforehand ---- */
+
+static struct error *preflight_part(const struct build *build, const struct state_ops *ops, size_t thread)
+{
+	const struct state_restore state = state_of(build, thread);
 
 	if (ops->scope == STATE_PROCESS && thread != 0)
 		return NULL;
@@ -221,20 +227,11 @@ static struct error *append_part(struct parts *parts, const struct state_ops *op
 {
 	const struct build *build = parts->build;
 	struct batch *batch = parts->batches[thread];
-	const struct state_restore state = {
-		.process = build->process,
-		.thread = thread,
-		.pid = build->process->pid,
-		.tid = build->process->threads[thread].tid,
-		.core = build->model->cores[thread],
-		.cores = build->model->cores,
-		.core_count = build->model->thread_count,
-		.leader = build->model->extras[0],
-		.extra = build->model->extras[thread],
-		.store = build->model->store,
-		.options = build->options.carry,
-	};
+	struct state_restore state = state_of(build, thread);
 
+	state.process = build->process;
+	state.pid = build->process->pid;
+	state.tid = build->process->threads[thread].tid;
 	if (ops->scope == STATE_PROCESS && thread != 0)
 		return NULL;
 	batch_about(batch, ops->name, (uint32_t)state.tid);
