@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "checkpoint/alive.h"
-#include "checkpoint/freeze.h"
+#include "checkpoint/save/freeze.h"
 #include "util/clock.h"
 #include "util/procfs.h"
 

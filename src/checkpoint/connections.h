@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "checkpoint/save.h"
+#include "checkpoint/save/save.h"
 #include "network/lock.h"
 #include "task/keeper.h"
 

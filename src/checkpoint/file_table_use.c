@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "checkpoint/file_table_parts.h"
-#include "checkpoint/refusal.h"
+#include "checkpoint/save/refusal.h"
 #include "objects/file_locks.h"
 #include "util/alloc.h"
 

@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "checkpoint/build.h"
+#include "checkpoint/restore/build.h"
 #include "task/process.h"
 
 /* Puts those of all threads into the store. */

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "checkpoint/save.h"
+#include "checkpoint/save/save.h"
 #include "godwit-needs.pb-c.h"
 #include "util/problems.h"
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "checkpoint/dump.h"
 #include "checkpoint/page_files.h"
+#include "checkpoint/save/dump.h"
 #include "image/pages_ahead.h"
 #include "memory/build.h"
 

@@ -17,10 +17,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "checkpoint/dump.h"
-#include "checkpoint/freeze.h"
 #include "checkpoint/probe_child.h"
-#include "checkpoint/restore.h"
+#include "checkpoint/restore/restore.h"
+#include "checkpoint/save/dump.h"
+#include "checkpoint/save/freeze.h"
 #include "memory/tracker.h"
 #include "util/alloc.h"
 

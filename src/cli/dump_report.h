@@ -4,7 +4,7 @@
 /* What dump and pre-dump tell about what they saved. */
 #pragma once
 
-#include "checkpoint/dump.h"
+#include "checkpoint/save/dump.h"
 #include "cli/common.h"
 
 /* Adds the figures to the report, writes them as stats-dump into the work folder, and prints a warning where there is

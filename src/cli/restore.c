@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "checkpoint/restore.h"
+#include "checkpoint/restore/restore.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/job.h"

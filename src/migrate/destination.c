@@ -11,9 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "checkpoint/build.h"
-#include "checkpoint/incoming.h"
 #include "checkpoint/needs.h"
+#include "checkpoint/restore/build.h"
+#include "checkpoint/restore/incoming.h"
 #include "image/pages.h"
 #include "migrate/destination.h"
 #include "migrate/frames.h"

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "checkpoint/building.h"
+#include "checkpoint/restore/building.h"
 #include "godwit-memory.pb-c.h"
 #include "memory/areas.h"
 #include "objects/memfd.h"

@@ -4,7 +4,7 @@
 /* stats-dump: how long a dump took, and what it saved, in CRIU's terms. */
 #include <stdlib.h>
 
-#include "checkpoint/dump.h"
+#include "checkpoint/save/dump.h"
 #include "image/store.h"
 #include "stats.pb-c.h"
 

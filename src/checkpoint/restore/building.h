@@ -5,7 +5,7 @@
 #pragma once
 
 #include "arch/x86_64/core.h"
-#include "checkpoint/build.h"
+#include "checkpoint/restore/build.h"
 #include "objects/file_locks.h"
 #include "task/cgroup.h"
 #include "task/process.h"

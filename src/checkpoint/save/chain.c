@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "checkpoint/chain.h"
-#include "checkpoint/track_holder.h"
+#include "checkpoint/save/chain.h"
+#include "checkpoint/save/track_holder.h"
 #include "image/pages.h"
 #include "util/alloc.h"
 

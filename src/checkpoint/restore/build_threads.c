@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "arch/x86_64/core.h"
-#include "checkpoint/building.h"
 #include "checkpoint/interrupted_calls.h"
-#include "checkpoint/nursery.h"
+#include "checkpoint/restore/building.h"
+#include "checkpoint/restore/nursery.h"
 #include "objects/state.h"
 #include "util/alloc.h"
 #include "util/number_map.h"

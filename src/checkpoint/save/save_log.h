@@ -4,7 +4,7 @@
 /* What there is to save, for the log. */
 #pragma once
 
-#include "checkpoint/save.h"
+#include "checkpoint/save/save.h"
 #include "util/log.h"
 
 /* As the saver saw it last. Not in the freeze. */

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "checkpoint/incoming.h"
+#include "checkpoint/restore/incoming.h"
 #include "network/lock.h"
 #include "objects/objects.h"
 #include "util/alloc.h"

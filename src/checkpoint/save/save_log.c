@@ -4,7 +4,7 @@
 #include <inttypes.h>
 
 #include "checkpoint/file_table.h"
-#include "checkpoint/save_log.h"
+#include "checkpoint/save/save_log.h"
 #include "memory/areas.h"
 
 static void log_files(struct log *log, const struct open_files *files)

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "checkpoint/track_holder.h"
+#include "checkpoint/save/track_holder.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 

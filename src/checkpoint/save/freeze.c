@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "checkpoint/freeze.h"
+#include "checkpoint/save/freeze.h"
 #include "util/alloc.h"
 
 /* What is allocated in a freeze, roughly: for any program, and for each of its threads. */

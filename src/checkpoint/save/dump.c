@@ -8,13 +8,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "checkpoint/chain.h"
 #include "checkpoint/connections.h"
-#include "checkpoint/dump.h"
-#include "checkpoint/freeze.h"
 #include "checkpoint/page_files.h"
-#include "checkpoint/save.h"
-#include "checkpoint/save_log.h"
+#include "checkpoint/save/chain.h"
+#include "checkpoint/save/dump.h"
+#include "checkpoint/save/freeze.h"
+#include "checkpoint/save/save.h"
+#include "checkpoint/save/save_log.h"
 #include "memory/shared_send.h"
 #include "task/keeper.h"
 #include "task/leftovers.h"

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "checkpoint/refusal.h"
+#include "checkpoint/save/refusal.h"
 #include "util/alloc.h"
 
 #define SEE_OBJECTS "godwit-objects(7) lists what can be carried"

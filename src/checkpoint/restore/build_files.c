@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "checkpoint/building.h"
+#include "checkpoint/restore/building.h"
 #include "objects/reg_file.h"
 #include "util/alloc.h"
 #include "util/clock.h"

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "checkpoint/build.h"
-#include "checkpoint/incoming.h"
 #include "checkpoint/page_files.h"
-#include "checkpoint/restore.h"
+#include "checkpoint/restore/build.h"
+#include "checkpoint/restore/incoming.h"
+#include "checkpoint/restore/restore.h"
 #include "task/keeper.h"
 #include "util/test_stop.h"
 

@@ -14,10 +14,10 @@
 #include <unistd.h>
 
 #include "checkpoint/alive.h"
-#include "checkpoint/building.h"
 #include "checkpoint/connections.h"
 #include "checkpoint/memory_extra.h"
-#include "checkpoint/nursery.h"
+#include "checkpoint/restore/building.h"
+#include "checkpoint/restore/nursery.h"
 #include "memory/areas.h"
 #include "objects/ghost.h"
 #include "objects/memfd.h"

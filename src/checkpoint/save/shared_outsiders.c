@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "checkpoint/shared_outsiders.h"
+#include "checkpoint/save/shared_outsiders.h"
 #include "memory/maps.h"
 #include "util/alloc.h"
 #include "util/number_map.h"

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "checkpoint/nursery.h"
+#include "checkpoint/restore/nursery.h"
 #include "util/procfs.h"
 
 /* Shared between us and what we clone: how far it has come. */

@@ -12,7 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "checkpoint/preconditions.h"
+#include "checkpoint/save/preconditions.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 

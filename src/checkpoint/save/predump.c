@@ -4,11 +4,11 @@
 /* Saving the memory of a process that runs on, for a dump to have less to save. It stands still for a moment only if
  * nobody keeps track of written pages yet. */
 
-#include "checkpoint/chain.h"
-#include "checkpoint/dump.h"
-#include "checkpoint/freeze.h"
 #include "checkpoint/page_files.h"
-#include "checkpoint/save.h"
+#include "checkpoint/save/chain.h"
+#include "checkpoint/save/dump.h"
+#include "checkpoint/save/freeze.h"
+#include "checkpoint/save/save.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint/save_mm.h"
+#include "checkpoint/save/save_mm.h"
 #include "mm.pb-c.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
