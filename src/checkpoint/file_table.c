@@ -11,6 +11,7 @@
 
 #include "checkpoint/file_table_parts.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 #include "util/procfs.h"
 
 /* ---- Which description ---- */
@@ -84,10 +85,10 @@ static int read_whole_fdinfo(pid_t pid, int fdinfo_dir, int fd, char **ret_text)
 	snprintf(text, sizeof(text), "%d", fd);
 	auto_fd int file = openat(fdinfo_dir, text, O_RDONLY | O_CLOEXEC);
 	if (file < 0)
-		return -errno;
+		return negative_errno();
 	ssize_t n = read(file, text, sizeof(text) - 1);
 	if (n < 0)
-		return -errno;
+		return negative_errno();
 	if (n == sizeof(text) - 1) {
 		auto_free char *name = xformat("fdinfo/%d", fd);
 

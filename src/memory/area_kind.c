@@ -14,6 +14,7 @@
 #include "memory/area_kind.h"
 #include "util/alloc.h"
 #include "util/error.h"
+#include "util/negative_errno.h"
 #include "util/own.h"
 
 struct error *area_kinds_new(pid_t pid, struct area_kinds *ret_kinds)
@@ -107,7 +108,7 @@ static int stat_mapped(const struct area_kinds *kinds, const struct area *area, 
 	auto_free char *path =
 		xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, kinds->pid, area->entry.start, area->entry.end);
 
-	return stat(path, ret_stat) < 0 ? -errno : 0;
+	return stat(path, ret_stat) < 0 ? negative_errno() : 0;
 }
 
 /* A private mapping of /dev/zero is anonymous memory in all but the name: zero(4). */

@@ -10,13 +10,14 @@
 #include "memory/page_scan.h"
 #include "util/alloc.h"
 #include "util/error.h"
+#include "util/negative_errno.h"
 #include "util/own.h"
 
 static int scan_nothing(int fd, uint64_t category)
 {
 	struct uapi_pm_scan_arg arg = {.size = sizeof(arg), .category_mask = category, .return_mask = category};
 
-	return ioctl(fd, UAPI_PAGEMAP_SCAN, &arg) < 0 ? -errno : 0;
+	return ioctl(fd, UAPI_PAGEMAP_SCAN, &arg) < 0 ? negative_errno() : 0;
 }
 
 struct error *page_scan_open(pid_t pid, struct page_scan *ret_scan)
@@ -65,7 +66,7 @@ static int scan_by_ioctl(const struct page_scan *scan, const struct page_query *
 		count = ioctl(scan->fd, UAPI_PAGEMAP_SCAN, &arg);
 	while (count < 0 && errno == EINTR);
 	if (count < 0)
-		return -errno;
+		return negative_errno();
 	ret_regions->count = (size_t)count;
 	ret_regions->end = arg.walk_end;
 	return 0;
@@ -136,7 +137,7 @@ static int scan_by_entries(const struct page_scan *scan, const struct page_query
 		                  (off_t)(at / PAGE_BYTES * sizeof(entries[0])));
 
 		if (n < (ssize_t)sizeof(entries[0]))
-			return n < 0 ? -errno : -ESRCH;
+			return n < 0 ? negative_errno() : -ESRCH;
 		for (size_t i = 0; i < (size_t)n / sizeof(entries[0]); i++, at += PAGE_BYTES) {
 			uint64_t categories = pagemap_entry_categories(entries[i]);
 

@@ -10,6 +10,7 @@
 
 #include "memory/shared.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 #include "util/number_map.h"
 #include "util/own.h"
 
@@ -77,6 +78,6 @@ int shared_object_open(const struct shared_object *object)
 	if (fd < 0 && errno == EPERM)
 		fd = open(object->source, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &stat) < 0)
-		return -errno;
+		return negative_errno();
 	return stat.st_ino == object->id ? take(fd) : -ESTALE;
 }

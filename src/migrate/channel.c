@@ -18,6 +18,7 @@
 #include "migrate/channel.h"
 #include "migrate/tls.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 #include "util/procfs.h"
 
 enum { SSH_END_MS = 1000 };
@@ -284,7 +285,7 @@ static int connect_to_any(const struct addrinfo *list)
 		if (errno == EINPROGRESS)
 			errno = ETIMEDOUT;
 	}
-	return -errno;
+	return negative_errno();
 }
 
 struct error *channel_connect_tls(const char *address, const uint8_t key[CHANNEL_KEY_BYTES],

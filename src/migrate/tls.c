@@ -14,6 +14,7 @@
 #include "migrate/channel.h"
 #include "migrate/tls.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 
 /* One name for the one key: who knows the key is the one that is meant. */
 static const char identity[] = "godwit";
@@ -236,7 +237,7 @@ int tls_flush(struct tls *tls)
 	if (BIO_flush(SSL_get_wbio(tls->ssl)) == 1)
 		return 0;
 	ERR_clear_error();
-	return errno == 0 ? -ECONNRESET : errno == EAGAIN ? -ETIMEDOUT : -errno;
+	return errno == 0 ? -ECONNRESET : errno == EAGAIN ? -ETIMEDOUT : negative_errno();
 }
 
 bool tls_pending(const struct tls *tls)

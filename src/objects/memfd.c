@@ -18,6 +18,7 @@
 
 #include "objects/memfd.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 #include "util/procfs.h"
 #include "util/uapi.h"
 
@@ -173,7 +174,7 @@ static int create(const MemfdInodeEntry *inode, unsigned flags)
 
 	if (fd < 0 && errno == EINVAL)
 		fd = memfd_create(inode->name, flags);
-	return fd < 0 ? -errno : fd;
+	return fd < 0 ? negative_errno() : fd;
 }
 
 struct error *memfd_make(const MemfdInodeEntry *inode, int *ret_fd)

@@ -9,6 +9,7 @@
 
 #include "objects/socket_options.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 
 /* Newer than Debian 12's headers. */
 enum { GET_FILTER = SO_ATTACH_FILTER, BUF_LOCK = 72 };
@@ -19,7 +20,7 @@ int socket_get(int fd, int level, int name, int *ret_value)
 	socklen_t size = sizeof(value);
 
 	if (getsockopt(fd, level, name, &value, &size) != 0)
-		return -errno;
+		return negative_errno();
 	*ret_value = value;
 	return 0;
 }

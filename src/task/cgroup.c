@@ -14,6 +14,7 @@
 
 #include "task/cgroup.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 #include "util/procfs.h"
 
 #define PREFIX "godwit-"
@@ -122,7 +123,7 @@ static int move(const char *group, pid_t pid)
 	auto_free char *text = xformat("%d", pid);
 	auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
 
-	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	return fd < 0 || write(fd, text, strlen(text)) < 0 ? negative_errno() : 0;
 }
 
 void cgroup_leave(void)
@@ -180,7 +181,7 @@ static int move_to_own(const char *top, pid_t pid, char **ret_group)
 		auto_free char *group = make_group(top, pid);
 
 		if (!group)
-			return -errno;
+			return negative_errno();
 		r = move(group, pid);
 		if (r < 0)
 			rmdir(group);

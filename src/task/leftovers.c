@@ -18,6 +18,7 @@
 #include "task/remote.h"
 #include "task/stub_pages.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 
 enum {
 	RANGES_MAX = 2 * STUB_PLACES,
@@ -134,7 +135,7 @@ struct error *leftovers_release(pid_t pid)
 	auto_free char *maps = NULL;
 	char *saved = NULL;
 
-	int r = mem_fd < 0 ? -errno : procfs_read(pid, "maps", &maps, NULL);
+	int r = mem_fd < 0 ? negative_errno() : procfs_read(pid, "maps", &maps, NULL);
 	if (r < 0)
 		return error_new(-r, "memory of process %d", pid);
 	for (char *line = strtok_r(maps, "\n", &saved); line; line = strtok_r(NULL, "\n", &saved)) {

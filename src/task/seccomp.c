@@ -18,6 +18,7 @@
 #include "task/seccomp.h"
 #include "task/stops.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 #include "util/uapi.h"
 
 enum { PAGE_BYTES = 4096, FILTERS_MAX = 32768 }; /* the kernel has room for fewer: seccomp(2), MAX_INSNS_PER_PATH */
@@ -56,7 +57,7 @@ static long get_filter(const struct thread *thread, size_t index, void *code)
 {
 	long count = ptrace((enum __ptrace_request)PTRACE_SECCOMP_GET_FILTER, thread->tid, index, code);
 
-	return count < 0 ? -errno : count;
+	return count < 0 ? negative_errno() : count;
 }
 
 struct error *seccomp_suspend(struct thread *thread, unsigned options)

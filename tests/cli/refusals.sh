@@ -69,7 +69,8 @@ told 23 "a ring of io_uring"
 told 24 "a userfaultfd of its own"
 told 25 "a descriptor of a process (pidfd)"
 told 26 "a socket of multipath TCP"
-grep -q "fd 27 (socket:.*" "$message" && grep -q "connected to process $other (python3)" "$message" ||
+grep -q "fd 27 (socket:.*" "$message" || fail "the end of a UNIX socket isn't named"
+grep -q "connected to process $other (python3)" "$message" ||
 	fail "the other end of a UNIX socket isn't named"
 grep -q "bytes of events wait" "$message" || fail "events that wait aren't named"
 grep -q "^hint:  end the capture before the program is moved" "$message" || fail "no way out is told"

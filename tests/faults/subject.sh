@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2034,SC2154
+# shellcheck shell=sh disable=SC2034,SC2153,SC2154
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
@@ -121,11 +121,11 @@ describe() {
 
 needed=0
 
-# start_moving [OPTION]...: $godwit is its PID on $host
+# $godwit is its PID on $host
 start_moving() {
 	: >"$log"
 	godwit=$(start_on "$host" "$log" "$GODWIT" migrate "$pid" "$other" --ssh "$HOSTS ssh" --remote-path "$GODWIT" \
-		--move-address "$service/24" "$@")
+		--move-address "$service/24")
 	from=$host to=$other
 }
 
@@ -181,7 +181,7 @@ strike() {
 
 # Waits for the end of all that is under way. What doesn't end well by itself is given to godwit resolve, and counted.
 settle() {
-	if ! settles_within "${1:-400}"; then
+	if ! settles_within 400; then
 		needed=$((needed + 1))
 		echo "$what: needs godwit resolve"
 		describe

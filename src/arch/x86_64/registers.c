@@ -13,6 +13,7 @@
 
 #include "arch/x86_64/registers.h"
 #include "util/alloc.h"
+#include "util/negative_errno.h"
 
 /* What a call returns inside the kernel when a stop interrupted it: include/linux/errno.h. */
 enum {
@@ -30,12 +31,12 @@ enum {
 
 int arch_registers_get(pid_t tid, struct arch_registers *ret_registers)
 {
-	return ptrace(PTRACE_GETREGS, tid, NULL, &ret_registers->user) < 0 ? -errno : 0;
+	return ptrace(PTRACE_GETREGS, tid, NULL, &ret_registers->user) < 0 ? negative_errno() : 0;
 }
 
 int arch_registers_set(pid_t tid, const struct arch_registers *registers)
 {
-	return ptrace(PTRACE_SETREGS, tid, NULL, &registers->user) < 0 ? -errno : 0;
+	return ptrace(PTRACE_SETREGS, tid, NULL, &registers->user) < 0 ? negative_errno() : 0;
 }
 
 int arch_fpu_get(pid_t tid, struct arch_fpu *ret_fpu)
@@ -44,7 +45,7 @@ int arch_fpu_get(pid_t tid, struct arch_fpu *ret_fpu)
 	struct iovec vector = {.iov_base = area, .iov_len = sizeof(area)};
 
 	if (ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &vector) < 0)
-		return -errno;
+		return negative_errno();
 	ret_fpu->bytes = xalloc(vector.iov_len);
 	ret_fpu->size_bytes = vector.iov_len;
 	memcpy(ret_fpu->bytes, area, vector.iov_len);
@@ -55,7 +56,7 @@ int arch_fpu_set(pid_t tid, const struct arch_fpu *fpu)
 {
 	struct iovec vector = {.iov_base = fpu->bytes, .iov_len = fpu->size_bytes};
 
-	return ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &vector) < 0 ? -errno : 0;
+	return ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &vector) < 0 ? negative_errno() : 0;
 }
 
 void arch_fpu_free(struct arch_fpu *fpu)
