@@ -13,10 +13,11 @@
 #include "util/alloc.h"
 #include "util/procfs.h"
 
-enum { VERBOSITY_MAX = 4 };
+enum { VERBOSITY_MAX = 4, WAIT_MAX_S = 24 * 60 * 60 };
 
 const struct common_options common_defaults = {
 	.verbosity = 2,
+	.wait_children_s = 2,
 	.carry = {.ghost_limit_bytes = 1 << 20},
 };
 
@@ -112,6 +113,11 @@ struct error *set_file_locks(void *options, const char *value)
 struct error *set_ghost_limit(void *options, const char *value)
 {
 	return parse_size(value, &((struct common_options *)options)->carry.ghost_limit_bytes);
+}
+
+struct error *set_wait_children(void *options, const char *value)
+{
+	return parse_number(value, WAIT_MAX_S, &((struct common_options *)options)->wait_children_s);
 }
 
 /* ---- Folders and log ---- */

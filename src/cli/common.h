@@ -18,6 +18,7 @@ struct common_options {
 	unsigned verbosity;
 	bool verbosity_counted; /* by -v without a number */
 	bool is_json;
+	uint64_t wait_children_s;
 	struct scripts scripts;
 	struct carry_options carry;
 };
@@ -36,6 +37,7 @@ struct error *set_tcp_established(void *options, const char *value);
 struct error *set_shell_job(void *options, const char *value);
 struct error *set_ghost_limit(void *options, const char *value);
 struct error *set_file_locks(void *options, const char *value);
+struct error *set_wait_children(void *options, const char *value);
 
 #define COMMON_DIRECTORIES                                                                                   \
 	{"images-dir", 'D', "DIR", "folder of the images", set_images_dir},                                  \
@@ -59,6 +61,12 @@ struct error *set_file_locks(void *options, const char *value);
 		{"file-locks", 'l', NULL, "is as in CRIU; locks of files are carried in any case", set_file_locks},    \
 	{                                                                                                              \
 		"ghost-limit", 0, "SIZE", "largest deleted file to put into the images (default: 1M)", set_ghost_limit \
+	}
+
+#define COMMON_WAIT                                                                                        \
+	{                                                                                                  \
+		"wait-children", 0, "SECONDS", "wait so long for the end of child processes (default: 2)", \
+			set_wait_children                                                                  \
 	}
 
 /* Opens the folder of the images; the caller closes it. An error if it wasn't given. */

@@ -47,6 +47,7 @@ static const struct option_spec dump_table[] = {
 	{"leave-stopped", 's', NULL, "leave it stopped when it is saved, instead of ending it", set_leave_stopped},
 	{"leave-running", 'R', NULL, "let it run on when it is saved, instead of ending it", set_leave_running},
 	COMMON_CARRY,
+	COMMON_WAIT,
 	{0},
 };
 
@@ -93,6 +94,7 @@ static struct error *save(struct dump_command *dump, struct log *log, enum dump_
 	                                       : DUMP_KILL,
 		.parent_dir = dump->common.parent_dir,
 		.tracks_memory = dump->tracks_memory,
+		.wait_children_ns = dump->common.wait_children_s * 1000000000,
 		.carry = dump->common.carry,
 		.hooks = scripts_hooks(&dump->common.scripts),
 		.log = log,

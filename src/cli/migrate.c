@@ -4,7 +4,6 @@
 /* godwit migrate: moves a running program to another host. */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "image/pages.h"
+#include "migrate/signals.h"
 #include "migrate/source.h"
 
 enum { ADDRESSES_MAX = 64, REMOTE_OPTIONS_MAX = 16, ROUNDS_MAX = 1000, MILLISECONDS_MAX = 600000 };
@@ -168,6 +168,7 @@ static const struct option_spec migrate_table[] = {
 	{"state-dir", 0, "DIR", "folder of the journal (default: /var/lib/godwit)", set_state_dir},
 	{"shell-job", 'j', NULL, "the program belongs to a shell's session, which stays", set_shell_job},
 	{"ghost-limit", 0, "SIZE", "largest deleted file to take along (default: 1M)", set_ghost_limit},
+	COMMON_WAIT,
 	COMMON_REPORT,
 	{0},
 };
@@ -307,18 +308,6 @@ static struct error *take_arguments(struct migrate_command *migrate, int argc, c
 	return check_options(migrate);
 }
 
-static void block_stops(void)
-{
-	sigset_t stops;
-
-	sigemptyset(&stops);
-	sigaddset(&stops, SIGINT);
-	sigaddset(&stops, SIGTERM);
-	sigaddset(&stops, SIGHUP);
-	sigaddset(&stops, SIGQUIT);
-	sigprocmask(SIG_BLOCK, &stops, NULL);
-}
-
 static struct error *move(struct migrate_command *command, struct log *log, enum migrate_outcome *ret_outcome,
                           struct migrate_statistics *ret_statistics)
 {
@@ -346,6 +335,7 @@ static struct error *move(struct migrate_command *command, struct log *log, enum
 		.cpu_caps = command->cpu_caps,
 		.addresses = command->addresses,
 		.address_count = command->address_count,
+		.wait_children_ns = command->common.wait_children_s * 1000000000,
 		.carry = command->common.carry,
 		.watcher = &teller.watcher,
 		.hooks = scripts_hooks(&command->common.scripts),
@@ -353,7 +343,7 @@ static struct error *move(struct migrate_command *command, struct log *log, enum
 	};
 
 	TRY(check_program(command->common.pid));
-	block_stops();
+	signals_block();
 	struct error *error = migrate_run(&options, ret_outcome, ret_statistics);
 	if (teller.is_terminal)
 		fputs("\x1b[K", stderr);

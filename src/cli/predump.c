@@ -23,6 +23,7 @@ static const struct option_spec predump_table[] = {
 	{"track-mem", 0, NULL, "is what it does in any case", set_track_mem},
 	COMMON_REPORT,
 	COMMON_CARRY,
+	COMMON_WAIT,
 	{0},
 };
 
@@ -46,6 +47,7 @@ static struct error *save(struct common_options *common, struct log *log, struct
 		.images_dir_fd = dir,
 		.parent_dir = common->parent_dir,
 		.tracks_memory = true,
+		.wait_children_ns = common->wait_children_s * 1000000000,
 		.carry = common->carry,
 		.hooks = scripts_hooks(&common->scripts),
 		.log = log,

@@ -11,6 +11,7 @@
 #include "memory/pages.h"
 #include "util/alloc.h"
 #include "util/own.h"
+#include "util/procfs.h"
 
 /* The process stands still: a page that the kernel says is there can be read. */
 struct all_judge {
@@ -131,4 +132,17 @@ struct error *pages_send(const struct process *process, const struct areas *area
 		return error_new(EFAULT, "page %#" PRIx64 " of process %d can't be read", judge.unreadable,
 		                 process->pid);
 	return NULL;
+}
+
+uint64_t pages_in_memory(pid_t pid)
+{
+	auto_free char *statm = NULL;
+	char *next;
+
+	if (procfs_read(pid, "statm", &statm, NULL) < 0)
+		return 0;
+	(void)strtoull(statm, &next, 10);
+	uint64_t resident = strtoull(next, &next, 10);
+	uint64_t of_files = strtoull(next, NULL, 10);
+	return resident > of_files ? resident - of_files : 0;
 }

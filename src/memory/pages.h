@@ -32,3 +32,6 @@ struct page_sink {
  * left out. The process must stand still.
  */
 MUST_USE struct error *pages_send(const struct process *process, const struct areas *areas, struct page_sink *sink);
+
+/* How many there are about, of a program that runs: the pages in memory that are no file's. proc_pid_statm(5) */
+uint64_t pages_in_memory(pid_t pid);

@@ -3,10 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,16 +12,19 @@
 #include "checkpoint/connections.h"
 #include "checkpoint/file_table.h"
 #include "checkpoint/needs.h"
+#include "checkpoint/save/first_look.h"
 #include "checkpoint/save/freeze.h"
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_log.h"
 #include "image/pages.h"
+#include "memory/pages.h"
 #include "memory/shared_send.h"
 #include "memory/tracker.h"
 #include "migrate/frames.h"
 #include "migrate/identity.h"
 #include "migrate/moving.h"
 #include "migrate/settle.h"
+#include "migrate/signals.h"
 #include "migrate/source.h"
 #include "task/leftovers.h"
 #include "util/alloc.h"
@@ -37,17 +38,19 @@ enum {
 	BETWEEN_TELLINGS_NS = 100 * 1000 * 1000,
 	FIXED_PAUSE_NS = 8 * 1000 * 1000, /* what a freeze takes without any pages, for the prediction */
 	LEAST_RATE = 1 << 20,
+	SILENCE_NS = 2000 * 1000 * 1000, /* at most, to the other side, whose patience has an end */
 };
 
 struct source {
 	const struct migrate_options *options;
 	struct migrate_statistics *statistics;
 	struct migrate_progress progress;
-	struct channel *channel;         /* owned */
-	struct keeper *keeper;           /* owned */
-	struct moving *moving;           /* owned: addresses */
-	struct journal *journal;         /* owned */
-	struct saver *saver;             /* owned */
+	struct channel *channel; /* owned */
+	struct keeper *keeper;   /* owned */
+	struct moving *moving;   /* owned: addresses */
+	struct journal *journal; /* owned */
+	struct saver *saver;     /* owned */
+	struct children_wait children;
 	struct tracker *tracker;         /* owned; NULL: its pages are sent in the freeze alone */
 	struct shared_sender *shared;    /* owned */
 	struct calls *calls;             /* owned */
@@ -96,32 +99,6 @@ static void tell(struct source *source, const char *phase, bool is_step)
 	source->progress.sent_bytes = source->channel ? channel_written(source->channel) : 0;
 	if (source->options->watcher)
 		source->options->watcher->progress(source->options->watcher, &source->progress);
-}
-
-/* Signals that ask us to stop are blocked, so that nothing is cut in the middle, and looked for between two steps and
- * while we wait for the other side. */
-static const int stops[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-
-static struct error *watch_signals(struct source *source)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
-		sigaddset(&set, stops[i]);
-	source->signals_fd = signalfd(-1, &set, SFD_CLOEXEC);
-	return source->signals_fd < 0 ? error_new(errno, "signalfd") : NULL;
-}
-
-static struct error *check_signals(void)
-{
-	sigset_t pending;
-
-	sigpending(&pending);
-	for (size_t i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
-		if (sigismember(&pending, stops[i]))
-			return error_new(EINTR, "stopped by SIG%s", sigabbrev_np(stops[i]));
-	return NULL;
 }
 
 /* ---- Hello ---- */
@@ -176,14 +153,6 @@ static struct error *ask_needs(struct source *source)
 }
 
 /* ---- Before the rounds ---- */
-
-static struct error *check(struct source *source)
-{
-	auto_problems struct problems problems = {0};
-
-	saver_check(source->saver, &problems);
-	return problems_error(&problems, "process %d can't be carried:", source->options->pid);
-}
 
 static struct error *start_tracking(struct source *source)
 {
@@ -243,7 +212,7 @@ static struct error *put_pages(struct page_sink *sink, uint64_t address, const v
 {
 	struct channel_sink *channel_sink = (struct channel_sink *)sink;
 
-	TRY(check_signals());
+	TRY(signals_check());
 	if (channel_sink->told)
 		tell_progress(channel_sink, page_count);
 	const struct page_frame pages = {sink->shared_id, address, page_count, bytes};
@@ -280,18 +249,6 @@ static struct error *send_areas(struct source *source, struct process *process)
 	return frame_send(source->channel, FRAME_REMAP, NULL, 0);
 }
 
-/* What the first round has to send, about: the pages in memory that are no file's. proc_pid_statm(5) */
-static uint64_t pages_in_memory(pid_t pid)
-{
-	auto_free char *statm = NULL;
-	unsigned long long resident = 0;
-	unsigned long long of_files = 0;
-
-	if (procfs_read(pid, "statm", &statm, NULL) < 0 || sscanf(statm, "%*u %llu %llu", &resident, &of_files) != 2)
-		return 0;
-	return resident - of_files;
-}
-
 static struct error *send_round(struct source *source)
 {
 	uint64_t start_ns = clock_now_ns();
@@ -322,6 +279,13 @@ static struct error *send_round(struct source *source)
 	return NULL;
 }
 
+/* That we are still there. */
+static struct error *send_nothing(struct source *source)
+{
+	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
+	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
+}
+
 static struct error *predict(struct source *source)
 {
 	struct migrate_progress *progress = &source->progress;
@@ -349,7 +313,7 @@ static struct error *send_rounds(struct source *source)
 	uint64_t former_ns = UINT64_MAX;
 
 	while (source->tracker && source->progress.round < options->max_rounds) {
-		TRY(check_signals());
+		TRY(signals_check());
 		TRY(send_round(source));
 		TRY(predict(source));
 		tell(source, "rounds", true);
@@ -409,15 +373,21 @@ static struct error *unlock_network(struct source *source)
 	return hooks_run_network(source->options->hooks, "network-unlock", source->options->pid, HOOK_LIMIT_MS);
 }
 
-/* *ret_left: connections that would be lost. */
-static struct error *freeze_and_send(struct source *source, struct image_store *store, struct unsent *ret_left)
+/* If nothing is in the way. */
+static struct error *freeze_and_send(struct source *source, struct image_store *store, enum obstacle *ret_obstacle)
 {
 	struct migrate_statistics *statistics = source->statistics;
+	struct unsent left;
+	bool has_children;
 	uint64_t last_ns;
 
 	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
 	last_ns = source->frozen->began_ns;
 	source->frozen_ns = last_ns;
+	*ret_obstacle = OBSTACLE_CHILDREN;
+	TRY(children_ask(source->frozen->process, &has_children));
+	if (has_children)
+		return NULL;
 	lap(&statistics->stop_ns, &last_ns);
 	test_stop("frozen");
 	TRY(send_areas(source, source->frozen->process));
@@ -426,8 +396,9 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	lap(&statistics->pages_ns, &last_ns);
 	TRY(saver_save(source->saver, source->frozen->process, store));
 	lap(&statistics->state_ns, &last_ns);
-	TRY(connections_drain(source->connections, DRAIN_NS, ret_left));
-	if (ret_left->connections == 0) {
+	TRY(connections_drain(source->connections, DRAIN_NS, &left));
+	*ret_obstacle = left.connections > 0 ? OBSTACLE_CONNECTIONS : OBSTACLE_NONE;
+	if (*ret_obstacle == OBSTACLE_NONE) {
 		TRY(lock_network(source));
 		/* If we die, it must not go on before its connections do: the keeper sees to both. */
 		TRY(process_set_stay(source->frozen->process, true));
@@ -451,14 +422,12 @@ static struct error *complete(struct source *source, const struct image_store *s
 	return error;
 }
 
-static struct error *try_last_round(struct source *source, bool *ret_again)
+static struct error *try_last_round(struct source *source, enum obstacle *ret_obstacle)
 {
 	auto_image_store struct image_store *store = image_store_new();
-	struct unsent left;
 
-	TRY(freeze_and_send(source, store, &left));
-	*ret_again = left.connections > 0;
-	if (!*ret_again)
+	TRY(freeze_and_send(source, store, ret_obstacle));
+	if (*ret_obstacle == OBSTACLE_NONE)
 		return complete(source, store);
 	saver_drop_copies(source->saver);
 	TRY(frozen_thaw(source->frozen));
@@ -467,19 +436,42 @@ static struct error *try_last_round(struct source *source, bool *ret_again)
 	return NULL;
 }
 
+/* A round afterwards makes up for what was written meanwhile. */
+static struct error *wait_for_children(struct source *source)
+{
+	struct children_wait *children = &source->children;
+
+	while (children->left_ns > 0 && children_are_there(children->pid)) {
+		struct children_wait now = *children;
+
+		tell(source, "wait for children", true);
+		if (now.left_ns > SILENCE_NS)
+			now.left_ns = SILENCE_NS;
+		children->left_ns -= now.left_ns;
+		(void)children_wait(&now);
+		children->left_ns += now.left_ns;
+		TRY(signals_check());
+		TRY(source->tracker ? send_round(source) : send_nothing(source));
+	}
+	return NULL;
+}
+
 static struct error *last_round(struct source *source)
 {
-	for (int tries = 0; tries < FREEZE_TRIES; tries++) {
-		bool is_again;
+	enum obstacle obstacle = OBSTACLE_NONE;
 
-		TRY(check_signals());
-		TRY(try_last_round(source, &is_again));
-		if (!is_again)
+	for (int tries = 0; tries < FREEZE_TRIES; tries += obstacle == OBSTACLE_CONNECTIONS) {
+		TRY(wait_for_children(source));
+		TRY(signals_check());
+		TRY(try_last_round(source, &obstacle));
+		if (obstacle == OBSTACLE_NONE)
 			return NULL;
+		obstacle_log(obstacle, source->options->log);
+		if (obstacle == OBSTACLE_CHILDREN && !children_again(&source->children))
+			break;
 		usleep(BETWEEN_TRIES_US);
 	}
-	return error_hint(error_new(EAGAIN, "connections wait to be accepted, and the program doesn't accept them"),
-	                  "close the clients that wait, or try again later");
+	return obstacle_error(obstacle, source->options->pid);
 }
 
 /* ---- The handoff ---- */
@@ -519,7 +511,7 @@ static struct error *commit(struct source *source)
 {
 	uint64_t start_ns = clock_now_ns();
 
-	TRY(check_signals());
+	TRY(signals_check());
 	channel_watch(source->channel, -1);
 	struct error *error = stand_still(source);
 	source->statistics->commit_ns = clock_now_ns() - start_ns;
@@ -638,13 +630,13 @@ static struct error *prepare(struct source *source)
 	uint64_t start_ns = clock_now_ns();
 
 	tell(source, "check", true);
-	TRY(watch_signals(source));
+	TRY(signals_watch(&source->signals_fd));
+	source->children.stop_fd = source->signals_fd;
 	source->shared = shared_sender_new();
 	TRY(leftovers_clear(options->pid));
 	TRY(keeper_start(&source->keeper));
 	TRY(leftovers_tell_keeper(source->keeper, options->pid));
-	TRY(saver_new(options->pid, &options->carry, &source->saver));
-	TRY(check(source));
+	TRY(first_look(&source->children, &options->carry, &source->saver));
 	TRY(moving_new(options->addresses, options->address_count, &source->moving));
 	TRY(open_journal(source));
 	TRY(tell_keeper(source));
@@ -686,6 +678,7 @@ struct error *migrate_run(const struct migrate_options *options, enum migrate_ou
 	__attribute__((cleanup(source_free))) struct source source = {
 		.options = options,
 		.statistics = ret_statistics,
+		.children = {.pid = options->pid, .left_ns = options->wait_children_ns, .stop_fd = -1},
 		.signals_fd = -1,
 		.calls = calls_new(),
 	};

@@ -55,6 +55,7 @@ struct migrate_options {
 	unsigned cpu_caps;            /* enum cpu_cap: what of the processor has to be there, too */
 	const char *const *addresses; /* "ADDRESS[/PREFIX]" that move along */
 	size_t address_count;
+	uint64_t wait_children_ns; /* how long the end of child processes is waited for */
 	struct carry_options carry;
 	struct migrate_watcher *watcher; /* borrowed */
 	struct hooks *hooks;             /* borrowed; may be NULL */

@@ -12,6 +12,7 @@
 #include "checkpoint/page_files.h"
 #include "checkpoint/save/chain.h"
 #include "checkpoint/save/dump.h"
+#include "checkpoint/save/first_look.h"
 #include "checkpoint/save/freeze.h"
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_log.h"
@@ -31,9 +32,10 @@ enum {
 
 struct dump {
 	const struct dump_options *options;
-	struct keeper *keeper;           /* owned */
-	struct chain *chain;             /* owned; NULL: no part of one */
-	struct saver *saver;             /* owned */
+	struct keeper *keeper; /* owned */
+	struct chain *chain;   /* owned; NULL: no part of one */
+	struct saver *saver;   /* owned */
+	struct children_wait children;
 	struct calls *calls;             /* owned */
 	struct connections *connections; /* owned */
 	struct frozen *frozen;           /* owned */
@@ -101,48 +103,47 @@ static struct error *finish_images(struct dump *dump)
 	return image_store_write(dump->store, dump->options->images_dir_fd);
 }
 
-static struct error *check(struct dump *dump)
-{
-	auto_problems struct problems problems = {0};
-
-	saver_check(dump->saver, &problems);
-	return problems_error(&problems, "process %d can't be carried:", dump->options->pid);
-}
-
 /* ---- The freeze ---- */
 
-/* Freezes, and saves all but pages and connections. *ret_again: there are connections that would be lost. */
-static struct error *try_freeze(struct dump *dump, bool *ret_again)
+/* Freezes, and saves all but pages and connections, if nothing is in the way. */
+static struct error *try_freeze(struct dump *dump, enum obstacle *ret_obstacle)
 {
 	struct unsent left;
+	bool has_children;
 
 	TRY(freeze(dump->options->pid, dump->calls, saver_room_bytes(dump->saver), &dump->frozen));
 	dump->start_ns = dump->frozen->began_ns;
 	dump->statistics->freezing_ns = clock_now_ns() - dump->start_ns;
 	dump->store = image_store_new();
+	*ret_obstacle = OBSTACLE_CHILDREN;
+	TRY(children_ask(dump->frozen->process, &has_children));
+	if (has_children)
+		return NULL;
 	TRY(saver_save(dump->saver, dump->frozen->process, dump->store));
 	TRY(connections_drain(dump->connections, DRAIN_NS, &left));
-	*ret_again = left.connections > 0;
+	*ret_obstacle = left.connections > 0 ? OBSTACLE_CONNECTIONS : OBSTACLE_NONE;
 	return NULL;
 }
 
-/* A connection that waits to be accepted belongs to no descriptor yet: the program has to run to accept it. */
 static struct error *freeze_and_save(struct dump *dump)
 {
-	for (int tries = 0; tries < FREEZE_TRIES; tries++) {
-		bool is_again;
+	enum obstacle obstacle = OBSTACLE_NONE;
 
-		TRY(try_freeze(dump, &is_again));
-		if (!is_again)
+	for (int tries = 0; tries < FREEZE_TRIES; tries += obstacle == OBSTACLE_CONNECTIONS) {
+		TRY(try_freeze(dump, &obstacle));
+		if (obstacle == OBSTACLE_NONE)
 			return NULL;
 		saver_drop_copies(dump->saver);
 		TRY(frozen_thaw(dump->frozen));
 		frozen_free(take(dump->frozen));
 		image_store_free(take(dump->store));
-		usleep(BETWEEN_TRIES_US);
+		obstacle_log(obstacle, dump->options->log);
+		if (obstacle == OBSTACLE_CHILDREN && !children_again(&dump->children))
+			break;
+		if (!children_wait(&dump->children))
+			usleep(BETWEEN_TRIES_US);
 	}
-	return error_hint(error_new(EAGAIN, "connections wait to be accepted, and the program doesn't accept them"),
-	                  "close the clients that wait, or try again later");
+	return obstacle_error(obstacle, dump->options->pid);
 }
 
 /* ---- The end ---- */
@@ -313,6 +314,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 		.options = options,
 		.statistics = ret_statistics,
 		.calls = calls_new(),
+		.children = {.pid = options->pid, .left_ns = options->wait_children_ns, .stop_fd = -1},
 	};
 
 	*ret_outcome = DUMP_RUNS;
@@ -322,8 +324,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	TRY(leftovers_tell_keeper(dump.keeper, options->pid));
 	TRY(tell_keeper_of_stay(&dump));
 	TRY(tell_keeper_of_stop(&dump));
-	TRY(saver_new(options->pid, &options->carry, &dump.saver));
-	TRY(check(&dump));
+	TRY(first_look(&dump.children, &options->carry, &dump.saver));
 	save_log(options->log, dump.saver);
 	TRY(open_chain(&dump));
 	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));

@@ -23,6 +23,7 @@ struct dump_options {
 	 * for the next one to know what was written since now. */
 	const char *parent_dir;
 	bool tracks_memory;
+	uint64_t wait_children_ns; /* how long the end of child processes is waited for */
 	struct carry_options carry;
 	struct hooks *hooks; /* borrowed; may be NULL */
 	struct log *log;     /* borrowed; may be NULL */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <errno.h>
 #include <stdlib.h>
 
+#include "checkpoint/save/children.h"
 #include "checkpoint/save/freeze.h"
 #include "util/alloc.h"
+#include "util/test_stop.h"
 
 /* What is allocated in a freeze, roughly: for any program, and for each of its threads. */
 enum { FIXED_ROOM_BYTES = 512 << 10, THREAD_ROOM_BYTES = 32 << 10 };
@@ -38,6 +41,33 @@ struct error *frozen_leave_stopped(struct frozen *frozen)
 
 	process_free(take(frozen->process));
 	return error;
+}
+
+void obstacle_log(enum obstacle obstacle, struct log *log)
+{
+	log_line(log, LOG_PHASES, "it goes on once more: %s",
+	         obstacle == OBSTACLE_CHILDREN ? "it has a child process by now" : "connections wait to be accepted");
+	test_stop("again");
+}
+
+struct error *obstacle_error(enum obstacle obstacle, pid_t pid)
+{
+	struct error *children = NULL;
+
+	switch (obstacle) {
+	case OBSTACLE_CHILDREN:
+		children = children_check(pid);
+		return children ? children
+		                : error_hint(error_new(EAGAIN, "it makes a child process again and again"),
+		                             "try again later");
+	case OBSTACLE_CONNECTIONS:
+		return error_hint(
+			error_new(EAGAIN, "connections wait to be accepted, and the program doesn't accept them"),
+			"close the clients that wait, or try again later");
+	case OBSTACLE_NONE:
+		break;
+	}
+	return NULL;
 }
 
 void frozen_free(struct frozen *frozen)

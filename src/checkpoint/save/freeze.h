@@ -6,6 +6,7 @@
 
 #include "task/calls.h"
 #include "task/process.h"
+#include "util/log.h"
 
 /* The process stands still as long as this is held; frozen_free() lets it go on. */
 struct frozen {
@@ -21,6 +22,18 @@ MUST_USE struct error *freeze(pid_t pid, struct calls *calls, size_t room_bytes,
 /* Each ends the freeze in its way and leaves nothing to hold. */
 MUST_USE struct error *frozen_thaw(struct frozen *frozen);
 MUST_USE struct error *frozen_leave_stopped(struct frozen *frozen);
+
+/* What only a program that runs on can take out of the way, so that it is let go and stopped again. */
+enum obstacle {
+	OBSTACLE_NONE,
+	OBSTACLE_CHILDREN,
+	OBSTACLE_CONNECTIONS, /* that wait to be accepted: they belong to no descriptor yet */
+};
+
+void obstacle_log(enum obstacle obstacle, struct log *log);
+
+/* It was tried often enough. */
+MUST_USE struct error *obstacle_error(enum obstacle obstacle, pid_t pid);
 
 void frozen_free(struct frozen *frozen);
 DEFINE_OWNED(struct frozen *, frozen_free)

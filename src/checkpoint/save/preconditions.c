@@ -12,11 +12,10 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "checkpoint/save/children.h"
 #include "checkpoint/save/preconditions.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
-
-/* ---- Who belongs to it ---- */
 
 static char *name_of(pid_t pid)
 {
@@ -26,45 +25,6 @@ static char *name_of(pid_t pid)
 		return xformat("?");
 	comm[strcspn(comm, "\n")] = '\0';
 	return comm;
-}
-
-static char *append_child(char *list, pid_t child)
-{
-	auto_free char *former = list;
-	auto_free char *name = name_of(child);
-
-	return xformat("%s%s%d (%s)", former ? former : "", former ? ", " : "", child, name);
-}
-
-/* Each thread has children of its own: proc_pid_tid_children(5). */
-char *children_of(pid_t pid)
-{
-	auto_free int *tids = NULL;
-	size_t count = 0;
-	char *list = NULL;
-
-	if (procfs_numbers(pid, "task", &tids, &count) < 0)
-		return NULL;
-	for (size_t i = 0; i < count; i++) {
-		auto_free char *path = xformat("task/%d/children", tids[i]);
-		auto_free char *text = NULL;
-
-		if (procfs_read(pid, path, &text, NULL) < 0)
-			continue;
-		for (char *next = text, *end; (end = next, strtol(next, &end, 10)) && end != next; next = end)
-			list = append_child(list, (pid_t)strtol(next, NULL, 10));
-	}
-	return list;
-}
-
-static struct error *check_children(pid_t pid)
-{
-	auto_free char *children = children_of(pid);
-
-	if (!children)
-		return NULL;
-	return error_hint(error_new(ENOTSUP, "it has child processes: %s", children),
-	                  "process trees can't be carried yet: end the children, or wait until they have ended");
 }
 
 /* ---- Where it lives ---- */
@@ -196,7 +156,7 @@ void preconditions_check(pid_t pid, const struct carry_options *options, struct 
 		problems_add(problems, error);
 		return;
 	}
-	problems_add(problems, check_children(pid));
+	problems_add(problems, children_check(pid));
 	check_namespaces(pid, problems);
 	problems_add(problems, check_tracer(pid));
 	problems_add(problems, check_session(pid, options));

@@ -12,6 +12,3 @@
  * session that stays behind … Reads /proc only.
  */
 void preconditions_check(pid_t pid, const struct carry_options *options, struct problems *problems);
-
-/* The children of a process, space-separated "PID (name)"; NULL: none. The caller frees. */
-char *children_of(pid_t pid);

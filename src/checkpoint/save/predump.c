@@ -7,6 +7,7 @@
 #include "checkpoint/page_files.h"
 #include "checkpoint/save/chain.h"
 #include "checkpoint/save/dump.h"
+#include "checkpoint/save/first_look.h"
 #include "checkpoint/save/freeze.h"
 #include "checkpoint/save/save.h"
 #include "util/alloc.h"
@@ -25,15 +26,6 @@ static void predump_free(struct predump *predump)
 	chain_free(predump->chain);
 	calls_free(predump->calls);
 	saver_free(predump->saver);
-}
-
-/* What a dump would refuse is refused here, before anything is saved for it. */
-static struct error *check(struct predump *predump)
-{
-	auto_problems struct problems problems = {0};
-
-	saver_check(predump->saver, &problems);
-	return problems_error(&problems, "process %d can't be carried:", predump->options->pid);
 }
 
 static struct error *track(struct predump *predump)
@@ -75,10 +67,12 @@ struct error *predump_run(const struct dump_options *options, struct dump_statis
 		.statistics = ret_statistics,
 		.calls = calls_new(),
 	};
+	struct children_wait children = {.pid = options->pid, .left_ns = options->wait_children_ns, .stop_fd = -1};
 
 	*ret_statistics = (struct dump_statistics){0};
-	TRY(saver_new(options->pid, &options->carry, &predump.saver));
-	TRY(check(&predump));
+	/* What a dump would refuse is refused here, before anything is saved for it. A child that comes later is in nobody's way
+	 * as long as only memory is saved. */
+	TRY(first_look(&children, &options->carry, &predump.saver));
 	TRY(chain_open(options->pid, options->images_dir_fd, options->parent_dir, &predump.chain));
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
 	if (!chain_tracker(predump.chain))

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/* The look at a program that runs, with which dump, pre-dump and migrate begin: can it be carried? */
+#pragma once
+
+#include "checkpoint/save/children.h"
+#include "checkpoint/save/save.h"
+
+/* Waits for children first. The error tells everything that is in the way. */
+MUST_USE struct error *first_look(struct children_wait *wait, const struct carry_options *options,
+                                  struct saver **ret_saver);
