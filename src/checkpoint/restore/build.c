@@ -27,6 +27,7 @@
 #include "util/number_map.h"
 #include "util/problems.h"
 #include "util/procfs.h"
+#include "util/test_stop.h"
 
 enum {
 	STUB_FIRST_ADDRESS = 0x3a, /* in units of STUB_STEP: where programs and their libraries seldom are */
@@ -185,6 +186,7 @@ static struct error *make_task(struct build *build)
 	pid_t pid;
 
 	TRY(clone_task(build, &request, &pid));
+	test_stop("destination-cloned");
 	auto_error struct error *error = process_adopt(pid, &build->process);
 	if (error) {
 		kill(pid, SIGKILL);

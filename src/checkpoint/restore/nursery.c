@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -103,8 +104,11 @@ __attribute__((noreturn)) static void be_task(const struct nursery_request *requ
 	if (!join_group(request) || !keep_one_descriptor(request))
 		fail(progress);
 	say(progress, READY);
-	for (;;)
-		pause();
+	/* Who dies before it has adopted this can't end it: PTRACE_O_EXITKILL comes with the adoption. */
+	struct pollfd maker = {.fd = request->kept_as, .events = POLLIN};
+	while (poll(&maker, 1, -1) != 1)
+		continue;
+	_exit(1);
 }
 
 /*

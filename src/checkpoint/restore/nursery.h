@@ -3,7 +3,8 @@
 
 /*
  * Where a restored task comes from: a bare clone of this process with the right PID, session and process group, and no
- * descriptor but one. It waits until it is adopted (process_adopt()) and everything else is replaced.
+ * descriptor but one. It waits until it is adopted (process_adopt()) and everything else is replaced; if its maker dies
+ * before, it ends.
  */
 #pragma once
 
@@ -16,7 +17,7 @@ struct nursery_request {
 	pid_t pid;     /* also of the thread group leader: clone3(2), set_tid */
 	pid_t session; /* 0: that of this process */
 	pid_t group;   /* 0: that of this process */
-	int kept_fd;   /* of this process: a descriptor that the task keeps … */
+	int kept_fd;   /* a pidfd of this process (pidfd_open(2)), which the task keeps … */
 	int kept_as;   /* … under this number */
 	bool is_child; /* it becomes a child of this process; else an orphan, whose parent doesn't die */
 };
