@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -13,7 +14,13 @@
 #include <unistd.h>
 
 #include "task/stops.h"
+#include "util/procfs.h"
 #include "util/uapi.h"
+
+enum {
+	LOOKS_AT_ONCE = 50, /* a stop takes some 10 us */
+	LOOK_AGAIN_US = 50,
+};
 
 struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address, uint64_t data)
 {
@@ -22,14 +29,49 @@ struct error *thread_ptrace(const struct thread *thread, int request, const char
 	return NULL;
 }
 
+/* As waitpid(2), for the first thread of a process; 0: it has ended, but can't be waited for yet. */
+static pid_t wait_for_leader(pid_t tid, int *ret_status)
+{
+	bool is_dead = false;
+
+	for (unsigned looked = 0;; looked++) {
+		pid_t found = waitpid(tid, ret_status, __WALL | WNOHANG);
+
+		if (found != 0 || is_dead)
+			return found;
+		if (looked < LOOKS_AT_ONCE) {
+			sched_yield();
+			continue;
+		}
+		is_dead = procfs_is_dead(tid);
+		if (!is_dead)
+			usleep(LOOK_AGAIN_US);
+	}
+}
+
+/*
+ * The end of a process's first thread is told when all others are gone, and those that we trace are when we have waited
+ * for them: ptrace(2), wait(2). So nobody may sleep until it comes.
+ */
+static pid_t wait_for(const struct thread *thread, int *ret_status)
+{
+	pid_t found;
+
+	do {
+		found = thread->index == 0 ? wait_for_leader(thread->tid, ret_status)
+		                           : waitpid(thread->tid, ret_status, __WALL);
+	} while (found < 0 && errno == EINTR);
+	return found;
+}
+
 struct error *thread_wait(struct thread *thread, enum stop *ret_stop, int *ret_signal)
 {
-	int status;
+	int status = 0;
+	pid_t found = wait_for(thread, &status);
 
-	while (waitpid(thread->tid, &status, __WALL) < 0)
-		if (errno != EINTR)
-			return error_new(errno, "waitpid(%d)", thread->tid);
-	if (!WIFSTOPPED(status)) {
+	if (found < 0)
+		return error_new(errno, "waitpid(%d)", thread->tid);
+	if (found == 0 || !WIFSTOPPED(status)) {
 		thread->is_gone = true;
 		*ret_stop = STOP_GONE;
 		return NULL;
