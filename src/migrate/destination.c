@@ -106,7 +106,7 @@ static struct error *find_places(struct destination *destination)
 	return NULL;
 }
 
-/* What the keeper has to do when we die is told by the record, too. */
+/* The keeper first: what has no record yet is nothing to it. */
 static struct error *open_journal(struct destination *destination)
 {
 	const char *state_dir = destination->options->state_dir;
@@ -116,11 +116,13 @@ static struct error *open_journal(struct destination *destination)
 
 	snprintf(destination->record.migration, sizeof(destination->record.migration), "%s", hello->migration);
 	destination->record.began_s = time(NULL);
-	TRY(journal_create(state_dir, &destination->record, destination->places,
-	                   hello->n_addresses * sizeof(*destination->places), &destination->journal));
 	TRY(settle_undo(state_dir, &destination->record, &destination->keep, &undo));
 	TRY(keeper_start(&destination->keeper));
-	return keeper_add(destination->keeper, &undo, &id);
+	TRY(keeper_add(destination->keeper, &undo, &id));
+	TRY(journal_create(state_dir, &destination->record, destination->places,
+	                   hello->n_addresses * sizeof(*destination->places), &destination->journal));
+	test_stop("destination-begun");
+	return NULL;
 }
 
 static struct error *take_hello(struct destination *destination)
@@ -140,9 +142,7 @@ static struct error *take_hello(struct destination *destination)
 		.ghost_limit_bytes = hello->ghost_limit_bytes,
 	};
 	TRY(find_places(destination));
-	TRY(open_journal(destination));
-	test_stop("destination-begun");
-	return NULL;
+	return open_journal(destination);
 }
 
 /* Before the program is stopped for the first time. */

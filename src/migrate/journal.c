@@ -18,6 +18,7 @@
 #include "migrate/journal.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
+#include "util/test_stop.h"
 
 /* Text for people, filled up with spaces, the checksum of what is before it in the last line. */
 enum {
@@ -137,6 +138,15 @@ static struct error *open_state_dir(const char *path, int *ret_fd)
 	return NULL;
 }
 
+struct error *journal_folder(const char *state_dir, char **ret_path)
+{
+	auto_fd int fd = -1;
+
+	TRY(open_state_dir(state_dir, &fd));
+	*ret_path = realpath(state_dir, NULL);
+	return *ret_path ? NULL : error_new(errno, "state folder %s", state_dir);
+}
+
 static struct error *journal_at(const char *state_dir, const char *migration, bool is_source,
                                 struct journal **ret_journal)
 {
@@ -207,6 +217,7 @@ struct error *journal_create(const char *state_dir, const struct journal_record 
 	if (journal->fd < 0 || flock(journal->fd, LOCK_EX | LOCK_NB) < 0)
 		return error_hint(error_new(errno, "journal %s/%s", state_dir, journal->name),
 		                  "--state-dir names another folder");
+	test_stop(record->is_source ? "recording" : "destination-recording");
 	struct error *error = reserve(journal, bytes, size_bytes);
 	if (!error)
 		error = journal_write(journal, record);

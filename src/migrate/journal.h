@@ -67,6 +67,9 @@ struct journal;
 /* 32 random hex digits. */
 MUST_USE struct error *journal_new_migration(char ret_migration[MIGRATION_ID_BYTES]);
 
+/* The folder, made if it isn't there; *ret_path is its absolute name, owned by the caller. */
+MUST_USE struct error *journal_folder(const char *state_dir, char **ret_path);
+
 /* Makes the file for a record, with room for its block, and locks it. Nothing is in it yet: journal_write(). bytes is
  * what is kept behind the block. */
 MUST_USE struct error *journal_create(const char *state_dir, const struct journal_record *record, const void *bytes,

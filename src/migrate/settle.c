@@ -287,11 +287,9 @@ static void settle_in_keeper(const void *bytes, const int *fds, size_t fd_count)
 struct error *settle_undo(const char *state_dir, const struct journal_record *record, struct settle_keep *ret_keep,
                           struct keeper_undo *ret_undo)
 {
-	/* The keeper may sit in another folder. */
-	auto_free char *path = realpath(state_dir, NULL);
+	auto_free char *path = NULL;
 
-	if (!path)
-		return error_new(errno, "state folder %s", state_dir);
+	TRY(journal_folder(state_dir, &path));
 	if (strlen(path) >= sizeof(ret_keep->state_dir))
 		return error_new(ENAMETOOLONG, "state folder %s", path);
 	*ret_keep = (struct settle_keep){.is_source = record->is_source};

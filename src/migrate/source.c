@@ -586,6 +586,15 @@ static struct error *hand_over(struct source *source, enum migrate_outcome *ret_
 
 /* ---- All of it ---- */
 
+/* Before there is a record: what has none is nothing to the keeper. */
+static struct error *tell_keeper(struct source *source)
+{
+	uint32_t id;
+
+	TRY(settle_undo(source->options->state_dir, &source->record, &source->keep, &source->undo));
+	return keeper_add(source->keeper, &source->undo, &id);
+}
+
 static struct error *open_journal(struct source *source)
 {
 	const struct migrate_options *options = source->options;
@@ -603,15 +612,8 @@ static struct error *open_journal(struct source *source)
 	TRY(journal_set_route(&source->record, &options->route));
 	source->holder = (struct lock_holder){.pid = options->pid, .start_time = source->record.start_time};
 	moving_bytes(source->moving, &addresses, &addresses_bytes);
+	TRY(tell_keeper(source));
 	return journal_create(options->state_dir, &source->record, addresses, addresses_bytes, &source->journal);
-}
-
-static struct error *tell_keeper(struct source *source)
-{
-	uint32_t id;
-
-	TRY(settle_undo(source->options->state_dir, &source->record, &source->keep, &source->undo));
-	return keeper_add(source->keeper, &source->undo, &id);
 }
 
 static struct error *connect_and_greet(struct source *source)
@@ -639,7 +641,6 @@ static struct error *prepare(struct source *source)
 	TRY(first_look(&source->children, &options->carry, &source->saver));
 	TRY(moving_new(options->addresses, options->address_count, &source->moving));
 	TRY(open_journal(source));
-	TRY(tell_keeper(source));
 	test_stop("begun");
 	TRY(connect_and_greet(source));
 	TRY(ask_needs(source));
