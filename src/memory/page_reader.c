@@ -38,8 +38,12 @@ void page_reader_free(struct page_reader *reader)
 
 struct error *page_reader_begin(struct page_reader *reader, const struct area *area)
 {
-	TRY(page_reader_flush(reader));
-	reader->by_mem = !(area->entry.prot & PROT_READ);
+	bool by_mem = !(area->entry.prot & PROT_READ);
+
+	/* Pages of several small areas are read with one call. */
+	if (by_mem != reader->by_mem || reader->file_fd >= 0)
+		TRY(page_reader_flush(reader));
+	reader->by_mem = by_mem;
 	reader->file_fd = -1;
 	reader->may_skip_zeros = area_content(area) == AREA_CONTENT_ANONYMOUS;
 	return NULL;
@@ -210,7 +214,7 @@ static struct error *judge_piece(struct page_reader *reader, const struct page_p
 		uint64_t address = piece->address + i * PAGE_BYTES;
 		const uint8_t *page = bytes + i * PAGE_BYTES;
 		bool is_missing = missing & (UINT64_C(1) << i);
-		bool is_zero = !is_missing && reader->may_skip_zeros && is_zero_page(page);
+		bool is_zero = !is_missing && piece->may_skip_zeros && is_zero_page(page);
 		enum page_verdict verdict =
 			reader->judge->judge(reader->judge, address, is_missing ? NULL : page, is_zero);
 
@@ -262,7 +266,11 @@ struct error *page_reader_add(struct page_reader *reader, uint64_t address, size
 
 		size_t room = BUFFER_PAGES - reader->page_count;
 		size_t pages = page_count < room ? page_count : room;
-		reader->pieces[reader->piece_count++] = (struct page_piece){.address = address, .page_count = pages};
+		reader->pieces[reader->piece_count++] = (struct page_piece){
+			.address = address,
+			.page_count = pages,
+			.may_skip_zeros = reader->may_skip_zeros,
+		};
 		reader->page_count += pages;
 		address += pages * PAGE_BYTES;
 		page_count -= pages;

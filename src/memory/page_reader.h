@@ -28,6 +28,7 @@ struct page_judge {
 struct page_piece {
 	uint64_t address;
 	size_t page_count;
+	bool may_skip_zeros; /* a page that isn't there reads as zeros */
 	bool is_judged;
 	enum page_verdict verdict;
 };
@@ -45,7 +46,7 @@ struct page_reader {
 	/* Where the pages of the present area come from. */
 	bool by_mem;         /* process_vm_readv(2) can't: no PROT_READ */
 	int file_fd;         /* borrowed: read this file; -1: the process's memory */
-	bool may_skip_zeros; /* a page that isn't there reads as zeros */
+	bool may_skip_zeros; /* as in its pieces */
 };
 
 /* mem_fd (/proc/PID/mem), sink and judge are borrowed. */

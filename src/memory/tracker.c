@@ -326,7 +326,6 @@ static struct error *send_private(struct round *round, const struct area *area)
 	struct range written;
 	struct range unwritten;
 
-	round->is_by_hash = round->tracker->way->knows_nothing;
 	for (;;) {
 		bool has_written = next_in_area(&round->written, &round->next_written, area, &written);
 		bool has_unwritten = next_in_area(&round->unwritten, &round->next_unwritten, area, &unwritten);
@@ -348,27 +347,33 @@ static struct error *send_vdso(struct round *round, const struct area *area)
 {
 	size_t page_count = (area->entry.end - area->entry.start) / PAGE_BYTES;
 
-	round->is_by_hash = false;
 	if (round->tracker->rounds > 0 && !round->tracker->sends_all)
 		return round->sink->keep ? page_reader_tell(&round->reader, area->entry.start, page_count, PAGE_KEEP)
 		                         : NULL;
 	return page_reader_add(&round->reader, area->entry.start, page_count);
 }
 
+/* Whatever is still to be read is judged as what it is. */
+static struct error *begin_area(struct round *round, const struct area *area, bool is_by_hash)
+{
+	if (is_by_hash != round->is_by_hash)
+		TRY(page_reader_flush(&round->reader));
+	round->is_by_hash = is_by_hash;
+	return page_reader_begin(&round->reader, area);
+}
+
 static struct error *send_area(struct round *round, const struct area *area)
 {
-	/* Whatever is still to be read is judged as what it is. */
-	TRY(page_reader_flush(&round->reader));
 	switch (area_content(area)) {
 	case AREA_CONTENT_NONE:
 	case AREA_CONTENT_SHARED:
 		return NULL;
 	case AREA_CONTENT_VDSO:
-		TRY(page_reader_begin(&round->reader, area));
+		TRY(begin_area(round, area, false));
 		return send_vdso(round, area);
 	case AREA_CONTENT_ANONYMOUS:
 	case AREA_CONTENT_PRIVATE_FILE:
-		TRY(page_reader_begin(&round->reader, area));
+		TRY(begin_area(round, area, round->tracker->way->knows_nothing));
 		return send_private(round, area);
 	}
 	return NULL;
