@@ -92,6 +92,11 @@ struct error *page_files_open(int dir_fd, pid_t pid, const struct ranges *parent
 	return pages_writer_open(dir_fd, pid, FIRST_PAGES_ID, &ret_files->own);
 }
 
+void page_files_gather(struct page_files *files, size_t size_bytes)
+{
+	pages_writer_gather(files->own, size_bytes);
+}
+
 struct error *page_files_finish(struct page_files *files)
 {
 	TRY(finish_shared(files));

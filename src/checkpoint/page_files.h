@@ -40,6 +40,9 @@ void page_files_free(struct page_files *files);
 MUST_USE struct error *page_files_open(int dir_fd, pid_t pid, const struct ranges *parent,
                                        struct page_files *ret_files);
 
+/* Before anything is put: so many bytes of its own pages wait in memory for page_files_finish(). */
+void page_files_gather(struct page_files *files, size_t size_bytes);
+
 /* On disk. */
 MUST_USE struct error *page_files_finish(struct page_files *files);
 void page_files_add_statistics(const struct page_files *files, struct dump_statistics *statistics);

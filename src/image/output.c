@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/uio.h>
 
 #include "image/output.h"
 #include "image/sums.h"
 #include "util/alloc.h"
 
-enum { BUFFER_BYTES = 256 << 10 };
+enum { BUFFER_BYTES = 4096 };
 
 struct output {
 	int dir_fd; /* borrowed */
 	char *name;
 	int fd;
 	bool is_kept;
-	size_t used_bytes; /* of buffer */
 	char *buffer;
-	struct sum *sum; /* owned; NULL: it gets none */
+	size_t room_bytes, used_bytes; /* of buffer */
+	struct sum *sum;               /* owned; NULL: it gets none */
 };
 
 struct error *output_open(int dir_fd, const char *name, bool has_sum, struct output **ret_output)
@@ -32,10 +34,21 @@ struct error *output_open(int dir_fd, const char *name, bool has_sum, struct out
 	output->dir_fd = dir_fd;
 	output->name = xformat("%s", name);
 	output->fd = take(fd);
-	output->buffer = xalloc_touched(BUFFER_BYTES);
+	output->buffer = xalloc(BUFFER_BYTES);
+	output->room_bytes = BUFFER_BYTES;
 	output->sum = has_sum ? sum_new() : NULL;
 	*ret_output = output;
 	return NULL;
+}
+
+void output_gather(struct output *output, size_t size_bytes)
+{
+	assert(output->used_bytes == 0);
+	if (size_bytes <= output->room_bytes)
+		return;
+	free(output->buffer);
+	output->buffer = xalloc_touched(size_bytes);
+	output->room_bytes = size_bytes;
 }
 
 /* Writes two pieces, whatever the number of calls that takes. */
@@ -67,7 +80,7 @@ struct error *output_put(struct output *output, const void *bytes, size_t size_b
 {
 	if (size_bytes == 0)
 		return NULL;
-	if (size_bytes <= BUFFER_BYTES - output->used_bytes) {
+	if (size_bytes <= output->room_bytes - output->used_bytes) {
 		memcpy(&output->buffer[output->used_bytes], bytes, size_bytes);
 		output->used_bytes += size_bytes;
 		return NULL;

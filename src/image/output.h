@@ -17,6 +17,9 @@ struct output;
  * (sums.h) when it is finished. */
 MUST_USE struct error *output_open(int dir_fd, const char *name, bool has_sum, struct output **ret_output);
 
+/* So many bytes are gathered before anything is written: a page otherwise. Nothing has been put yet. */
+void output_gather(struct output *output, size_t size_bytes);
+
 /* Appends. Small pieces are gathered, large ones are written as they are. */
 MUST_USE struct error *output_put(struct output *output, const void *bytes, size_t size_bytes);
 

@@ -30,6 +30,10 @@ MUST_USE struct error *pages_writer_open(int dir_fd, pid_t pid, uint32_t pages_i
 MUST_USE struct error *pages_writer_open_shared(int dir_fd, uint64_t shmid, uint32_t pages_id,
                                                 struct pages_writer **ret_writer);
 
+/* Nothing has been put yet: so many bytes of pages are kept in memory before any are written to the file, which takes
+ * several times as long. */
+void pages_writer_gather(struct pages_writer *writer, size_t size_bytes);
+
 /* Appends pages in ascending order of addresses; neighbours become one entry. Bytes may be given in any pieces. */
 MUST_USE struct error *pages_writer_put(struct pages_writer *writer, uint64_t address, const void *bytes,
                                         size_t page_count);

@@ -12,6 +12,8 @@
 #include "pagemap.pb-c.h"
 #include "util/alloc.h"
 
+enum { GATHERED_BYTES = 256 << 10 };
+
 struct pages_writer {
 	struct output *pagemap;
 	struct output *pages;
@@ -57,6 +59,8 @@ static struct error *writer_open(int dir_fd, const char *pagemap_name, uint32_t 
 	snprintf(pages_name, sizeof(pages_name), "pages-%" PRIu32 ".img", pages_id);
 	TRY(output_open(dir_fd, pagemap_name, true, &writer->pagemap));
 	TRY(output_open(dir_fd, pages_name, true, &writer->pages));
+	output_gather(writer->pagemap, GATHERED_BYTES);
+	output_gather(writer->pages, GATHERED_BYTES);
 	TRY(put_head(writer->pagemap, pages_id));
 	*ret_writer = take(writer);
 	return NULL;
@@ -76,6 +80,11 @@ struct error *pages_writer_open_shared(int dir_fd, uint64_t shmid, uint32_t page
 
 	snprintf(name, sizeof(name), "pagemap-shmem-%" PRIu64 ".img", shmid);
 	return writer_open(dir_fd, name, pages_id, ret_writer);
+}
+
+void pages_writer_gather(struct pages_writer *writer, size_t size_bytes)
+{
+	output_gather(writer->pages, size_bytes);
 }
 
 /* Writes the entry of the run that has ended. */

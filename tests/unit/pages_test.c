@@ -145,6 +145,35 @@ static void test_pages_come_back(void **state)
 	assert_end(reader);
 }
 
+static off_t pages_bytes(const struct tempdir *dir)
+{
+	struct stat stat;
+
+	assert_int_equal(fstatat(dir->fd, "pages-1.img", &stat, 0), 0);
+	return stat.st_size;
+}
+
+static void test_pages_wait_in_memory_where_there_is_room(void **state)
+{
+	auto_tempdir struct tempdir dir = tempdir_new();
+	auto_pages_writer struct pages_writer *writer = NULL;
+	auto_pages_reader struct pages_reader *reader = NULL;
+
+	(void)state;
+	assert_ok(pages_writer_open(dir.fd, PID, 1, &writer));
+	pages_writer_gather(writer, 300 * PAGE_BYTES);
+	for (uint64_t i = 0; i < 300; i++)
+		put(writer, 0x10000 + i * PAGE_BYTES, 1, 'a');
+	assert_int_equal(pages_bytes(&dir), 0);
+	put(writer, 0x10000 + 300 * PAGE_BYTES, 1, 'a');
+	assert_int_equal(pages_bytes(&dir), 301 * PAGE_BYTES);
+	assert_ok(pages_writer_finish(writer));
+
+	assert_ok(pages_reader_open(dir.fd, PID, &reader));
+	assert_run(reader, 0x10000, 301, 'a');
+	assert_end(reader);
+}
+
 static void test_neighbours_become_one_run(void **state)
 {
 	auto_tempdir struct tempdir dir = tempdir_new();
@@ -510,6 +539,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pages_come_back),
+		cmocka_unit_test(test_pages_wait_in_memory_where_there_is_room),
 		cmocka_unit_test(test_neighbours_become_one_run),
 		cmocka_unit_test(test_shared_memory_has_files_of_its_own),
 		cmocka_unit_test(test_without_pages_no_file_of_them_is_needed),

@@ -263,12 +263,30 @@ static struct error *unlock_network(struct dump *dump)
 	return hooks_run_network(dump->options->hooks, "network-unlock", dump->options->pid, HOOK_NO_LIMIT_MS);
 }
 
+/* A script that wants to see the images wants to see all of them; else they can wait for the thaw. */
+static bool is_written_late(const struct dump *dump)
+{
+	return dump->options->end == DUMP_LEAVE_RUNNING && !dump->options->hooks;
+}
+
+/* What is written late waits in memory, as far as there is room: files are slow. */
+static struct error *open_page_files(struct dump *dump)
+{
+	static const uint64_t waiting_bytes_max = 16 << 20;
+	static const uint64_t more_bytes = 256 << 10; /* the vDSO, and what it touches until the freeze */
+	const struct dump_options *options = dump->options;
+	const struct ranges *parent = dump->chain ? chain_parent(dump->chain) : NULL;
+	uint64_t bytes = pages_in_memory(options->pid) * PAGE_BYTES + more_bytes;
+
+	TRY(page_files_open(options->images_dir_fd, options->pid, parent, &dump->pages));
+	if (is_written_late(dump))
+		page_files_gather(&dump->pages, bytes < waiting_bytes_max ? bytes : waiting_bytes_max);
+	return NULL;
+}
+
 static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 {
 	const struct dump_options *options = dump->options;
-
-	/* A script that wants to see the images wants to see all of them; else they can wait for the thaw. */
-	bool is_written_late = options->end == DUMP_LEAVE_RUNNING && !options->hooks;
 
 	TRY(freeze_and_save(dump));
 	test_stop("frozen");
@@ -282,7 +300,7 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 	test_stop("pages");
 	log_line(options->log, LOG_PHASES, "%llu pages are written",
 	         (unsigned long long)dump->statistics->pages_written);
-	if (!is_written_late)
+	if (!is_written_late(dump))
 		TRY(finish_images(dump));
 	test_stop("images");
 	TRY(hooks_run(options->hooks, "post-dump", options->pid, HOOK_NO_LIMIT_MS));
@@ -292,7 +310,7 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 	dump->statistics->frozen_ns = clock_now_ns() - dump->start_ns;
 	log_line(options->log, LOG_PHASES, "frozen no longer, after %.3f ms",
 	         (double)dump->statistics->frozen_ns / 1e6);
-	if (is_written_late)
+	if (is_written_late(dump))
 		TRY(finish_images(dump));
 	return dump->chain ? chain_done(dump->chain, *ret_outcome == DUMP_ENDED) : NULL;
 }
@@ -328,8 +346,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	save_log(options->log, dump.saver);
 	TRY(open_chain(&dump));
 	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));
-	TRY(page_files_open(options->images_dir_fd, options->pid, dump.chain ? chain_parent(dump.chain) : NULL,
-	                    &dump.pages));
+	TRY(open_page_files(&dump));
 	log_line(options->log, LOG_PHASES, "it can be saved");
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
 	struct error *error = save(&dump, ret_outcome);
