@@ -72,8 +72,11 @@ static struct error *begin(struct process *process, struct dirty **ret_dirty)
 /* Slow, 50 ms per GB: the kernel takes off the protection. */
 static void unregister(const struct dirty *dirty, uint64_t start, uint64_t end)
 {
-	for (uint64_t at = start; at < end; at += piece_bytes) {
-		uint64_t size_bytes = end - at < piece_bytes ? end - at : piece_bytes;
+	uint64_t size_bytes;
+
+	/* Never beyond the end: that of [vsyscall] is 10 MB below the last address. */
+	for (uint64_t at = start; at < end; at += size_bytes) {
+		size_bytes = end - at < piece_bytes ? end - at : piece_bytes;
 		struct uffdio_range piece = {.start = at, .len = size_bytes};
 
 		/* What isn't mapped any more has nothing to be taken off. */

@@ -22,7 +22,9 @@
 
 enum {
 	RANGES_MAX = 2 * STUB_PLACES,
-	ATTEMPTS_MAX = 200, /* for a thread in a signal handler that began in the stub's last instructions */
+	/* For a thread in a signal handler that began in the stub's last instructions; and for a killed godwit, whose
+	 * ptrace lets go after its descriptors, by whose end the keeper knows of it, and later on a busy machine. */
+	ATTEMPTS_MAX = 500,
 	ATTEMPT_US = 10 * 1000,
 };
 
@@ -207,18 +209,18 @@ struct error *leftovers_clear(pid_t pid)
 	auto_free struct ranges *ranges = xalloc(sizeof(*ranges));
 	auto_free char *path = xformat("/proc/%d/mem", pid);
 	auto_fd int mem_fd = open(path, O_RDONLY | O_CLOEXEC);
-	bool is_done = false;
 
 	if (mem_fd < 0)
 		return error_new(errno, "open(%s)", path);
 	for (int attempt = 0;; attempt++) {
 		auto_error struct error *error = find(pid, mem_fd, ranges);
+		bool is_done = false;
 
 		if (!error && ranges->count == 0)
 			return NULL;
 		if (!error)
-			TRY(try_clear(pid, ranges, &is_done), "clear what a killed godwit left");
-		if (is_done)
+			error = error_wrap(try_clear(pid, ranges, &is_done), "clear what a killed godwit left");
+		if (is_done && !error)
 			return NULL;
 		if (attempt == ATTEMPTS_MAX)
 			return error ? take(error) : error_new(EBUSY, "process %d", pid);

@@ -65,10 +65,12 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 	TRY(build_new(store, &build_options, &build));
 	pid_t pid = build_pid(build);
 	log_line(options->log, LOG_PHASES, "process %d is there, with its areas", pid);
+	test_stop("built");
 	TRY(hooks_run(options->hooks, "setup-namespaces", pid, HOOK_NO_LIMIT_MS));
 	TRY(hooks_run(options->hooks, "post-setup-namespaces", pid, HOOK_NO_LIMIT_MS));
 	TRY(page_files_fill(options->images_dir_fd, pid, build_memory(build), build_shared(build)), "memory");
 	log_line(options->log, LOG_PHASES, "its memory is filled");
+	test_stop("filled");
 	TRY(build_complete(build));
 	log_line(options->log, LOG_PHASES, "it is complete");
 	if (options->watcher)

@@ -10,15 +10,19 @@
 #include "checkpoint/save/first_look.h"
 #include "checkpoint/save/freeze.h"
 #include "checkpoint/save/save.h"
+#include "task/keeper.h"
+#include "task/leftovers.h"
 #include "util/alloc.h"
 #include "util/clock.h"
+#include "util/test_stop.h"
 
 struct predump {
 	const struct dump_options *options;
 	struct dump_statistics *statistics;
-	struct saver *saver; /* owned */
-	struct calls *calls; /* owned */
-	struct chain *chain; /* owned */
+	struct keeper *keeper; /* owned */
+	struct saver *saver;   /* owned */
+	struct calls *calls;   /* owned */
+	struct chain *chain;   /* owned */
 };
 
 static void predump_free(struct predump *predump)
@@ -26,6 +30,7 @@ static void predump_free(struct predump *predump)
 	chain_free(predump->chain);
 	calls_free(predump->calls);
 	saver_free(predump->saver);
+	keeper_stop(predump->keeper);
 }
 
 static struct error *track(struct predump *predump)
@@ -36,7 +41,9 @@ static struct error *track(struct predump *predump)
 
 	TRY(freeze(predump->options->pid, predump->calls, 0, &frozen));
 	statistics->freezing_ns = clock_now_ns() - start_ns;
+	test_stop("frozen");
 	TRY(chain_track(predump->chain, frozen->process));
+	test_stop("tracked");
 	TRY(frozen_thaw(frozen));
 	statistics->frozen_ns = clock_now_ns() - start_ns;
 	return NULL;
@@ -54,6 +61,7 @@ static struct error *save(struct predump *predump)
 	TRY(chain_begin(chain));
 	TRY(tracker_round(chain_tracker(chain), saver_areas(predump->saver), &files.sink));
 	statistics->memory_ns = clock_now_ns() - start_ns;
+	test_stop("pages");
 	TRY(page_files_finish(&files));
 	statistics->write_ns = clock_now_ns() - start_ns - statistics->memory_ns;
 	page_files_add_statistics(&files, statistics);
@@ -70,6 +78,9 @@ struct error *predump_run(const struct dump_options *options, struct dump_statis
 	struct children_wait children = {.pid = options->pid, .left_ns = options->wait_children_ns, .stop_fd = -1};
 
 	*ret_statistics = (struct dump_statistics){0};
+	TRY(leftovers_clear(options->pid));
+	TRY(keeper_start(&predump.keeper));
+	TRY(leftovers_tell_keeper(predump.keeper, options->pid));
 	/* What a dump would refuse is refused here, before anything is saved for it. A child that comes later is in nobody's way
 	 * as long as only memory is saved. */
 	TRY(first_look(&children, &options->carry, &predump.saver));
