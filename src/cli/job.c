@@ -14,10 +14,10 @@ static void give_terminal(pid_t group)
 
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGTTOU);
-	sigprocmask(SIG_BLOCK, &blocked, &before);
+	pthread_sigmask(SIG_BLOCK, &blocked, &before);
 	/* It fails where the terminal has gone meanwhile, and then there is nothing to give. */
 	tcsetpgrp(STDIN_FILENO, group);
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 struct job job_begin(pid_t pid)

@@ -142,6 +142,7 @@ struct error *options_parse(const struct command *command, int argc, char **argv
 	*ret_is_help = false;
 	optind = 0; /* from the start, whoever used getopt before: getopt(3) */
 	opterr = 0;
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads yet */
 	for (int id; (id = getopt_long(argc, argv, tables.letters, tables.longs, NULL)) != -1;) {
 		if (id == HELP_ID) {
 			print_help(command);

@@ -130,7 +130,7 @@ static void serve_in_child(struct receive_command *receive, int listening, int f
 		_exit(serve_tls(receive, fd, key));
 	}
 	if (child < 0)
-		fprintf(stderr, "error: fork: %s\n", strerror(errno));
+		fprintf(stderr, "error: fork: %s\n", strerrordesc_np(errno));
 	close(fd);
 }
 

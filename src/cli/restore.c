@@ -179,7 +179,7 @@ static int restore(struct restore_command *restore, struct report *report)
 	int status = report_end(report, error, outcome);
 	if (status || restore->is_detached)
 		return status;
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	return wait_for(pid, restore->common.carry.shell_job);
 }
 

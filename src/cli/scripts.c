@@ -34,18 +34,20 @@ __attribute__((noreturn)) static void be_script(const struct scripts *scripts, c
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	/* A group of its own, so that all of it can be ended. */
 	setpgid(0, 0);
 	/* Our standard input and output may be the connection to the other host. */
 	dup2(null, STDIN_FILENO);
 	dup2(STDERR_FILENO, STDOUT_FILENO);
+	/* NOLINTBEGIN(concurrency-mt-unsafe): a child has one thread */
 	setenv("CRTOOLS_SCRIPT_ACTION", point, 1);
 	if (folder)
 		setenv("CRTOOLS_IMAGE_DIR", folder, 1);
 	if (pid > 0)
 		setenv("CRTOOLS_INIT_PID", pid_text, 1);
+	/* NOLINTEND(concurrency-mt-unsafe) */
 	execl("/bin/sh", "sh", "-c", command, (char *)NULL);
 	_exit(127);
 }

@@ -101,10 +101,8 @@ static size_t make_pages(const struct filler *filler, uint64_t address, const ch
 
 static size_t write_pages(const struct filler *filler, uint64_t address, const char *bytes, size_t size_bytes)
 {
-	/* NOLINTBEGIN(performance-no-int-to-ptr): to drop a const, and an address over there */
-	const struct iovec here = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size_bytes};
+	const struct iovec here = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size_bytes}; /* to drop a const */
 	const struct iovec there = {.iov_base = (void *)(uintptr_t)address, .iov_len = size_bytes};
-	/* NOLINTEND(performance-no-int-to-ptr) */
 	ssize_t n = process_vm_writev(filler->task->pid, &here, 1, &there, 1, 0);
 
 	return n > 0 ? (size_t)n / PAGE_BYTES * PAGE_BYTES : 0;

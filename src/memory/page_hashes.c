@@ -27,7 +27,7 @@ struct page_hashes {
 
 static struct block *block_of(uint64_t value)
 {
-	return (struct block *)(uintptr_t)value; /* NOLINT(performance-no-int-to-ptr): a map of numbers holds it */
+	return (struct block *)(uintptr_t)value;
 }
 
 struct page_hashes *page_hashes_new(void)

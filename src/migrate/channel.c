@@ -129,7 +129,7 @@ __attribute__((noreturn)) static void be_ssh(const struct ssh_target *target, in
 	/* Ctrl-C is for us: we end it in order. Of our blocked signals it knows nothing. */
 	setpgid(0, 0);
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	dup2(fd, STDIN_FILENO);
 	dup2(fd, STDOUT_FILENO);
 	execvp(words[0], words);
@@ -267,7 +267,8 @@ static void tune(int fd)
 /* Of connect(2), too: socket(7). */
 static void limit_writes(int fd, unsigned patience_ms)
 {
-	const struct timeval patience = {.tv_sec = patience_ms / 1000, .tv_usec = patience_ms % 1000 * 1000};
+	const struct timeval patience = {.tv_sec = patience_ms / 1000,
+	                                 .tv_usec = (suseconds_t)(patience_ms % 1000) * 1000};
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 }

@@ -99,7 +99,7 @@ struct error *journal_set_program(struct journal_record *record)
 	auto_free char *comm = NULL;
 
 	int r = procfs_start_time(record->pid, &record->start_time);
-	if (r == 0)
+	if (r >= 0)
 		r = procfs_read(record->pid, "comm", &comm, NULL);
 	if (r < 0)
 		return error_new(-r, "process %d", record->pid);

@@ -58,7 +58,6 @@ static struct error *parse(const char *line, int fd, struct file_lock *ret_lock)
 	char type[16];
 	char end[24];
 
-	/* NOLINTNEXTLINE(cert-err34-c): numbers of the kernel fit */
 	if (sscanf(line, "lock: %*d: %15s %15s %15s %*d %*s %" SCNd64 " %23s", kind, state, type, &ret_lock->start,
 	           end) != 5)
 		return error_new(EPROTO, "fdinfo: \"%.*s\"", (int)strcspn(line, "\n"), line);

@@ -66,7 +66,6 @@ static bool parse_handle(const char *text, struct watch *watch)
 	uint8_t bytes[HANDLE_BYTES_MAX] = {0};
 
 	for (size_t i = 0; i < watch->handle.bytes; i++)
-		/* NOLINTNEXTLINE(cert-err34-c): two digits */
 		if (sscanf(text + 2 * i, "%2" SCNx8, &bytes[i]) != 1)
 			return false;
 	memcpy(watch->words, bytes, sizeof(bytes));
@@ -83,7 +82,6 @@ static bool parse_watch(const char *line, struct watch *watch)
 
 	inotify_wd_entry__init(entry);
 	fh_entry__init(&watch->handle);
-	/* NOLINTNEXTLINE(cert-err34-c): numbers of the kernel fit */
 	return sscanf(line,
 	              "inotify wd:%" SCNx32 " ino:%" SCNx64 " sdev:%" SCNx32 " mask:%" SCNx32 " ignored_mask:%" SCNx32
 	              " fhandle-bytes:%" SCNx32 " fhandle-type:%" SCNx32 " f_handle:%256s",
@@ -130,7 +128,6 @@ static char *find_path(const struct watch *watch)
 	char mount[PATH_MAX];
 
 	while (mounts && fgets(line, sizeof(line), mounts)) {
-		/* NOLINTNEXTLINE(cert-err34-c): numbers of the kernel fit */
 		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &mount_major, &mount_minor, mount) != 3 ||
 		    (mount_major << 20 | mount_minor) != watch->entry.s_dev)
 			continue;

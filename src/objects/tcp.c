@@ -114,7 +114,7 @@ static struct error *read_options(int fd, TcpStreamEntry *stream)
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
 		return error_new(errno, "getsockopt(TCP_INFO)");
 	int r = socket_get(fd, IPPROTO_TCP, TCP_MAXSEG, &mss);
-	if (r == 0)
+	if (r >= 0)
 		r = socket_get(fd, IPPROTO_TCP, TCP_TIMESTAMP, &timestamp);
 	if (r < 0)
 		return error_new(-r, "getsockopt(TCP_MAXSEG, TCP_TIMESTAMP)");

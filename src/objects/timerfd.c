@@ -50,9 +50,9 @@ static struct error *timerfd_save(const struct open_file *file, struct image_sto
 	uint64_t settime_flags;
 	int r = procfs_number(file->fdinfo, "clockid", 10, &clock);
 
-	if (r == 0)
+	if (r >= 0)
 		r = procfs_number(file->fdinfo, "ticks", 10, &timer.ticks);
-	if (r == 0)
+	if (r >= 0)
 		r = procfs_number(file->fdinfo, "settime flags", 8, &settime_flags);
 	if (r < 0)
 		return error_new(-r, "clockid, ticks, settime flags in fdinfo");

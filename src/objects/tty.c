@@ -570,9 +570,9 @@ static struct error *tty_resume(const FileEntry *entry, const struct image_store
 	/* Whoever sets something from the background is stopped by it otherwise: tcsetpgrp(3). */
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGTTOU);
-	sigprocmask(SIG_BLOCK, &blocked, &before);
+	pthread_sigmask(SIG_BLOCK, &blocked, &before);
 	struct error *error = set_up_own(info, store, fd);
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return error;
 }
 

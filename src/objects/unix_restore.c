@@ -67,7 +67,7 @@ static const UnixSkEntry *noted_entry(const struct restore_files *restore, enum 
 	uint64_t value;
 
 	return restore_noted(restore, FD_TYPES__UNIXSK, key(kind, number), &value)
-	               ? (const UnixSkEntry *)(uintptr_t)value /* NOLINT(performance-no-int-to-ptr): one of ours */
+	               ? (const UnixSkEntry *)(uintptr_t)value
 	               : NULL;
 }
 
@@ -176,24 +176,37 @@ static int borrow(const struct restore_files *restore, enum key kind, uint32_t n
 	return restore_spare_borrow(restore, FD_TYPES__UNIXSK, key(kind, number));
 }
 
+static struct error *accept_one(struct open_files *files, int listener, ino_t client, int *ret_fd, bool *ret_is_client)
+{
+	struct unix_diag diag = {0};
+	auto_fd int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	struct stat stat;
+
+	if (fd < 0 || fstat(fd, &stat) < 0)
+		return error_new(errno, "accept4");
+	TRY(unix_diag_ask(files, stat.st_ino, &diag));
+	*ret_is_client = diag.peer == client;
+	*ret_fd = take(fd);
+	return NULL;
+}
+
 /* An abstract listener may get strangers, too: they are sent away, as if they had come a moment earlier. */
 static struct error *accept_from(int listener, int client, int *ret_fd)
 {
 	auto_open_files struct open_files files = {0};
-	struct unix_diag diag = {0};
 	struct stat client_stat;
-	struct stat stat;
+	bool is_client = false;
 
+	if (fstat(client, &client_stat) < 0)
+		return error_new(errno, "fstat of a UNIX socket");
 	for (int i = 0; i < STRANGERS_MAX; i++) {
-		auto_fd int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		auto_fd int fd = -1;
 
-		if (fd < 0 || fstat(client, &client_stat) < 0 || fstat(fd, &stat) < 0)
-			return error_new(errno, "accept4");
-		TRY(unix_diag_ask(&files, stat.st_ino, &diag));
-		if (diag.peer == client_stat.st_ino) {
-			*ret_fd = take(fd);
-			return NULL;
-		}
+		TRY(accept_one(&files, listener, client_stat.st_ino, &fd, &is_client));
+		if (!is_client)
+			continue;
+		*ret_fd = take(fd);
+		return NULL;
 	}
 	return error_new(EBUSY, "too many clients connect");
 }

@@ -152,7 +152,7 @@ __attribute__((noreturn)) static void be_keeper(int socket)
 
 	setsid();
 	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	prctl(PR_SET_NAME, "keeper");
 	/* Not even the standard streams: who waits for their end waits for godwit, not for this. */
 	dup3(socket, 3, 0);

@@ -179,7 +179,7 @@ struct copy {
 
 static void *bytes_of(uint64_t value)
 {
-	return (void *)(uintptr_t)value; /* NOLINT(performance-no-int-to-ptr): a map of numbers holds it */
+	return (void *)(uintptr_t)value;
 }
 
 static void remove_page(struct copy *copy, uint64_t address)

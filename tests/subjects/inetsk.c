@@ -57,7 +57,7 @@ static int make_listener(const struct subject *subject, int family, int mapped)
 
 static struct pair connect_to(const struct subject *subject, int listener)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = {0};
 	socklen_t size = sizeof(address);
 
 	check(subject, getsockname(listener, (struct sockaddr *)&address, &size) == 0, "getsockname");

@@ -123,8 +123,7 @@ static void send_files(const struct subject *subject, int fd, const char *text, 
 }
 
 /* What one read of size bytes gives, with descriptors. */
-static void expect_files(const struct subject *subject, const char *what, int fd, size_t size, const char *text,
-                         int *files, size_t count)
+static void expect_files(const struct subject *subject, int fd, size_t size, const char *text, int *files, size_t count)
 {
 	char seen[64] = "";
 	union {
@@ -141,8 +140,8 @@ static void expect_files(const struct subject *subject, const char *what, int fd
 	size_t seen_count = part && part->cmsg_type == SCM_RIGHTS ? (part->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
 
 	if (got != (ssize_t)strlen(text) || strcmp(seen, text) != 0 || seen_count != count)
-		subject_fail(subject, "%s: '%s' (%zd, errno %d) with %zu descriptors", what, seen, got, errno,
-		             seen_count);
+		subject_fail(subject, "'%s' (%zd, errno %d) with %zu descriptors, not '%s' with %zu", seen, got, errno,
+		             seen_count, text, count);
 	if (count > 0)
 		memcpy(files, CMSG_DATA(part), count * sizeof(int));
 }
@@ -183,17 +182,17 @@ static void check_flight(const struct subject *subject, const struct sockets *so
 
 	if (waiting(fd) != 8)
 		subject_fail(subject, "in flight: %d bytes", waiting(fd));
-	expect_files(subject, "before descriptors", fd, 1, "1", NULL, 0);
-	expect_files(subject, "file and pipe", fd, 60, "234", files, 2);
+	expect_files(subject, fd, 1, "1", NULL, 0);
+	expect_files(subject, fd, 60, "234", files, 2);
 	check(subject, read(files[0], seen, 16) == 6 && memcmp(seen, "456789", 6) == 0, "file in flight");
 	check(subject, read(files[1], seen, 16) == 5 && memcmp(seen, "water", 5) == 0 && read(files[1], seen, 16) == 0,
 	      "pipe in flight");
-	expect_files(subject, "sockets", fd, 60, "567", inner, 2);
-	expect_files(subject, "eventfd", inner[0], 60, "counter", &counter, 1);
+	expect_files(subject, fd, 60, "567", inner, 2);
+	expect_files(subject, inner[0], 60, "counter", &counter, 1);
 	check(subject, eventfd_read(counter, &value) == 0 && value == 77, "eventfd in flight");
 	say(subject, inner[0], "still a pair");
 	expect(subject, "pair that was in flight", inner[1], "still a pair");
-	expect_files(subject, "open here, too", fd, 60, "8", &again, 1);
+	expect_files(subject, fd, 60, "8", &again, 1);
 	check(subject, fcntl(again, F_SETFL, O_RDWR | O_NONBLOCK) == 0, "F_SETFL");
 	check(subject, fcntl(sockets->stream.one, F_GETFL) & O_NONBLOCK, "the same description");
 	expect_empty(subject, "in flight", fd);

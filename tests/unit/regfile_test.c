@@ -41,8 +41,8 @@ static int tear_down(void **state)
 	struct scene *scene = *state;
 
 	trip_end(&scene->trip);
-	assert_int_equal(nftw(scene->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS),
-	                 0); /* NOLINT(concurrency-mt-unsafe): one thread */
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
+	assert_int_equal(nftw(scene->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
 	free(scene);
 	return 0;
 }

@@ -30,15 +30,15 @@
 #include "util/test_stop.h"
 
 enum {
-	STUB_FIRST_ADDRESS = 0x3a, /* in units of STUB_STEP: where programs and their libraries seldom are */
+	STUB_FIRST_ADDRESS = 0x3a, /* in units of stub_step: where programs and their libraries seldom are */
 	STUB_LAST_ADDRESS = 0x50,
 	SPARE_NUMBERS = 64, /* that the program may open more while it is built, without anything having to move */
 	SPARE_THREADS = 64,
 	DEATH_MS = 5000,     /* that our death may take until it is known what has become of the program */
 	RSEQ_UNREGISTER = 1, /* RSEQ_FLAG_UNREGISTER of rseq(2) */
 };
-static const uint64_t STUB_STEP = UINT64_C(1) << 40;
-static const uint64_t USER_END = UINT64_C(0x7ffffffff000);
+static const uint64_t stub_step = UINT64_C(1) << 40;
+static const uint64_t user_end = UINT64_C(0x7ffffffff000);
 
 /* ---- Descriptors from here to there ---- */
 
@@ -86,7 +86,7 @@ static struct error *find_stub_address(const struct build *build, uint64_t *ret_
 
 	TRY(areas_read(build->process->pid, &areas));
 	for (uint64_t step = STUB_FIRST_ADDRESS; step < STUB_LAST_ADDRESS; step++) {
-		uint64_t address = step * STUB_STEP;
+		uint64_t address = step * stub_step;
 
 		if (is_free(build->model, &areas, address, address + size_bytes)) {
 			*ret_address = address;
@@ -133,7 +133,7 @@ static struct error *clear_memory(struct build *build)
 		unmap_range(batch, from, area->entry.start);
 		from = area->entry.end;
 	}
-	unmap_range(batch, from, USER_END);
+	unmap_range(batch, from, user_end);
 	return process_run(build->process, batch);
 }
 

@@ -152,9 +152,9 @@ static struct error *put_pstree(pid_t pid, uint32_t *tids, size_t count, struct 
 	uint64_t session;
 
 	int r = procfs_read(pid, "stat", &stat, NULL);
-	if (r == 0)
+	if (r >= 0)
 		r = procfs_field(stat, 5, &group);
-	if (r == 0)
+	if (r >= 0)
 		r = procfs_field(stat, 6, &session);
 	if (r < 0)
 		return error_new(-r, "stat of process %d", pid);
@@ -204,9 +204,9 @@ static struct error *put_fs(struct saver *saver, uint64_t *ret_locked_bytes, str
 	uint64_t locked_kb = 0;
 
 	int r = procfs_read(saver->pid, "status", &status, NULL);
-	if (r == 0)
+	if (r >= 0)
 		r = procfs_number(status, "Umask", 8, &umask);
-	if (r == 0)
+	if (r >= 0)
 		r = procfs_number(status, "VmLck", 10, &locked_kb);
 	if (r < 0)
 		return error_new(-r, "status of process %d", saver->pid);

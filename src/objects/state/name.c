@@ -22,7 +22,7 @@ static struct error *read_process(pid_t pid, TaskCoreEntry *tc)
 	auto_free char *personality = NULL;
 
 	int r = procfs_read(pid, "oom_score_adj", &score, NULL);
-	if (r == 0)
+	if (r >= 0)
 		r = procfs_read(pid, "personality", &personality, NULL);
 	if (r < 0)
 		return error_new(-r, "oom_score_adj and personality of process %d", pid);

@@ -9,6 +9,7 @@
  * it are made with seccomp suspended (PTRACE_O_SUSPEND_SECCOMP). What all threads have in common is installed in all at
  * once (SECCOMP_FILTER_FLAG_TSYNC): then they share it, and the program may itself do so again.
  */
+#include <assert.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -121,8 +122,9 @@ static void restorer_free(struct restorer *restorer)
 static SeccompMode mode_of(const struct state_restore *state, size_t thread, bool *ret_has_filter, uint32_t *ret_last)
 {
 	const ThreadCoreEntry *core = state->cores[thread]->thread_core;
-	const TaskCoreEntry *tc = state->cores[0]->tc;
 
+	assert(state->cores[0]); /* the leader is always there */
+	const TaskCoreEntry *tc = state->cores[0]->tc;
 	*ret_has_filter = core->has_seccomp_mode ? core->has_seccomp_filter : tc->has_old_seccomp_filter;
 	*ret_last = core->has_seccomp_mode ? core->seccomp_filter : tc->old_seccomp_filter;
 	return core->has_seccomp_mode     ? core->seccomp_mode

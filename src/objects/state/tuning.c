@@ -22,7 +22,7 @@ enum {
 	ARCH_GET_XCOMP_PERM = 0x1022,
 	FLAG_IO_FLUSHER = 0x00100000, /* PF_LOCAL_THROTTLE among the flags of proc_pid_stat(5); Linux 5.6 */
 };
-static const uint64_t AMX = UINT64_C(3) << 17; /* tile configuration and data in XCR0 */
+static const uint64_t amx = UINT64_C(3) << 17; /* tile configuration and data in XCR0 */
 
 /* ---- What is refused ---- */
 
@@ -129,7 +129,7 @@ static struct error *check_answers(const struct answers *answers, const struct b
 		return error_new(ENOTSUP, "it must not use the CPUID instruction (ARCH_SET_CPUID)");
 	if (batch_result(batch, answers->segments) > 0)
 		return error_new(ENOTSUP, "it has segments of its own (modify_ldt(2))");
-	if (answered(batch, answers->components_call, answers->components) & AMX)
+	if (answered(batch, answers->components_call, answers->components) & amx)
 		return error_new(ENOTSUP, "it uses AMX tiles (ARCH_REQ_XCOMP_PERM)");
 	if (answered(batch, answers->core_cookie_call, answers->core_cookie))
 		return error_hint(error_new(ENOTSUP, "it has a core scheduling cookie (PR_SCHED_CORE)"),

@@ -21,7 +21,7 @@
 
 enum { WAIT_SECONDS = 7, JUMP_SECONDS = 60 };
 
-static const int64_t LATE_MAX_NS = INT64_C(4000000000);
+static const int64_t late_max_ns = INT64_C(4000000000);
 static const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_BOOTTIME};
 enum { CLOCKS = sizeof(clocks) / sizeof(clocks[0]) };
 
@@ -121,7 +121,7 @@ static void check_point(const struct subject *subject, struct point *point)
 	pthread_join(point->thread, NULL);
 	if (!point->is_right)
 		subject_fail(subject, "%s: it did not wait to the end", point->name);
-	if (point->late_ns < 0 || point->late_ns > LATE_MAX_NS)
+	if (point->late_ns < 0 || point->late_ns > late_max_ns)
 		subject_fail(subject, "%s: %" PRId64 " us late", point->name, point->late_ns / 1000);
 }
 

@@ -53,7 +53,8 @@ static void make(const struct subject *subject, struct advised *area, size_t ind
 	area->at = mmap(room + (ROOM_PAGES - BELOW_PAGES) * SMAPS_PAGE_BYTES, size, PROT_READ | PROT_WRITE,
 	                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | area->map_flags, -1, 0);
 	/* The pages of the next one may not touch these. */
-	mmap(room + ROOM_PAGES / 2 * SMAPS_PAGE_BYTES, SMAPS_PAGE_BYTES, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	(void)mmap(room + ROOM_PAGES / 2 * SMAPS_PAGE_BYTES, SMAPS_PAGE_BYTES, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS,
+	           -1, 0);
 	if (area->at == MAP_FAILED)
 		subject_fail(subject, "set-up of %s: errno %d", area->what, errno);
 	for (size_t i = 0; i < 3 && area->advice[i]; i++)

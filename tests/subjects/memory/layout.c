@@ -60,7 +60,7 @@ int main(int argc, char **argv)
 	char *heap = sbrk(64 * SMAPS_PAGE_BYTES + 123); /* not at the border of a page */
 
 	free(first);
-	strcpy(dir, subject.dir);
+	snprintf(dir, sizeof(dir), "%s", subject.dir);
 	subject.dir = dir;
 	if (heap == (void *)-1)
 		subject_fail(&subject, "sbrk: errno %d", errno);

@@ -197,6 +197,7 @@ static void compare(const struct subject *subject, const struct holder *holder)
 		subject_fail(subject, "thread %d: general registers", holder->number);
 	if (holder->number == SPINNING && memcmp(before->more, after->more, sizeof(before->more)) != 0)
 		subject_fail(subject, "thread %d: registers that a system call changes", holder->number);
+	/* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): the very bits */
 	if (memcmp(before->stack, after->stack, sizeof(before->stack)) != 0)
 		subject_fail(subject, "thread %d: x87 stack", holder->number);
 	/* Flags of exceptions, the lowest six bits, may have been raised by neither. */

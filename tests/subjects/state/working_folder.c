@@ -14,7 +14,7 @@ int main(int argc, char **argv)
 	struct subject subject = subject_begin(argc, argv);
 	char before[PATH_MAX];
 	char after[PATH_MAX];
-	struct stat made;
+	struct stat made = {0};
 
 	umask(0137);
 	if (chdir(subject.dir) != 0 || mkdir("a folder (deleted)", 0755) != 0 ||

@@ -36,6 +36,7 @@ static uint64_t pattern(uint64_t number, unsigned index)
 }
 
 /* futex(2) on go, with the registers that a call preserves full of patterns; they are put into values afterwards. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): written by the instructions */
 static void sleep_with_registers(uint64_t values[REGISTERS])
 {
 	__asm__ volatile("movq 0(%[values]), %%rbx\n\t"
