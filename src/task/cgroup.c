@@ -5,15 +5,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "task/cgroup.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 #include "util/negative_errno.h"
 #include "util/procfs.h"
 
@@ -21,7 +27,6 @@
 
 enum {
 	HIERARCHIES_MAX = 32, /* there are about 15 controllers */
-	NAMES_MAX = 8,        /* PID namespaces that have a program of the same PID in one hierarchy */
 	TRIES = 5,            /* another godwit may remove our group while it is empty */
 	DEAD_MS = 100,        /* that an ended process may still count as a member */
 };
@@ -29,9 +34,11 @@ enum {
 /* A mounted hierarchy; pieces of the text of mountinfo. */
 struct hierarchy {
 	const char *device; /* tells hierarchies apart that are mounted twice */
-	const char *top;    /* a folder */
+	const char *root;   /* what of it is mounted, as paths in proc_pid_cgroup(5) */
+	const char *top;    /* a folder: where that is */
 	const char *options;
 	bool is_unified;
+	bool is_left; /* this process is at the top already */
 };
 
 struct hierarchies {
@@ -42,9 +49,12 @@ struct hierarchies {
 
 struct cgroup_home {
 	pid_t pid;
-	char *groups[HIERARCHIES_MAX]; /* owned: folders */
-	size_t count;
-	char *refused; /* owned: where it stays, and why; NULL: nowhere */
+	char name[32];
+	struct hierarchies hierarchies; /* owned */
+	char *groups[HIERARCHIES_MAX];  /* owned: folders, of those hierarchies that have one */
+	int group_fd;                   /* owned: that of version 2; -1: none */
+	size_t count;                   /* of those that it is in */
+	char *refused;                  /* owned: where it stays, and why; NULL: nowhere */
 };
 
 /* ---- What is mounted: proc_pid_mountinfo(5) ---- */
@@ -62,7 +72,7 @@ static bool has_word(const char *list, const char *word)
 	return false;
 }
 
-/* Fields 3 and 5 of a line, and those behind its dash. */
+/* Fields 3 to 5 of a line, and those behind its dash. */
 static bool read_line(char *line, struct hierarchy *ret_hierarchy)
 {
 	char *rest = NULL;
@@ -80,6 +90,7 @@ static bool read_line(char *line, struct hierarchy *ret_hierarchy)
 			return false;
 	}
 	hierarchy.device = words[2];
+	hierarchy.root = words[3];
 	hierarchy.top = words[4];
 	hierarchy.is_unified = strncmp(type, "cgroup2 ", 8) == 0;
 	hierarchy.options = strrchr(type, ' ') + 1;
@@ -98,6 +109,38 @@ static bool is_usable(const struct hierarchies *hierarchies, const struct hierar
 	return access(members, F_OK) == 0;
 }
 
+/* Whose line "NUMBER:CONTROLLERS:PATH" this is; the path, or NULL. Only version 2 has no controllers: cgroups(7). */
+static const char *path_in(const char *line, const struct hierarchy *hierarchy)
+{
+	const char *controllers = strchr(line, ':');
+	const char *path = controllers ? strchr(controllers + 1, ':') : NULL;
+
+	if (!path)
+		return NULL;
+	size_t length = strcspn(controllers + 1, ",:");
+	auto_free char *first = xformat("%.*s", (int)length, controllers + 1);
+	bool is_it =
+		length == 0 ? hierarchy->is_unified : !hierarchy->is_unified && has_word(hierarchy->options, first);
+	return is_it ? path + 1 : NULL;
+}
+
+/* Which of them this process needn't leave. */
+static void mark_left(struct hierarchies *hierarchies)
+{
+	auto_free char *text = NULL;
+	char *rest = NULL;
+
+	if (procfs_read(getpid(), "cgroup", &text, NULL) < 0)
+		return;
+	for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+		for (size_t i = 0; i < hierarchies->count; i++) {
+			const char *path = path_in(line, &hierarchies->list[i]);
+
+			if (path && strcmp(path, hierarchies->list[i].root) == 0)
+				hierarchies->list[i].is_left = true;
+		}
+}
+
 static void hierarchies_read(struct hierarchies *hierarchies)
 {
 	char *rest = NULL;
@@ -112,6 +155,7 @@ static void hierarchies_read(struct hierarchies *hierarchies)
 		if (read_line(line, &hierarchy) && is_usable(hierarchies, &hierarchy))
 			hierarchies->list[hierarchies->count++] = hierarchy;
 	}
+	mark_left(hierarchies);
 }
 
 /* ---- Groups ---- */
@@ -124,20 +168,6 @@ static int move(const char *group, pid_t pid)
 	auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
 
 	return fd < 0 || write(fd, text, strlen(text)) < 0 ? negative_errno() : 0;
-}
-
-void cgroup_leave(void)
-{
-	struct hierarchies hierarchies;
-
-	hierarchies_read(&hierarchies);
-	for (size_t i = 0; i < hierarchies.count; i++) {
-		const struct hierarchy *hierarchy = &hierarchies.list[i];
-
-		if (hierarchy->is_unified || has_word(hierarchy->options, "name=systemd"))
-			(void)move(hierarchy->top, 0);
-	}
-	free(hierarchies.mountinfo);
 }
 
 /* rmdir(2) removes only groups that nobody is in. */
@@ -154,44 +184,65 @@ static void remove_empty(const char *top)
 	closedir(folder);
 }
 
-/* A group that isn't there yet; the caller frees. NULL: none can be made, errno says why. */
-static char *make_group(const char *top, pid_t pid)
-{
-	for (int i = 1; i <= NAMES_MAX; i++) {
-		char *group =
-			i == 1 ? xformat("%s/" PREFIX "%d", top, pid) : xformat("%s/" PREFIX "%d-%d", top, pid, i);
-
-		if (mkdir(group, 0755) == 0)
-			return group;
-		int saved_errno = errno;
-		free(group);
-		errno = saved_errno;
-		if (errno != EEXIST)
-			break;
-	}
-	return NULL;
-}
-
-/* The caller frees the group. 0 or a negative errno. */
-static int move_to_own(const char *top, pid_t pid, char **ret_group)
-{
-	int r = -ENOENT;
-
-	for (int i = 0; i < TRIES && (r == -ENOENT || r == -ENODEV); i++) {
-		auto_free char *group = make_group(top, pid);
-
-		if (!group)
-			return negative_errno();
-		r = move(group, pid);
-		if (r < 0)
-			rmdir(group);
-		else
-			*ret_group = take(group);
-	}
-	return r;
-}
-
 /* ---- The home of a process ---- */
+
+/* A group of version 1 that has these holds no real-time thread, or none at all, until somebody gives it a share. */
+static bool is_for_top(const struct hierarchy *hierarchy)
+{
+	return has_word(hierarchy->options, "cpu") || has_word(hierarchy->options, "cpuset");
+}
+
+/* 0 or a negative errno. */
+static int make_group(struct cgroup_home *home, size_t i)
+{
+	auto_free char *group = xformat("%s/%s", home->hierarchies.list[i].top, home->name);
+
+	if (mkdir(group, 0755) < 0 && errno != EEXIST)
+		return negative_errno();
+	if (!home->groups[i])
+		home->groups[i] = take(group);
+	return 0;
+}
+
+struct cgroup_home *cgroup_home_new(pid_t pid)
+{
+	struct cgroup_home *home = xalloc(sizeof(*home));
+	uint64_t random = 0;
+
+	/* Programs of several PID namespaces have the same PID. */
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = clock_now_ns();
+	home->pid = pid;
+	home->group_fd = -1;
+	snprintf(home->name, sizeof(home->name), PREFIX "%d-%08" PRIx32, pid, (uint32_t)random);
+	hierarchies_read(&home->hierarchies);
+	for (size_t i = 0; i < home->hierarchies.count; i++) {
+		const struct hierarchy *hierarchy = &home->hierarchies.list[i];
+
+		remove_empty(hierarchy->top);
+		if (hierarchy->is_unified && make_group(home, i) == 0)
+			home->group_fd = open(home->groups[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	return home;
+}
+
+int cgroup_home_fd(const struct cgroup_home *home)
+{
+	return home ? home->group_fd : -1;
+}
+
+/* Born there? */
+static bool is_inside(const struct cgroup_home *home)
+{
+	auto_free char *cgroups = NULL;
+	auto_free char *end = xformat("/%s\n", home->name);
+
+	if (home->group_fd < 0 || procfs_read(home->pid, "cgroup", &cgroups, NULL) < 0)
+		return false;
+	const char *line = strstr(cgroups, "0::");
+	const char *found = line ? strstr(line, end) : NULL;
+	return found && found < line + strcspn(line, "\n");
+}
 
 static void add_refusal(struct cgroup_home *home, const struct hierarchy *hierarchy, int errnum)
 {
@@ -201,43 +252,58 @@ static void add_refusal(struct cgroup_home *home, const struct hierarchy *hierar
 	                        strerrordesc_np(errnum));
 }
 
-struct cgroup_home *cgroup_home_new(pid_t pid)
+/* Made again where another godwit has found it empty meanwhile. 0 or a negative errno. */
+static int move_to_own(struct cgroup_home *home, size_t i)
 {
-	struct cgroup_home *home = xalloc(sizeof(*home));
-	struct hierarchies hierarchies;
+	int r = -ENOENT;
 
-	home->pid = pid;
-	hierarchies_read(&hierarchies);
-	for (size_t i = 0; i < hierarchies.count; i++) {
-		const struct hierarchy *hierarchy = &hierarchies.list[i];
-		bool is_top = has_word(hierarchy->options, "cpu") || has_word(hierarchy->options, "cpuset");
+	for (int tries = 0; tries < TRIES && (r == -ENOENT || r == -ENODEV); tries++) {
+		r = make_group(home, i);
+		if (r == 0)
+			r = move(home->groups[i], home->pid);
+	}
+	return r;
+}
 
-		remove_empty(hierarchy->top);
-		int r = is_top ? move(hierarchy->top, pid)
-		               : move_to_own(hierarchy->top, pid, &home->groups[home->count]);
+void cgroup_home_enter(struct cgroup_home *home)
+{
+	bool is_born_inside = is_inside(home);
+
+	for (size_t i = 0; i < home->hierarchies.count; i++) {
+		const struct hierarchy *hierarchy = &home->hierarchies.list[i];
+		bool is_top = !hierarchy->is_unified && (hierarchy->is_left || is_for_top(hierarchy));
+		int r = 0;
+
+		if (is_top)
+			r = hierarchy->is_left ? 0 : move(hierarchy->top, home->pid);
+		else if (!hierarchy->is_unified || !is_born_inside)
+			r = move_to_own(home, i);
 		if (r < 0)
 			add_refusal(home, hierarchy, -r);
 		else if (!is_top)
 			home->count++;
 	}
-	free(hierarchies.mountinfo);
-	return home;
 }
 
 char *cgroup_home_line(const struct cgroup_home *home)
 {
-	if (home->count == 0 && !home->refused)
-		return xformat("process %d stays in the control groups of godwit: none are mounted here", home->pid);
-	return xformat("process %d has control groups of its own in %zu hierarchies%s%s", home->pid, home->count,
-	               home->refused ? "; it stays in that of godwit in " : "", home->refused ? home->refused : "");
+	if (home->hierarchies.count == 0)
+		return xformat("it stays in the control groups of godwit: none are mounted here");
+	return xformat("it has control groups of its own (%s) in %zu hierarchies", home->name, home->count);
+}
+
+const char *cgroup_home_refused(const struct cgroup_home *home)
+{
+	return home->refused;
 }
 
 void cgroup_home_remove(const struct cgroup_home *home)
 {
 	if (!home)
 		return;
-	for (size_t i = 0; i < home->count; i++)
-		for (int waited_ms = 0; waited_ms < DEAD_MS && rmdir(home->groups[i]) < 0 && errno == EBUSY;
+	for (size_t i = 0; i < home->hierarchies.count; i++)
+		for (int waited_ms = 0;
+		     home->groups[i] && waited_ms < DEAD_MS && rmdir(home->groups[i]) < 0 && errno == EBUSY;
 		     waited_ms++)
 			usleep(1000);
 }
@@ -246,8 +312,49 @@ void cgroup_home_free(struct cgroup_home *home)
 {
 	if (!home)
 		return;
-	for (size_t i = 0; i < home->count; i++)
+	for (size_t i = 0; i < home->hierarchies.count; i++)
 		free(home->groups[i]);
+	free(home->hierarchies.mountinfo);
+	if (home->group_fd >= 0)
+		close(home->group_fd);
 	free(home->refused);
 	free(home);
+}
+
+/* ---- This process ---- */
+
+/* Where somebody ends groups as a whole. */
+static bool is_ended_as_a_whole(const struct hierarchy *hierarchy)
+{
+	return hierarchy->is_unified || has_word(hierarchy->options, "name=systemd");
+}
+
+/* A grandchild, of which nobody has to take note, moves us: who waits for it would wait for the kernel. */
+static void be_moved(const struct hierarchies *hierarchies)
+{
+	pid_t own = getpid();
+	pid_t child = fork();
+
+	if (child == 0) {
+		if (fork() == 0)
+			for (size_t i = 0; i < hierarchies->count; i++)
+				if (is_ended_as_a_whole(&hierarchies->list[i]) && !hierarchies->list[i].is_left)
+					(void)move(hierarchies->list[i].top, own);
+		_exit(0);
+	}
+	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		continue;
+}
+
+void cgroup_leave(void)
+{
+	struct hierarchies hierarchies;
+	bool is_left = true;
+
+	hierarchies_read(&hierarchies);
+	for (size_t i = 0; i < hierarchies.count; i++)
+		is_left = is_left && (hierarchies.list[i].is_left || !is_ended_as_a_whole(&hierarchies.list[i]));
+	if (!is_left)
+		be_moved(&hierarchies);
+	free(hierarchies.mountinfo);
 }

@@ -4,12 +4,14 @@
 /*
  * Control groups: out of those that somebody may end as a whole (systemd stops a unit, ssh's session is closed).
  *
- * A restored program gets a group of its own, godwit-PID, right below what is mounted, in every hierarchy of version 1
- * and in that of version 2: cgroups(7). Where a hierarchy has the controllers cpu or cpuset of version 1 it goes to the
- * top instead: a new group there may hold no real-time thread, or no thread at all, until somebody has given it a share.
- * Empty groups of programs that have ended are removed by the next one that is made.
+ * A restored program gets a group of its own, godwit-PID-RANDOM, right below what is mounted, in that of version 2 and in
+ * each hierarchy of version 1 where this process isn't at the top: cgroups(7). Where such a one has the controllers cpu or
+ * cpuset of version 1 it goes to the top: a new group there may hold no real-time thread, or no thread at all, until
+ * somebody has given it a share. Empty groups of programs that have ended are removed when the next one is made: rmdir(2)
+ * refuses those that somebody is in, or that have groups of their own.
  *
- * Moving a process makes the kernel wait for an RCU grace period for each hierarchy (2 to 20 ms, seen): never in a freeze.
+ * Moving a process makes the kernel wait for an RCU grace period for each hierarchy (2 to 20 ms, seen): never in a freeze,
+ * and not where it can be avoided: clone3(2) makes a process right in its group of version 2.
  */
 #pragma once
 
@@ -19,11 +21,20 @@
 
 struct cgroup_home;
 
-/* Never NULL: where the kernel doesn't let it, the process stays where it is. */
+/* For a process that doesn't have to be there yet. Never NULL. */
 struct cgroup_home *cgroup_home_new(pid_t pid);
+
+/* Its group of version 2, for clone3(2), CLONE_INTO_CGROUP; borrowed. -1: none. */
+int cgroup_home_fd(const struct cgroup_home *home);
+
+/* Moves it to all the groups that it isn't in yet; where the kernel doesn't let us, it stays where it is. */
+void cgroup_home_enter(struct cgroup_home *home);
 
 /* Where it is now, for a log; the caller frees. */
 char *cgroup_home_line(const struct cgroup_home *home);
+
+/* Hierarchies where it stays in our group, and why; borrowed. NULL: there is none. */
+const char *cgroup_home_refused(const struct cgroup_home *home);
 
 /* The process has ended, and nothing of it shall stay. NULL does nothing. */
 void cgroup_home_remove(const struct cgroup_home *home);
@@ -33,6 +44,6 @@ void cgroup_home_free(struct cgroup_home *home);
 DEFINE_OWNED(struct cgroup_home *, cgroup_home_free)
 #define auto_cgroup_home AUTO(cgroup_home_free)
 
-/* This process goes to the top of version 2 and of systemd's hierarchy. Where it isn't allowed (a container whose top has
- * controllers for its children) it stays. */
+/* This process goes to the top of version 2 and of systemd's hierarchy, soon after the return. Where it isn't allowed (a
+ * container whose top has controllers for its children) it stays. */
 void cgroup_leave(void);

@@ -30,10 +30,10 @@ TOPS='$tops' SESSION=$session exec sh $SHARED/in-session $GODWIT "\$@"
 SCRIPT
 chmod +x "$SHARED/remote"
 
-# The groups that are there, of those with this name in each hierarchy.
+# The groups that are there, of those with a name of this pattern in each hierarchy.
 groups() {
 	for top in $tops; do
-		! on_b test -e "$top/$1/cgroup.procs" || echo "$top/$1"
+		on_b find "$top" -maxdepth 1 -type d -name "$1"
 	done
 }
 members() {
@@ -49,9 +49,9 @@ end_session() {
 }
 # check_home PID
 check_home() {
-	[ "$(groups "godwit-$1" | wc -l)" -gt 0 ] || fail "no group godwit-$1: $(on_b cat "/proc/$1/cgroup")"
+	[ "$(groups "godwit-$1-????????" | wc -l)" -gt 0 ] || fail "no group godwit-$1: $(on_b cat "/proc/$1/cgroup")"
 	! on_b grep "/$session" "/proc/$1/cgroup" || fail "$1 is in the group of its session"
-	for group in $(groups "godwit-$1"); do
+	for group in $(groups "godwit-$1-????????"); do
 		[ "$(on_b cat "$group/cgroup.procs")" = "$1" ] || fail "$1 isn't in $group, or isn't alone"
 	done
 }
@@ -100,12 +100,22 @@ SCRIPT
 chmod +x "$SHARED/refuse"
 ! on_b "$GODWIT" restore -d -D "$SHARED/images" --action-script "$SHARED/refuse" || fail "a script couldn't refuse"
 [ "$(cat "$SHARED/score")" = 1000 ] || fail "half built it had the oom_score_adj $(cat "$SHARED/score")"
-is_gone "godwit-$pid" || fail "the failed restore has left $(groups "godwit-$pid")"
-is_gone "godwit-$moved" || fail "of an ended program there is still $(groups "godwit-$moved")"
+is_gone "godwit-$pid-????????" || fail "the failed restore has left $(groups "godwit-$pid-????????")"
+is_gone "godwit-$moved-????????" || fail "of an ended program there is still $(groups "godwit-$moved-????????")"
+# The keeper leaves the session, too: it outlives what ends it as a whole, and undoes what has to be undone.
+is_out() { ! on_b grep -E "^0:|name=systemd" "/proc/$1/cgroup" | grep "/$session"; }
+GODWIT_TEST_STOP_AT=restored:STOP on_b "$SHARED/remote" restore -d -D "$SHARED/images" &
+restoring=$!
+wait_until on_b pgrep -x keeper
+wait_until is_out "$(on_b pgrep -x keeper)"
+end_session
+! wait $restoring || fail "it was not killed"
+wait_gone b "$pid"
+
 on_b "$SHARED/remote" restore -d -D "$SHARED/images"
 check_home "$pid"
 own=$(on_b cat /proc/self/oom_score_adj)
 [ "$(on_b cat "/proc/$pid/oom_score_adj")" = "$own" ] || fail "its oom_score_adj isn't $own any more"
 end_session
 check_lives "$pid" "$SHARED/saved"
-for group in $(groups "godwit-$pid"); do on_b rmdir "$group"; done
+for group in $(groups "godwit-$pid-????????"); do on_b rmdir "$group"; done

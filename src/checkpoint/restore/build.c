@@ -151,11 +151,14 @@ static struct error *clone_task(const struct build *build, const struct nursery_
 }
 
 /* Whoever ends the groups that we are in (systemd stops ssh) isn't to end the program. */
-static void leave_our_cgroups(struct build *build, pid_t pid)
+static void leave_our_cgroups(struct build *build)
 {
-	build->home = cgroup_home_new(pid);
+	cgroup_home_enter(build->home);
 	auto_free char *line = cgroup_home_line(build->home);
 	log_line(build->options.log, LOG_PHASES, "%s", line);
+	if (cgroup_home_refused(build->home))
+		log_line(build->options.log, LOG_PHASES, "it stays in that of godwit in %s",
+		         cgroup_home_refused(build->home));
 }
 
 /* What is half built is the first to go when memory runs out: oom_score_adj in proc_pid_oom_score_adj(5). The program's own
@@ -180,11 +183,16 @@ static struct error *make_task(struct build *build)
 		.group = is_job && !is_group_leader ? 0 : (pid_t)pstree->pgid,
 		.kept_fd = build->own_pidfd,
 		.kept_as = build->spare_base,
+		.cgroup_fd = -1,
 		.is_child = build->options.is_child,
 	};
 	uint64_t stub_address;
 	pid_t pid;
 
+	if (!build->options.is_child) {
+		build->home = cgroup_home_new(build->model->pid);
+		request.cgroup_fd = cgroup_home_fd(build->home);
+	}
 	TRY(clone_task(build, &request, &pid));
 	test_stop("destination-cloned");
 	auto_error struct error *error = process_adopt(pid, &build->process);
@@ -193,8 +201,8 @@ static struct error *make_task(struct build *build)
 		return take(error);
 	}
 	be_first_victim(pid);
-	if (!build->options.is_child)
-		leave_our_cgroups(build, pid);
+	if (build->home)
+		leave_our_cgroups(build);
 	TRY(process_stop(build->process));
 	TRY(find_stub_address(build, &stub_address));
 	TRY(process_enter(build->process, stub_address, stub_room(build)));

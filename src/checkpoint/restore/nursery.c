@@ -35,10 +35,11 @@ static void say(struct progress *progress, uint32_t word)
 }
 
 /* As fork(2), with a given PID (0: any). No handlers of libc run: the child makes only bare calls. */
-static pid_t clone_as(pid_t pid, uint64_t flags)
+static pid_t clone_as(pid_t pid, uint64_t flags, int cgroup_fd)
 {
 	struct clone_args args = {
-		.flags = flags,
+		.flags = flags | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+		.cgroup = cgroup_fd >= 0 ? (uint64_t)cgroup_fd : 0,
 		.exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
 		.set_tid = pid ? (uint64_t)(uintptr_t)&pid : 0,
 		.set_tid_size = pid ? 1 : 0,
@@ -57,7 +58,7 @@ __attribute__((noreturn)) static void fail(struct progress *progress)
 /* A process group needs a member with its number to come into being: setpgid(2). */
 static bool make_group(pid_t group)
 {
-	pid_t leader = clone_as(group, 0);
+	pid_t leader = clone_as(group, 0, -1);
 
 	if (leader == 0) {
 		setpgid(0, 0);
@@ -111,6 +112,14 @@ __attribute__((noreturn)) static void be_task(const struct nursery_request *requ
 	_exit(1);
 }
 
+/* Linux before 5.7 can't, and the group may be gone or forbidden: the process can be moved to it later. */
+static pid_t clone_task(const struct nursery_request *request, uint64_t flags)
+{
+	pid_t task = request->cgroup_fd < 0 ? -1 : clone_as(request->pid, flags, request->cgroup_fd);
+
+	return task < 0 ? clone_as(request->pid, flags, -1) : task;
+}
+
 /*
  * Makes the task, and ends: the leader of a session that has none any more, which makes the session before, or just
  * someone to make an orphan. With a parent that lives the task is our child.
@@ -120,7 +129,7 @@ __attribute__((noreturn)) static void be_helper(const struct nursery_request *re
 {
 	if (is_leader && setsid() < 0)
 		fail(progress);
-	pid_t task = clone_as(request->pid, request->is_child ? CLONE_PARENT : 0);
+	pid_t task = clone_task(request, request->is_child ? CLONE_PARENT : 0);
 	if (task == 0)
 		be_task(request, progress);
 	if (task < 0)
@@ -179,7 +188,7 @@ static struct error *clone_and_wait(const struct nursery_request *request, struc
 	wait_until_free(request->pid);
 	if (needs_leader)
 		wait_until_free(wanted);
-	pid_t first = clone_as(wanted, 0);
+	pid_t first = clone_as(wanted, 0, -1);
 	if (first == 0 && needs_helper)
 		be_helper(request, progress, needs_leader);
 	if (first == 0)

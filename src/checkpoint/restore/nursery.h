@@ -19,6 +19,7 @@ struct nursery_request {
 	pid_t group;   /* 0: that of this process */
 	int kept_fd;   /* a pidfd of this process (pidfd_open(2)), which the task keeps … */
 	int kept_as;   /* … under this number */
+	int cgroup_fd; /* a folder of version 2: it is born in that control group, where that can be; -1: in ours */
 	bool is_child; /* it becomes a child of this process; else an orphan, whose parent doesn't die */
 };
 
