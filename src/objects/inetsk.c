@@ -118,6 +118,7 @@ static struct error *inetsk_check(const struct open_file *file)
 	struct look look;
 
 	TRY(look_at(file, &look));
+	TRY(socket_check_network(look.fd));
 	if (!is_tcp(&look) || look.tcp.state == LISTEN)
 		return NULL;
 	if (look.tcp.state == CLOSE)

@@ -2,8 +2,11 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "objects/socket.h"
@@ -22,6 +25,24 @@ bool socket_kind_of(const struct open_file *file, struct socket_kind *ret_kind)
 	return socket_get(fd, SOL_SOCKET, SO_DOMAIN, &ret_kind->family) == 0 &&
 	       socket_get(fd, SOL_SOCKET, SO_TYPE, &ret_kind->type) == 0 &&
 	       socket_get(fd, SOL_SOCKET, SO_PROTOCOL, &ret_kind->protocol) == 0;
+}
+
+struct error *socket_check_network(int fd)
+{
+	struct stat theirs;
+	struct stat ours;
+	auto_fd int network = ioctl(fd, SIOCGSKNS);
+
+	/* Linux 4.9, and only with CAP_NET_ADMIN. Namespaces of the whole process are looked at elsewhere. */
+	if (network < 0)
+		return NULL;
+	if (fstat(network, &theirs) < 0 || stat("/proc/self/ns/net", &ours) < 0)
+		return error_new(errno, "stat of a network namespace");
+	if (theirs.st_ino == ours.st_ino)
+		return NULL;
+	return error_hint(
+		error_new(ENOTSUP, "socket of another network namespace (net:[%ju])", (uintmax_t)theirs.st_ino),
+		"a program is carried with the network that it lives in, and no other");
 }
 
 struct error *socket_addresses(int fd, union socket_address *ret_own, union socket_address *ret_peer)

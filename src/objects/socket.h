@@ -15,6 +15,9 @@ struct socket_kind {
 /* False where it is no socket, or can't be looked at. */
 bool socket_kind_of(const struct open_file *file, struct socket_kind *ret_kind);
 
+/* An error if it belongs to another network namespace than this process: what it is bound to is elsewhere. */
+MUST_USE struct error *socket_check_network(int fd);
+
 union socket_address {
 	struct sockaddr any;
 	struct sockaddr_in v4;

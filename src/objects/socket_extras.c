@@ -9,6 +9,7 @@
  * options: TCP_QUICKACK; TCP_WINDOW_CLAMP and TCP_MAXSEG of a connection.
  */
 #include <errno.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
@@ -58,13 +59,17 @@ struct option_row {
 	{                                                             \
 		IPPROTO_UDP, option, #option, SOCKET_UDP, __VA_ARGS__ \
 	}
-#define IP_DATAGRAM(option, ...)                                                      \
-	{                                                                             \
-		IPPROTO_IP, option, #option, 0, SOCKET_UNIX | SOCKET_TCP, __VA_ARGS__ \
+#define NETLINK(option)                                                     \
+	{                                                                   \
+		SOL_NETLINK, option, #option, SOCKET_NETLINK, 0, USUALLY(0) \
 	}
-#define IPV4(option, ...)                                                \
-	{                                                                \
-		IPPROTO_IP, option, #option, 0, SOCKET_UNIX, __VA_ARGS__ \
+#define IP_DATAGRAM(option, ...)                                                       \
+	{                                                                              \
+		IPPROTO_IP, option, #option, 0, SOCKET_LOCAL | SOCKET_TCP, __VA_ARGS__ \
+	}
+#define IPV4(option, ...)                                                 \
+	{                                                                 \
+		IPPROTO_IP, option, #option, 0, SOCKET_LOCAL, __VA_ARGS__ \
 	}
 #define IPV6(option, ...)                                               \
 	{                                                               \
@@ -86,14 +91,14 @@ static const struct option_row rows[] = {
 	SOCKET(SO_NOFCS, 0, 0, USUALLY(0)),
 	SOCKET(SO_LOCK_FILTER, 0, 0, USUALLY(0), .when = LATE),
 	SOCKET(SO_SELECT_ERR_QUEUE, 0, 0, USUALLY(0)),
-	SOCKET(SO_BUSY_POLL, 0, SOCKET_UNIX, ALWAYS),
-	SOCKET(SO_PREFER_BUSY_POLL, 0, SOCKET_UNIX, USUALLY(0)),
-	SOCKET(SO_MAX_PACING_RATE, 0, SOCKET_UNIX, .has_usual = false, .usual = 0, .when = EARLY, .size_bytes = 8),
-	SOCKET(SO_INCOMING_CPU, 0, SOCKET_UNIX | SOCKET_CONNECTED, USUALLY(-1)),
-	SOCKET(SO_ZEROCOPY, 0, SOCKET_UNIX, USUALLY(0)),
+	SOCKET(SO_BUSY_POLL, 0, SOCKET_LOCAL, ALWAYS),
+	SOCKET(SO_PREFER_BUSY_POLL, 0, SOCKET_LOCAL, USUALLY(0)),
+	SOCKET(SO_MAX_PACING_RATE, 0, SOCKET_LOCAL, .has_usual = false, .usual = 0, .when = EARLY, .size_bytes = 8),
+	SOCKET(SO_INCOMING_CPU, 0, SOCKET_LOCAL | SOCKET_CONNECTED, USUALLY(-1)),
+	SOCKET(SO_ZEROCOPY, 0, SOCKET_LOCAL, USUALLY(0)),
 	SOCKET(SO_TXREHASH, SOCKET_TCP, SOCKET_CONNECTED, USUALLY(255)),
-	SOCKET(RCVMARK, 0, SOCKET_UNIX, USUALLY(0)),
-	SOCKET(RCVPRIORITY, 0, SOCKET_UNIX, USUALLY(0)),
+	SOCKET(RCVMARK, 0, SOCKET_LOCAL, USUALLY(0)),
+	SOCKET(RCVPRIORITY, 0, SOCKET_LOCAL, USUALLY(0)),
 	SOCKET(PASSPIDFD, SOCKET_UNIX, 0, USUALLY(0), .when = LATE),
 	SOCKET(PASSRIGHTS, SOCKET_UNIX, 0, USUALLY(1), .when = LATE),
 
@@ -122,6 +127,14 @@ static const struct option_row rows[] = {
 	UDP(UDP_NO_CHECK6_RX, 0, USUALLY(0)),
 	UDP(UDP_SEGMENT, 0, USUALLY(0)),
 	UDP(UDP_GRO, 0, USUALLY(0)),
+
+	NETLINK(NETLINK_PKTINFO),
+	NETLINK(NETLINK_BROADCAST_ERROR),
+	NETLINK(NETLINK_NO_ENOBUFS),
+	NETLINK(NETLINK_LISTEN_ALL_NSID),
+	NETLINK(NETLINK_CAP_ACK),
+	NETLINK(NETLINK_EXT_ACK),
+	NETLINK(NETLINK_GET_STRICT_CHK),
 
 	IP_DATAGRAM(IP_MULTICAST_TTL, USUALLY(1)),
 	IP_DATAGRAM(IP_MULTICAST_LOOP, USUALLY(1)),
@@ -302,7 +315,7 @@ struct error *socket_extras_restore(int fd, const GodwitSocketEntry *extras, enu
 
 struct error *socket_extras_finish(int fd, const GodwitSocketEntry *extras, enum socket_traits traits)
 {
-	if (!(traits & SOCKET_UNIX))
+	if (!(traits & SOCKET_LOCAL))
 		TRY(socket_set(fd, IPPROTO_IP, IP_TRANSPARENT, 0, "IP_TRANSPARENT"));
 	return restore_rows(fd, extras, traits, LATE);
 }

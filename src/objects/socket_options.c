@@ -46,7 +46,7 @@ struct int_field {
 	size_t value;
 	size_t present;
 	bool is_bool;
-	bool unix_only;
+	bool local_only;
 };
 
 #define FIELD(option, field) \
@@ -63,8 +63,8 @@ static const struct int_field int_fields[] = {
 	{OPTIONAL(SO_REUSEPORT, so_reuseport), .is_bool = true},
 	{OPTIONAL(SO_BROADCAST, so_broadcast), .is_bool = true},
 	{OPTIONAL(SO_KEEPALIVE, so_keepalive), .is_bool = true},
-	{OPTIONAL(SO_PASSCRED, so_passcred), .is_bool = true, .unix_only = true},
-	{OPTIONAL(SO_PASSSEC, so_passsec), .is_bool = true, .unix_only = true},
+	{OPTIONAL(SO_PASSCRED, so_passcred), .is_bool = true, .local_only = true},
+	{OPTIONAL(SO_PASSSEC, so_passsec), .is_bool = true, .local_only = true},
 };
 
 static const size_t int_field_count = sizeof(int_fields) / sizeof(int_fields[0]);
@@ -98,7 +98,7 @@ static struct error *save_int_fields(int fd, enum socket_traits traits, SkOptsEn
 		const struct int_field *field = &int_fields[i];
 		int value;
 
-		if (field->unix_only && !(traits & SOCKET_UNIX))
+		if (field->local_only && !(traits & SOCKET_LOCAL))
 			continue;
 		int r = socket_get(fd, field->level, field->name, &value);
 		if (r == -EOPNOTSUPP || r == -ENOPROTOOPT) /* the kind of socket has no such thing */
@@ -198,7 +198,7 @@ struct error *socket_options_save(int fd, enum socket_traits traits, struct sock
 	TRY(save_buffers(fd, &options->entry));
 	TRY(save_times(fd, &options->entry));
 	TRY(save_int_fields(fd, traits, &options->entry));
-	if (!(traits & SOCKET_UNIX))
+	if (!(traits & SOCKET_LOCAL))
 		TRY(save_device(fd, options));
 	return save_filter(fd, options);
 }

@@ -24,6 +24,8 @@ enum socket_traits {
 	SOCKET_TCP = 1 << 3,
 	SOCKET_UDP = 1 << 4,
 	SOCKET_CONNECTED = 1 << 5, /* TCP: what the kernel adapts by itself isn't an option any more */
+	SOCKET_NETLINK = 1 << 6,
+	SOCKET_LOCAL = SOCKET_UNIX | SOCKET_NETLINK, /* either of them: not of the internet */
 };
 
 /* sk_opts_entry with what it points to. */

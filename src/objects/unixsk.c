@@ -110,6 +110,7 @@ static struct error *unixsk_check(const struct open_file *file)
 	struct look look;
 
 	TRY(look_at(file, &look));
+	TRY(socket_check_network(look.fd));
 	if (is_outside(file, &look)) {
 		const struct unix_outside outside = {.file = file, .diag = &look.diag, .fd = look.fd};
 

@@ -167,6 +167,20 @@ struct error *netlink_dump(struct netlink *netlink, const struct nlmsghdr *reque
 	return error;
 }
 
+struct error *netlink_ask(struct netlink *netlink, const struct nlmsghdr *request, netlink_each *each, void *context)
+{
+	const struct nlmsghdr *answer = (const struct nlmsghdr *)netlink->answer;
+
+	if (mnl_socket_sendto(netlink->socket, request, request->nlmsg_len) < 0)
+		return error_new(errno, "sendto(AF_NETLINK, question)");
+	ssize_t got = receive(netlink, 0);
+	if (got < 0)
+		return error_new(errno, "recv(AF_NETLINK, answer)");
+	if (!mnl_nlmsg_ok(answer, (int)got))
+		return error_new(EBADMSG, "netlink answer of %zd bytes", got);
+	return answer->nlmsg_type == NLMSG_ERROR ? refusal(answer) : each(answer, context);
+}
+
 /* attribute, if there is a whole one before end. */
 static const struct nlattr *checked(const struct nlattr *attribute, const char *end)
 {

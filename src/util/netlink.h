@@ -5,7 +5,7 @@
  * netlink(7), on libmnl: messages sent and answered, lists asked for.
  *
  * A channel belongs to the network namespace in which its thread was when it was opened, wherever the thread goes
- * later. The kernel works on what is sent before sendto(2) returns, so nothing here waits for anybody.
+ * later. The kernel works on what is sent before sendto(2) returns, so nothing here waits for anybody, but for netlink_ask().
  */
 #pragma once
 
@@ -43,6 +43,10 @@ typedef struct error *netlink_each(const struct nlmsghdr *message, void *context
  */
 MUST_USE struct error *netlink_dump(struct netlink *netlink, const struct nlmsghdr *request, netlink_each *each,
                                     void *context);
+
+/* Sends a request without NLM_F_ACK and calls each for its one answer, which may take the kernel a moment. */
+MUST_USE struct error *netlink_ask(struct netlink *netlink, const struct nlmsghdr *request, netlink_each *each,
+                                   void *context);
 
 /* The first attribute of that type behind a message's header of header_bytes, or NULL. */
 const struct nlattr *netlink_attribute(const struct nlmsghdr *message, size_t header_bytes, uint16_t type);

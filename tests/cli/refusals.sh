@@ -23,7 +23,13 @@ keep(20, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).detach())
 packet = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0x0300)
 packet.bind(("eth0", 0x0300))
 keep(21, packet.detach())
-keep(22, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).detach())
+keep(22, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12).detach())  # NETLINK_NETFILTER
+unread = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+unread.send(b"\x10\0\0\0\x10\0\5\0" + 8 * b"\0")  # RTM_NEWLINK, with NLM_F_ACK: it is refused
+keep(29, unread.detach())
+connected = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+connected.connect((4242, 0))
+keep(30, connected.detach())
 keep(23, libc.syscall(425, 8, (ctypes.c_char * 120)()))  # io_uring_setup
 keep(24, libc.syscall(323, 0x1))  # userfaultfd, UFFD_USER_MODE_ONLY
 keep(25, libc.syscall(434, os.getpid(), 0))  # pidfd_open
@@ -60,11 +66,13 @@ cat "$message"
 # told FD WHAT: where this kernel let the program have it
 told() {
 	on_a test -e "/proc/$pid/fd/$1" || return 0
-	grep -q "fd $1: $2" "$message" || fail "fd $1 isn't named: $2"
+	grep -q "fd $1\( (socket:.*)\)\{0,1\}: $2" "$message" || fail "fd $1 isn't named: $2"
 }
 told 20 "a packet socket, on all interfaces"
 told 21 "a packet socket, listening on eth0"
-told 22 "a netlink socket"
+told 22 "a netlink socket of bus 12"
+told 29 "NETLINK_ROUTE socket from which a message waits to be read"
+told 30 "NETLINK_ROUTE socket connected to port 4242, another process"
 told 23 "a ring of io_uring"
 told 24 "a userfaultfd of its own"
 told 25 "a descriptor of a process (pidfd)"

@@ -14,19 +14,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "subject.h"
+#include "sockets.h"
 
 enum { QUEUE_BYTES = 100000, KEEP_IDLE = 4321, PRIORITY = 3, WAIT_MS = 10000 };
 
 struct pair {
 	int one, other;
 };
-
-static void check(const struct subject *subject, int ok, const char *what)
-{
-	if (!ok)
-		subject_fail(subject, "%s: errno %d", what, errno);
-}
 
 static socklen_t loopback(int family, int mapped, struct sockaddr_storage *address)
 {
@@ -99,20 +93,6 @@ static void expect_end(const struct subject *subject, const char *what, int fd)
 
 	if (poll(&wait, 1, WAIT_MS) != 1 || recv(fd, &byte, 1, MSG_DONTWAIT) != 0)
 		subject_fail(subject, "%s: not at its end, errno %d", what, errno);
-}
-
-static void set(const struct subject *subject, int fd, int level, int name, int value)
-{
-	check(subject, setsockopt(fd, level, name, &value, sizeof(value)) == 0, "setsockopt");
-}
-
-static int get(int fd, int level, int name)
-{
-	int value = -1;
-	socklen_t size = sizeof(value);
-
-	getsockopt(fd, level, name, &value, &size);
-	return value;
 }
 
 static void talk(const struct subject *subject, const char *what, const struct pair *pair)

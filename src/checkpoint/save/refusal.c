@@ -36,7 +36,6 @@ static const struct {
 	int family;
 	const char *what, *hint;
 } families[] = {
-	{AF_NETLINK, "a netlink socket", "the kernel over there has other links, addresses and routes"},
 	{AF_PACKET, "a packet socket", "end the capture before the program is moved"},
 	{AF_VSOCK, "a socket to a virtual machine's host (vsock)", SEE_OBJECTS},
 	{AF_ALG, "a socket of the kernel's cryptography (AF_ALG)", SEE_OBJECTS},
