@@ -40,7 +40,7 @@ static bool describe(const struct area *area, AreaExtraEntry *extra)
 	return extra->name || extra->sealed || extra->droppable || extra->has_policy;
 }
 
-void memory_extra_put(pid_t pid, const struct areas *areas, const struct memory_whole *whole, struct image_store *store)
+void memory_extra_put(pid_t pid, const struct areas *areas, uint32_t lock_future, struct image_store *store)
 {
 	MemoryExtraEntry entry = MEMORY_EXTRA_ENTRY__INIT;
 	auto_free AreaExtraEntry *list = xalloc((areas->count + 1) * sizeof(*list));
@@ -52,10 +52,8 @@ void memory_extra_put(pid_t pid, const struct areas *areas, const struct memory_
 			entry.n_areas++;
 		}
 	entry.areas = pointers;
-	entry.has_lock_future = whole->lock_future != 0;
-	entry.lock_future = whole->lock_future;
-	entry.has_vdso_hash = whole->vdso_hash != 0; /* a program may have unmapped it */
-	entry.vdso_hash = whole->vdso_hash;
+	entry.has_lock_future = lock_future != 0;
+	entry.lock_future = lock_future;
 	image_put(store, IMAGE_MEMORY_EXTRA, (uint64_t)pid, &entry.base);
 	for (size_t i = 0; i < entry.n_areas; i++)
 		free(list[i].name);

@@ -8,14 +8,8 @@
 #include "image/store.h"
 #include "memory/areas.h"
 
-/* What concerns the memory as a whole. */
-struct memory_whole {
-	uint32_t lock_future; /* of areas_lock_future() */
-	uint64_t vdso_hash;   /* of vdso_hash() */
-};
-
-void memory_extra_put(pid_t pid, const struct areas *areas, const struct memory_whole *whole,
-                      struct image_store *store);
+/* lock_future is what areas_lock_future() tells. */
+void memory_extra_put(pid_t pid, const struct areas *areas, uint32_t lock_future, struct image_store *store);
 
 /* *ret_extra is NULL where the image has none. The caller frees it. */
 MUST_USE struct error *memory_extra_get(const struct image_store *store, pid_t pid, MemoryExtraEntry **ret_extra);

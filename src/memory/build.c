@@ -20,9 +20,8 @@
 enum { PAGE_BYTES = 4096 };
 
 struct memory {
-	struct process *task;     /* borrowed */
-	struct procfs_range vdso; /* where it is by now */
-	bool is_vdso_moved;
+	struct process *task;  /* borrowed */
+	struct vdso *vdso;     /* owned; NULL: nothing has been mapped yet */
 	struct ranges mapped;  /* what is there by now */
 	struct ranges huge;    /* of that: areas of huge pages */
 	struct filler *filler; /* owned */
@@ -41,6 +40,7 @@ void memory_free(struct memory *memory)
 {
 	if (!memory)
 		return;
+	vdso_free(memory->vdso);
 	filler_free(memory->filler);
 	ranges_free(&memory->mapped);
 	ranges_free(&memory->huge);
@@ -167,11 +167,10 @@ struct error *memory_map(struct memory *memory, const MmEntry *mm, const MemoryE
 {
 	size_t next = 0;
 
-	if (!memory->is_vdso_moved) {
+	if (!memory->vdso) {
 		TRY(begin(memory));
-		TRY(vdso_move(memory->task, mm, extra, &memory->vdso));
+		TRY(vdso_begin(memory->task, mm, &memory->vdso));
 	}
-	memory->is_vdso_moved = true;
 	note_huge(memory, mm);
 	for (size_t i = 0; i < mm->n_vmas; i++) {
 		const VmaEntry *vma = mm->vmas[i];
@@ -205,8 +204,8 @@ struct error *memory_unmap(struct memory *memory, const struct ranges *gone)
 
 struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count)
 {
-	if (address >= memory->vdso.start && address < memory->vdso.end)
-		return vdso_compare(memory->task, &memory->vdso, address, bytes, page_count * PAGE_BYTES);
+	if (vdso_has(memory->vdso, address))
+		return vdso_fill(memory->vdso, address, bytes, page_count);
 	return filler_write(memory->filler, address, bytes, page_count);
 }
 
@@ -263,6 +262,7 @@ struct error *memory_finish(struct memory *memory, const MmEntry *mm, const Memo
 	};
 
 	filler_end(memory->filler);
+	TRY(vdso_finish(memory->vdso), "vDSO");
 	TRY(areas_finish(memory->task, mm, extra));
 	batch_about(batch, "heap, stack and arguments of task", (uint32_t)memory->task->pid);
 	batch_call(batch, prctl, val(PR_SET_MM), val(PR_SET_MM_MAP), batch_bytes(batch, &map, sizeof(map)),

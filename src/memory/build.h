@@ -29,8 +29,7 @@ struct file_source {
 };
 
 /*
- * Maps the areas of mm, and moves the vDSO to where they have it. An error where this kernel's vDSO can't be in the place
- * of theirs. extra may be NULL.
+ * Maps the areas of mm, and moves the vDSO out of their way. extra may be NULL.
  *
  * May be called again with a later state of them: what memory_unmap() has left stays as it is, with its pages, and gets
  * the protection that it has by now; the rest is mapped.
@@ -44,9 +43,9 @@ MUST_USE struct error *memory_unmap(struct memory *memory, const struct ranges *
 /* Pages that are as if nobody had ever touched them: MADV_DONTNEED. */
 MUST_USE struct error *memory_drop(struct memory *memory, uint64_t address, size_t page_count);
 
-/* Writes pages. Those of the vDSO are compared instead: a program that runs with another one would crash. */
+/* Writes pages. Those of the vDSO wait for memory_finish(): vdso.h. */
 MUST_USE struct error *memory_fill(struct memory *memory, uint64_t address, const void *bytes, size_t page_count);
 
-/* Names, advice, policies, locks, seals; where heap, stack, arguments and environment are; the executable (-1: it stays). */
+/* The vDSO; names, advice, policies, locks, seals; where heap, stack, arguments and environment are; the executable (-1: it stays). */
 MUST_USE struct error *memory_finish(struct memory *memory, const MmEntry *mm, const MemoryExtraEntry *extra,
                                      int exe_fd_in_task);

@@ -346,7 +346,11 @@ static struct error *send_private(struct round *round, const struct area *area)
 static struct error *send_vdso(struct round *round, const struct area *area)
 {
 	size_t page_count = (area->entry.end - area->entry.start) / PAGE_BYTES;
+	auto_ranges struct ranges whole = {0};
 
+	/* No scan tells of it. */
+	ranges_append(&whole, area->entry.start, area->entry.end);
+	ranges_unite(&round->there, &whole);
 	if (round->tracker->rounds > 0 && !round->tracker->sends_all)
 		return round->sink->keep ? page_reader_tell(&round->reader, area->entry.start, page_count, PAGE_KEEP)
 		                         : NULL;

@@ -2,21 +2,22 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "memory/areas.h"
 #include "memory/vdso.h"
+#include "memory/vdso_code.h"
 #include "util/alloc.h"
 
-enum { PARTS_MAX = 8, CODE_BYTES_MAX = 32768 };
-/* Between where the kernel put them and where they go, since the two may overlap. Far from all programs and stubs. */
-static const uint64_t waypoint = UINT64_C(0x510000000000);
+enum { PARTS_MAX = 8, CODE_BYTES_MAX = 65536, PAGE_BYTES = 4096, CODE_PAGES_MAX = CODE_BYTES_MAX / PAGE_BYTES };
+/* Where the kernel's are out of the way: far from all programs and stubs, unless a program was restored like that before. */
+static const uint64_t aside_first = UINT64_C(0x510000000000);
+static const uint64_t aside_end = UINT64_C(0x540000000000);
+static const uint64_t aside_step = UINT64_C(1) << 30;
 
 struct part {
 	uint64_t start, end;
@@ -24,122 +25,215 @@ struct part {
 };
 
 struct parts {
-	struct part list[PARTS_MAX];
+	struct part list[PARTS_MAX]; /* ascending */
 	size_t count;
 };
 
-static void add(struct parts *parts, const VmaEntry *vma)
+struct vdso {
+	struct process *task; /* borrowed */
+	struct parts kernel;
+	struct parts program;
+	uint8_t code[CODE_BYTES_MAX]; /* of the program, as far as it has come */
+	bool has_come[CODE_PAGES_MAX];
+};
+
+static struct error *add(struct parts *parts, const VmaEntry *vma)
 {
-	if (!(vma->status & (AREA_VDSO | AREA_VVAR)) || parts->count == PARTS_MAX)
-		return;
+	if (!(vma->status & (AREA_VDSO | AREA_VVAR)))
+		return NULL;
+	if (parts->count == PARTS_MAX)
+		return error_new(EBADMSG, "a vDSO of more than %d areas", PARTS_MAX);
+	if (vma->end <= vma->start || vma->end - vma->start > CODE_BYTES_MAX)
+		return error_new(EBADMSG, "vDSO at %#" PRIx64 "-%#" PRIx64, vma->start, vma->end);
 	parts->list[parts->count++] = (struct part){
 		.start = vma->start,
 		.end = vma->end,
 		.is_code = vma->status & AREA_VDSO,
 	};
-}
-
-static struct error *another_kernel(void)
-{
-	return error_hint(error_new(ENOTSUP, "the program runs with the vDSO of another kernel build"),
-	                  "restore it on a host with the same kernel");
-}
-
-static struct error *check_parts(const struct parts *here, const struct parts *wanted)
-{
-	if (here->count != wanted->count)
-		return another_kernel();
-	for (size_t i = 0; i < here->count; i++) {
-		const struct part *a = &here->list[i];
-		const struct part *b = &wanted->list[i];
-
-		if (a->is_code != b->is_code || a->end - a->start != b->end - b->start)
-			return another_kernel();
-	}
 	return NULL;
 }
 
-struct error *vdso_hash(pid_t pid, const struct areas *areas, uint64_t *ret_hash)
+/* Empty: there is none. */
+static struct part code_of(const struct parts *parts)
 {
-	auto_free char *path = xformat("/proc/%d/mem", pid);
-	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return error_new(errno, "open(%s)", path);
-	*ret_hash = 0;
-	for (size_t i = 0; i < areas->count; i++) {
-		const VmaEntry *vma = &areas->list[i].entry;
-		uint8_t code[CODE_BYTES_MAX];
-		size_t size_bytes = vma->end - vma->start - ARCH_TRAMPOLINE_BYTES;
-
-		if (!(vma->status & AREA_VDSO))
-			continue;
-		if (size_bytes > sizeof(code) || pread(fd, code, size_bytes, (off_t)vma->start) != (ssize_t)size_bytes)
-			return error_new(EIO, "read the vDSO of process %d", pid);
-		*ret_hash = XXH3_64bits(code, size_bytes);
-	}
-	return NULL;
+	for (size_t i = 0; i < parts->count; i++)
+		if (parts->list[i].is_code)
+			return parts->list[i];
+	return (struct part){0};
 }
 
-static struct error *check_code(pid_t pid, const struct areas *here, const MemoryExtraEntry *extra)
+static size_t part_bytes(const struct part *part)
 {
-	uint64_t hash = 0;
+	return part->end - part->start;
+}
 
-	if (!extra || !extra->has_vdso_hash)
+static bool is_free(const MmEntry *mm, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0; i < mm->n_vmas; i++)
+		if (mm->vmas[i]->start < end && mm->vmas[i]->end > start)
+			return false;
+	return true;
+}
+
+static void append_move(struct batch *batch, struct part *part, uint64_t to)
+{
+	size_t size_bytes = part_bytes(part);
+
+	batch_call(batch, mremap, val(part->start), val(size_bytes), val(size_bytes),
+	           val(MREMAP_MAYMOVE | MREMAP_FIXED), val(to));
+	part->start = to;
+	part->end = to + size_bytes;
+}
+
+/* Their distance from each other stays: the code finds its data by it. */
+static struct error *move_aside(struct vdso *vdso, const MmEntry *mm)
+{
+	auto_batch struct batch *batch = process_batch(vdso->task, 0);
+	struct parts *kernel = &vdso->kernel;
+	uint64_t to = aside_first;
+
+	if (kernel->count == 0)
 		return NULL;
-	TRY(vdso_hash(pid, here, &hash));
-	return hash == extra->vdso_hash ? NULL : another_kernel();
+	uint64_t start = kernel->list[0].start;
+	uint64_t size_bytes = kernel->list[kernel->count - 1].end - start;
+	while (to < aside_end && !is_free(mm, to, to + size_bytes))
+		to += aside_step;
+	if (to >= aside_end)
+		return error_new(ENOMEM, "no room of %" PRIu64 " bytes between the areas of the program", size_bytes);
+	for (size_t i = 0; i < kernel->count; i++)
+		append_move(batch, &kernel->list[i], to + (kernel->list[i].start - start));
+	return process_run(vdso->task, batch);
 }
 
-static uint64_t waypoint_of(const struct part *part)
-{
-	return waypoint + (part->start & UINT32_MAX);
-}
-
-static void append_move(struct batch *batch, uint64_t from, uint64_t size_bytes, uint64_t to)
-{
-	batch_call(batch, mremap, val(from), val(size_bytes), val(size_bytes), val(MREMAP_MAYMOVE | MREMAP_FIXED),
-	           val(to));
-}
-
-struct error *vdso_move(struct process *task, const MmEntry *mm, const MemoryExtraEntry *extra,
-                        struct procfs_range *ret_vdso)
+struct error *vdso_begin(struct process *task, const MmEntry *mm, struct vdso **ret_vdso)
 {
 	auto_areas struct areas areas = {0};
-	auto_batch struct batch *batch = process_batch(task, 0);
-	struct parts here = {0};
-	struct parts wanted = {0};
+	auto_vdso struct vdso *vdso = xalloc(sizeof(*vdso));
 
+	vdso->task = task;
 	TRY(areas_read(task->pid, &areas));
 	for (size_t i = 0; i < areas.count; i++)
-		add(&here, &areas.list[i].entry);
+		TRY(add(&vdso->kernel, &areas.list[i].entry));
 	for (size_t i = 0; i < mm->n_vmas; i++)
-		add(&wanted, mm->vmas[i]);
-	TRY(check_parts(&here, &wanted));
-	TRY(check_code(task->pid, &areas, extra));
-	for (size_t i = 0; i < here.count; i++)
-		append_move(batch, here.list[i].start, here.list[i].end - here.list[i].start,
-		            waypoint_of(&here.list[i]));
-	for (size_t i = 0; i < here.count; i++) {
-		const struct part *part = &wanted.list[i];
-
-		append_move(batch, waypoint_of(&here.list[i]), part->end - part->start, part->start);
-		if (part->is_code)
-			*ret_vdso = (struct procfs_range){.start = part->start, .end = part->end};
-	}
-	TRY(process_run(task, batch), "vDSO");
+		TRY(add(&vdso->program, mm->vmas[i]));
+	TRY(move_aside(vdso, mm), "vDSO");
 	task->slot.address = 0; /* the trampoline's room has moved with it */
+	*ret_vdso = take(vdso);
 	return NULL;
 }
 
-struct error *vdso_compare(const struct process *task, const struct procfs_range *vdso, uint64_t address,
-                           const void *bytes, size_t size_bytes)
+void vdso_free(struct vdso *vdso)
 {
-	uint64_t end = vdso->end - ARCH_TRAMPOLINE_BYTES;
-	size_t compared = address + size_bytes > end ? (size_t)(end - address) : size_bytes;
-	auto_free void *ours = malloc(compared);
+	free(vdso);
+}
 
-	if (!ours || pread(task->mem_fd, ours, compared, (off_t)address) != (ssize_t)compared)
-		return error_new(errno, "vDSO at %#" PRIx64, address);
-	return memcmp(ours, bytes, compared) == 0 ? NULL : another_kernel();
+bool vdso_has(const struct vdso *vdso, uint64_t address)
+{
+	struct part code = vdso ? code_of(&vdso->program) : (struct part){0};
+
+	return address >= code.start && address < code.end;
+}
+
+struct error *vdso_fill(struct vdso *vdso, uint64_t address, const void *bytes, size_t page_count)
+{
+	struct part code = code_of(&vdso->program);
+	uint64_t first = (address - code.start) / PAGE_BYTES;
+
+	if (page_count > (code.end - address) / PAGE_BYTES)
+		return error_new(EBADMSG, "%zu pages at %#" PRIx64 " in the vDSO", page_count, address);
+	memcpy(vdso->code + (address - code.start), bytes, page_count * PAGE_BYTES);
+	for (size_t i = 0; i < page_count; i++)
+		vdso->has_come[first + i] = true;
+	return NULL;
+}
+
+/* ---- The end ---- */
+
+static bool is_same_shape(const struct vdso *vdso)
+{
+	if (vdso->kernel.count != vdso->program.count)
+		return false;
+	for (size_t i = 0; i < vdso->kernel.count; i++) {
+		const struct part *a = &vdso->kernel.list[i];
+		const struct part *b = &vdso->program.list[i];
+
+		if (a->is_code != b->is_code || part_bytes(a) != part_bytes(b))
+			return false;
+	}
+	return true;
+}
+
+/* All but the room at its end, which remote calls use. */
+static bool is_same(const struct vdso *vdso, const struct vdso_code *kernel)
+{
+	return is_same_shape(vdso) &&
+	       memcmp(kernel->bytes, vdso->code, kernel->size_bytes - ARCH_TRAMPOLINE_BYTES) == 0;
+}
+
+static struct error *move_into_place(struct vdso *vdso)
+{
+	auto_batch struct batch *batch = process_batch(vdso->task, 0);
+
+	for (size_t i = 0; i < vdso->kernel.count; i++)
+		append_move(batch, &vdso->kernel.list[i], vdso->program.list[i].start);
+	vdso->task->slot.address = 0;
+	return process_run(vdso->task, batch);
+}
+
+static struct error *map_memory(const struct vdso *vdso)
+{
+	auto_batch struct batch *batch = process_batch(vdso->task, 0);
+
+	for (size_t i = 0; i < vdso->program.count; i++) {
+		const struct part *part = &vdso->program.list[i];
+
+		batch_call(batch, mmap, val(part->start), val(part_bytes(part)),
+		           val(part->is_code ? PROT_READ | PROT_EXEC : PROT_READ),
+		           val(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE), val((uint64_t)-1), val(0));
+	}
+	return process_run(vdso->task, batch);
+}
+
+static struct error *put_jumps(struct vdso *vdso, const struct vdso_code *kernel)
+{
+	struct part part = code_of(&vdso->program);
+	const struct vdso_code program = {
+		.bytes = vdso->code,
+		.size_bytes = part_bytes(&part),
+		.address = part.start,
+	};
+
+	TRY(vdso_redirect(&program, kernel));
+	TRY(map_memory(vdso));
+	/* Though it isn't writable: FOLL_FORCE, proc_pid_mem(5). */
+	if (pwrite(vdso->task->mem_fd, program.bytes, program.size_bytes, (off_t)part.start) !=
+	    (ssize_t)program.size_bytes)
+		return error_new(errno, "write to %#" PRIx64, part.start);
+	return NULL;
+}
+
+static bool has_come(const struct vdso *vdso, const struct part *code)
+{
+	for (size_t i = 0; i < part_bytes(code) / PAGE_BYTES; i++)
+		if (!vdso->has_come[i])
+			return false;
+	return true;
+}
+
+struct error *vdso_finish(struct vdso *vdso)
+{
+	struct part here = code_of(&vdso->kernel);
+	struct part there = code_of(&vdso->program);
+	uint8_t bytes[CODE_BYTES_MAX];
+	const struct vdso_code kernel = {.bytes = bytes, .size_bytes = part_bytes(&here), .address = here.start};
+
+	if (part_bytes(&there) == 0) /* a program that has unmapped it */
+		return NULL;
+	if (!has_come(vdso, &there))
+		return error_new(EBADMSG, "the images lack a page of the program's");
+	if (part_bytes(&here) == 0)
+		return error_new(ENOTSUP, "this kernel has none");
+	if (pread(vdso->task->mem_fd, bytes, kernel.size_bytes, (off_t)here.start) != (ssize_t)kernel.size_bytes)
+		return error_new(errno, "read from %#" PRIx64, here.start);
+	return is_same(vdso, &kernel) ? move_into_place(vdso) : put_jumps(vdso, &kernel);
 }

@@ -119,6 +119,8 @@ struct error *process_seize(pid_t pid, struct process **ret_process)
 	size_t new;
 
 	TRY(open_process(pid, process));
+	if (procfs_find_area(pid, "[vdso]", &process->vdso) < 0)
+		process->vdso = (struct procfs_range){0};
 	/* First, whatever the others' numbers: they go on at 300 behind the largest. */
 	TRY(seize_thread(process, pid));
 	TRY(seize_new_threads(process, &new));
@@ -206,6 +208,20 @@ struct error *process_stop_again(struct process *process)
 	return wait_for_all(process);
 }
 
+/*
+ * With another kernel, the code of the vDSO in which a thread has been stopped has no data any more: memory/vdso.h. Those
+ * functions that read a counter then ask the kernel; for the others (time(2), coarse clocks), which are short, the thread
+ * runs on until it is outside. Not by single steps: a thread whose tracer dies between two of them is killed.
+ */
+static struct error *leave_vdso(const struct process *process, struct thread *thread)
+{
+	enum { TRIES = 20 };
+
+	for (int tries = 0; tries < TRIES && !thread->is_gone && thread_is_in(thread, &process->vdso); tries++)
+		TRY(thread_run_on(process, thread));
+	return NULL;
+}
+
 static struct error *wait_and_read(struct process *process, size_t first, size_t end)
 {
 	for (size_t i = first; i < end; i++) {
@@ -214,8 +230,10 @@ static struct error *wait_and_read(struct process *process, size_t first, size_t
 		if (thread->is_stopped || thread->is_gone)
 			continue;
 		TRY(wait_for_one(process, thread));
-		if (!thread->is_gone)
-			TRY(thread_read(process, thread));
+		if (thread->is_gone)
+			continue;
+		TRY(thread_read(process, thread));
+		TRY(leave_vdso(process, thread));
 	}
 	return NULL;
 }

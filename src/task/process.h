@@ -92,6 +92,7 @@ struct process {
 	struct pending_signals pending; /* owned: for any of the threads */
 	struct stub_pages *stub;        /* owned; NULL outside of "parked" */
 	struct remote_slot slot;
+	struct procfs_range vdso;       /* when it was seized; empty: it has none, or is ours */
 	struct seccomp_filters filters; /* owned: of all threads */
 	bool is_stopped_for_good;       /* by process_set_stay(): a group stop that we have to end */
 	bool is_ours;                   /* built by us: dies with us (PTRACE_O_EXITKILL) */

@@ -29,17 +29,12 @@ static bool is_free_room(const uint8_t *room)
 /* A godwit was killed while it made a call: the thread may be on its way through the trampoline just now. */
 static struct error *wait_until_outside(struct process *process, struct thread *thread, uint64_t slot_address)
 {
-	while (arch_instruction_pointer(&thread->registers) - slot_address < ARCH_TRAMPOLINE_BYTES) {
-		enum stop stop;
+	const struct procfs_range slot = {.start = slot_address, .end = slot_address + ARCH_TRAMPOLINE_BYTES};
 
-		thread->is_stopped = false;
-		TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, 0));
-		usleep(50);
-		TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
-		TRY(thread_wait_interrupted(thread, &stop));
-		if (stop != STOP_INTERRUPTED)
+	while (thread_is_in(thread, &slot)) {
+		TRY(thread_run_on(process, thread));
+		if (thread->is_gone)
 			return error_new(ESRCH, "thread %d", thread->tid);
-		TRY(thread_read(process, thread));
 	}
 	return NULL;
 }

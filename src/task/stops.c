@@ -202,6 +202,28 @@ struct error *thread_read(const struct process *process, struct thread *thread)
 	return NULL;
 }
 
+bool thread_is_in(const struct thread *thread, const struct procfs_range *range)
+{
+	uint64_t at = arch_instruction_pointer(&thread->registers);
+
+	return at >= range->start && at < range->end;
+}
+
+struct error *thread_run_on(const struct process *process, struct thread *thread)
+{
+	enum { MOMENT_US = 50 };
+	enum stop stop;
+
+	thread->is_stopped = false;
+	TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, 0));
+	usleep(MOMENT_US);
+	TRY(THREAD_PTRACE(thread, PTRACE_INTERRUPT, 0, 0));
+	TRY(thread_wait_interrupted(thread, &stop));
+	if (stop == STOP_EXEC)
+		return error_new(EAGAIN, "thread %d has just executed another program", thread->tid);
+	return stop == STOP_INTERRUPTED ? thread_read(process, thread) : NULL;
+}
+
 struct error *thread_read_rest(struct thread *thread)
 {
 	arch_fpu_free(&thread->fpu);

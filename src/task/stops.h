@@ -24,6 +24,12 @@ MUST_USE struct error *thread_wait_interrupted(struct thread *thread, enum stop 
 /* Reads registers, signal mask and rseq area of a stopped thread and puts the registers right: see struct thread. */
 MUST_USE struct error *thread_read(const struct process *process, struct thread *thread);
 
+/* Is that where it goes on? */
+bool thread_is_in(const struct thread *thread, const struct procfs_range *range);
+
+/* Lets a stopped thread run for a moment, and reads it again: if it isn't gone. */
+MUST_USE struct error *thread_run_on(const struct process *process, struct thread *thread);
+
 /* Reads the signals that wait for a stopped thread, or for all threads of its process: PTRACE_PEEKSIGINFO. pending is
  * replaced. */
 MUST_USE struct error *thread_read_pending(const struct thread *thread, bool of_process,

@@ -6,7 +6,6 @@
  * was sent SIGUSR1, so that a refusal can be seen to have done no harm.
  */
 #include <asm/ldt.h>
-#include <elf.h>
 #include <err.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -15,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -156,17 +154,6 @@ static void have_breakpoint(void)
 	close(fd);
 }
 
-/* Unused bytes of its header: a vDSO that this kernel hasn't, as one of another build. */
-static void have_other_vdso(void)
-{
-	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
-	const char mark[] = "other";
-
-	if (fd < 0 || pwrite(fd, mark, sizeof(mark), (off_t)getauxval(AT_SYSINFO_EHDR) + EI_PAD) != sizeof(mark))
-		err(77, "write to the vDSO");
-	close(fd);
-}
-
 static const struct {
 	const char *name;
 	void (*set_up)(void);
@@ -179,7 +166,6 @@ static const struct {
 	{"io_uring", have_io_uring},
 	{"ldt", have_segment},
 	{"notify", have_notifying_filter},
-	{"other-vdso", have_other_vdso},
 	{"ports", have_ports},
 	{"secret", have_secret},
 	{"sysv-memory", have_sysv_memory},

@@ -25,7 +25,7 @@ seed_images() {
 }
 
 passed=0 failed=0
-for target in file_entry image pagemap stream; do
+for target in file_entry image pagemap stream vdso; do
 	mkdir -p "fuzz/$target"
 	[ ! -d "$corpus/$target" ] || cp "$corpus/$target"/* "fuzz/$target/"
 	case $target in

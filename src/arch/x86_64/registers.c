@@ -298,14 +298,17 @@ static uint8_t *put_registers(uint8_t *at, const struct user_regs_struct *user)
 	return at;
 }
 
-/* The last register, and the jump to where the thread goes on. */
-static void put_end(uint8_t *at, const struct user_regs_struct *user)
+void arch_jump(uint8_t ret_code[ARCH_JUMP_BYTES], uint64_t target)
 {
 	static const uint8_t jump_code[] = {0xff, 0x25, 0, 0, 0, 0}; /* jmp *(%rip): what follows */
 
-	at = put_r11(at, user->r11);
-	at = mempcpy(at, jump_code, sizeof(jump_code));
-	memcpy(at, &user->rip, sizeof(user->rip));
+	memcpy(mempcpy(ret_code, jump_code, sizeof(jump_code)), &target, sizeof(target));
+}
+
+/* The last register, and the jump to where the thread goes on. */
+static void put_end(uint8_t *at, const struct user_regs_struct *user)
+{
+	arch_jump(put_r11(at, user->r11), user->rip);
 }
 
 static const uint8_t syscall_code[] = {0x0f, 0x05};

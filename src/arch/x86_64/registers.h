@@ -27,6 +27,7 @@ enum {
 	ARCH_GUARDED_BYTES = 256,
 	ARCH_GUARDED_MADE = 33, /* from here on the call has been made */
 	ARCH_XSAVE_BYTES_MAX = 65536,
+	ARCH_JUMP_BYTES = 14,
 };
 
 /* Each returns 0 or a negative errno of ptrace(2). */
@@ -119,6 +120,9 @@ struct arch_guard {
 };
 void arch_guarded_trampoline(uint8_t ret_code[ARCH_GUARDED_BYTES], const struct arch_registers *registers,
                              const struct arch_guard *guard);
+
+/* A jump to anywhere, which changes no register. */
+void arch_jump(uint8_t ret_code[ARCH_JUMP_BYTES], uint64_t target);
 
 /* The part of registers that the stub's exit puts back by itself. */
 void arch_saved_set(struct arch_saved *saved, const struct arch_registers *registers, uint64_t trampoline);

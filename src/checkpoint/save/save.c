@@ -23,7 +23,6 @@
 #include "inventory.pb-c.h"
 #include "memory/policies.h"
 #include "memory/probes.h"
-#include "memory/vdso.h"
 #include "pstree.pb-c.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
@@ -34,7 +33,6 @@ struct saver {
 	const struct carry_options *options;
 	struct file_table *files; /* owned; of the last look */
 	struct areas areas;       /* of the last look */
-	uint64_t vdso_hash;
 	struct mapped_files mapped;
 	struct thread_states *states;  /* owned */
 	struct memory_answers answers; /* of the last save */
@@ -51,7 +49,6 @@ struct error *saver_new(pid_t pid, const struct carry_options *options, struct s
 	if (saver->pidfd < 0)
 		return error_new(-saver->pidfd, "process %d", pid);
 	TRY(areas_read(pid, &saver->areas));
-	TRY(vdso_hash(pid, &saver->areas, &saver->vdso_hash));
 	TRY(file_table_read(pid, saver->pidfd, NULL, options, &saver->files));
 	TRY(thread_states_collect(pid, options, &saver->states));
 	*ret_saver = take(saver);
@@ -221,9 +218,8 @@ static struct error *put_fs(struct saver *saver, uint64_t *ret_locked_bytes, str
 
 static struct error *put_mm(struct saver *saver, uint32_t lock_future, struct image_store *store)
 {
-	const struct memory_whole whole = {.lock_future = lock_future, .vdso_hash = saver->vdso_hash};
 
-	memory_extra_put(saver->pid, &saver->areas, &whole, store);
+	memory_extra_put(saver->pid, &saver->areas, lock_future, store);
 	TRY(shared_memory_put(saver->pid, &saver->areas, store));
 	return save_mm(&(struct save_mm){
 		.pid = saver->pid,
