@@ -30,12 +30,14 @@ TOPS='$tops' SESSION=$session exec sh $SHARED/in-session $GODWIT "\$@"
 SCRIPT
 chmod +x "$SHARED/remote"
 
-# The groups that are there, of those with a name of this pattern in each hierarchy.
+# The groups of this name that are there.
 groups() {
 	for top in $tops; do
 		on_b find "$top" -maxdepth 1 -type d -name "$1"
 	done
 }
+# The name that the groups of a program have. Programs of other hosts may have the same PID.
+home_of() { on_b sed -n "s#.*/\\(godwit-$1-[0-9a-f]*\\)\$#\1#p" "/proc/$1/cgroup" | sort -u; }
 members() {
 	for group in $(groups "$session"); do on_b cat "$group/cgroup.procs"; done | sort -nu
 }
@@ -47,11 +49,12 @@ end_session() {
 	wait_until is_empty
 	for group in $(groups "$session"); do on_b rmdir "$group"; done
 }
-# check_home PID
+# check_home PID: sets $home
 check_home() {
-	[ "$(groups "godwit-$1-????????" | wc -l)" -gt 0 ] || fail "no group godwit-$1: $(on_b cat "/proc/$1/cgroup")"
+	home=$(home_of "$1")
+	[ "$(echo "$home" | wc -w)" -eq 1 ] || fail "not one group of its own: $(on_b cat "/proc/$1/cgroup")"
 	! on_b grep "/$session" "/proc/$1/cgroup" || fail "$1 is in the group of its session"
-	for group in $(groups "godwit-$1-????????"); do
+	for group in $(groups "$home"); do
 		[ "$(on_b cat "$group/cgroup.procs")" = "$1" ] || fail "$1 isn't in $group, or isn't alone"
 	done
 }
@@ -85,6 +88,7 @@ start a "$SHARED/moved"
 moved=$pid
 on_a "$GODWIT" migrate "$moved" b --ssh "$HOSTS ssh" --remote-path "$SHARED/remote"
 check_home "$moved"
+moved_home=$home
 end_session
 check_lives "$moved" "$SHARED/moved"
 
@@ -95,13 +99,16 @@ wait_gone b "$pid"
 cat >"$SHARED/refuse" <<SCRIPT
 #!/bin/sh
 [ "\$CRTOOLS_SCRIPT_ACTION" != post-setup-namespaces ] || cat "/proc/\$CRTOOLS_INIT_PID/oom_score_adj" >"$SHARED/score"
+[ "\$CRTOOLS_SCRIPT_ACTION" != post-setup-namespaces ] || cat "/proc/\$CRTOOLS_INIT_PID/cgroup" >"$SHARED/groups"
 [ "\$CRTOOLS_SCRIPT_ACTION" != post-restore ]
 SCRIPT
 chmod +x "$SHARED/refuse"
 ! on_b "$GODWIT" restore -d -D "$SHARED/images" --action-script "$SHARED/refuse" || fail "a script couldn't refuse"
 [ "$(cat "$SHARED/score")" = 1000 ] || fail "half built it had the oom_score_adj $(cat "$SHARED/score")"
-is_gone "godwit-$pid-????????" || fail "the failed restore has left $(groups "godwit-$pid-????????")"
-is_gone "godwit-$moved-????????" || fail "of an ended program there is still $(groups "godwit-$moved-????????")"
+home=$(grep -o "godwit-$pid-[0-9a-f]*" "$SHARED/groups" | sort -u)
+[ "$home" ] || fail "half built it had no groups of its own: $(cat "$SHARED/groups")"
+is_gone "$home" || fail "the failed restore has left $(groups "$home")"
+is_gone "$moved_home" || fail "of an ended program there is still $(groups "$moved_home")"
 # The keeper leaves the session, too: it outlives what ends it as a whole, and undoes what has to be undone.
 is_out() { ! on_b grep -E "^0:|name=systemd" "/proc/$1/cgroup" | grep "/$session"; }
 GODWIT_TEST_STOP_AT=restored:STOP on_b "$SHARED/remote" restore -d -D "$SHARED/images" &
@@ -118,4 +125,4 @@ own=$(on_b cat /proc/self/oom_score_adj)
 [ "$(on_b cat "/proc/$pid/oom_score_adj")" = "$own" ] || fail "its oom_score_adj isn't $own any more"
 end_session
 check_lives "$pid" "$SHARED/saved"
-for group in $(groups "godwit-$pid-????????"); do on_b rmdir "$group"; done
+for group in $(groups "$home"); do on_b rmdir "$group"; done

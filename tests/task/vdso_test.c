@@ -65,7 +65,7 @@ static void test_threads_leave_the_vdso(void **state)
 		assert_ok(process_thaw(process));
 	}
 	assert_in_range(stopped, TIMES, INT_MAX);
-	assert_in_range(inside, 0, stopped / 10);
+	assert_in_range(inside, 0, stopped / 2); /* on a busy machine; without that code 9 of 10 */
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }

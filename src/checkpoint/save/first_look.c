@@ -3,8 +3,6 @@
 
 #include "checkpoint/save/first_look.h"
 
-enum { LOOKS = 20 };
-
 static struct error *look(pid_t pid, const struct carry_options *options, struct saver **ret_saver)
 {
 	auto_problems struct problems problems = {0};
@@ -17,14 +15,18 @@ static struct error *look(pid_t pid, const struct carry_options *options, struct
 	return NULL;
 }
 
-/* A child that was born after the wait has copies of all descriptors, and is in the way in many places. */
+/*
+ * A child that was born after the wait has copies of all descriptors, and is in the way in many places. If it has ended by
+ * now, nobody can tell whether it was the cause: one more look does.
+ */
 struct error *first_look(struct children_wait *wait, const struct carry_options *options, struct saver **ret_saver)
 {
-	for (int looks = 1;; looks++) {
+	for (bool is_certain = false;;) {
 		(void)children_wait(wait);
 		auto_error struct error *error = look(wait->pid, options, ret_saver);
 
-		if (!error || looks == LOOKS || wait->left_ns == 0 || !children_are_there(wait->pid))
+		if (!error || is_certain || !children_again(wait))
 			return take(error);
+		is_certain = !children_are_there(wait->pid);
 	}
 }
