@@ -69,10 +69,13 @@ struct thread *process_take_place(struct process *process, pid_t tid)
 /* One that has ended meanwhile is no error. */
 static struct error *seize_thread(struct process *process, pid_t tid)
 {
-	if (ptrace(PTRACE_SEIZE, tid, NULL, SEIZE_OPTIONS) == 0)
+	if (ptrace(PTRACE_SEIZE, tid, NULL, SEIZE_OPTIONS) == 0) {
 		process_add_thread(process, tid)->seccomp = seccomp_mode(process->pid, tid);
-	else if (errno != ESRCH)
-		return error_hint(error_new(errno, "PTRACE_SEIZE(%d)", tid),
+		return NULL;
+	}
+	int errnum = errno;
+	if (!thread_has_ended(tid, errnum))
+		return error_hint(error_new(errnum, "PTRACE_SEIZE(%d)", tid),
 		                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
 	return NULL;
 }

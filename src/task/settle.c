@@ -60,9 +60,11 @@ static struct error *stop_once(pid_t tid)
 	enum stop stop;
 
 	if (ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACESYSGOOD) < 0) {
-		if (errno == ESRCH) /* it has ended, and its calls with it */
+		int errnum = errno;
+
+		if (thread_has_ended(tid, errnum)) /* and its calls with it */
 			return NULL;
-		return error_hint(error_new(errno, "PTRACE_SEIZE(%d)", tid),
+		return error_hint(error_new(errnum, "PTRACE_SEIZE(%d)", tid),
 		                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
 	}
 	/* If it fails, the thread is about to end, which the wait tells. */

@@ -29,6 +29,12 @@ struct error *thread_ptrace(const struct thread *thread, int request, const char
 	return NULL;
 }
 
+bool thread_has_ended(pid_t tid, int errnum)
+{
+	/* One that nobody has waited for yet can't be traced any more, either: ptrace_attach() of Linux. */
+	return errnum == ESRCH || (errnum == EPERM && procfs_is_dead(tid));
+}
+
 /* As waitpid(2), for the first thread of a process; 0: it has ended, but can't be waited for yet. */
 static pid_t wait_for_leader(pid_t tid, int *ret_status)
 {

@@ -14,6 +14,9 @@ enum stop {
 	STOP_GONE,        /* the thread has ended */
 };
 
+/* Is this why PTRACE_SEIZE has failed with that errno? */
+bool thread_has_ended(pid_t tid, int errnum);
+
 /* Waits for the thread's next stop. ret_signal is set for STOP_SIGNAL. */
 MUST_USE struct error *thread_wait(struct thread *thread, enum stop *ret_stop, int *ret_signal);
 
