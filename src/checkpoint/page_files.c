@@ -11,31 +11,29 @@
 #include "image/pages_ahead.h"
 #include "memory/build.h"
 
-enum { FIRST_PAGES_ID = 1 };
+enum { FIRST_PAGES_ID = 1, OPEN_WRITERS_MAX = 64 };
 
 /* ---- Saving ---- */
 
-static struct error *finish_shared(struct page_files *files)
+static struct error *sync_shared(struct page_files *files)
 {
-	for (size_t i = files->shared_count; i > 0; i--) {
-		auto_pages_writer struct pages_writer *writer = take(files->shared[i - 1]);
-
-		files->shared_count--;
-		TRY(pages_writer_finish(writer));
-		files->finished_pages += pages_writer_count(writer);
-	}
+	for (; files->synced_count < files->shared_count; files->synced_count++)
+		TRY(pages_writer_sync(files->shared[files->synced_count]));
 	return NULL;
 }
 
 static struct error *begin_shared(struct page_sink *sink, uint64_t shared_id)
 {
 	struct page_files *files = (struct page_files *)sink;
+	struct pages_writer *writer;
 
-	if (files->shared_count == SHARED_WRITERS_MAX)
-		TRY(finish_shared(files));
-	TRY(pages_writer_open_shared(files->dir_fd, shared_id, files->next_pages_id++,
-	                             &files->shared[files->shared_count]));
-	files->shared_count++;
+	if (files->shared_count - files->synced_count == OPEN_WRITERS_MAX)
+		TRY(sync_shared(files));
+	TRY(pages_writer_open_shared(files->dir_fd, shared_id, files->next_pages_id++, &writer));
+	files->shared = reallocarray(files->shared, files->shared_count + 1, sizeof(struct pages_writer *));
+	if (!files->shared)
+		abort();
+	files->shared[files->shared_count++] = writer;
 	return NULL;
 }
 
@@ -99,15 +97,22 @@ void page_files_gather(struct page_files *files, size_t size_bytes)
 
 struct error *page_files_finish(struct page_files *files)
 {
-	TRY(finish_shared(files));
-	return pages_writer_finish(files->own);
+	TRY(sync_shared(files));
+	return pages_writer_sync(files->own);
+}
+
+void page_files_keep(struct page_files *files)
+{
+	pages_writer_keep(files->own);
+	for (size_t i = 0; i < files->shared_count; i++)
+		pages_writer_keep(files->shared[i]);
 }
 
 void page_files_add_statistics(const struct page_files *files, struct dump_statistics *statistics)
 {
 	statistics->pages_scanned = files->scanned_pages;
 	statistics->pages_kept = files->kept_pages;
-	statistics->pages_written = files->finished_pages + pages_writer_count(files->own);
+	statistics->pages_written = pages_writer_count(files->own);
 	for (size_t i = 0; i < files->shared_count; i++)
 		statistics->pages_written += pages_writer_count(files->shared[i]);
 }
@@ -115,8 +120,10 @@ void page_files_add_statistics(const struct page_files *files, struct dump_stati
 void page_files_free(struct page_files *files)
 {
 	pages_writer_free(take(files->own));
-	for (; files->shared_count > 0; files->shared_count--)
-		pages_writer_free(take(files->shared[files->shared_count - 1]));
+	for (size_t i = 0; i < files->shared_count; i++)
+		pages_writer_free(files->shared[i]);
+	free(take(files->shared));
+	files->shared_count = files->synced_count = 0;
 }
 
 /* ---- Restoring ---- */

@@ -16,23 +16,22 @@ struct dump_statistics;
 struct memory;
 
 /* A sink that makes those files. Begin with {0}. */
-enum { SHARED_WRITERS_MAX = 64 };
 struct page_files {
 	struct page_sink sink;
 	int dir_fd;               /* borrowed */
 	struct pages_writer *own; /* owned */
 	/* All owned; the last one is what pages go to. They are on disk only when all is finished, since that takes time;
-	 * but a descriptor is needed for each. */
-	struct pages_writer *shared[SHARED_WRITERS_MAX];
+	 * but a descriptor is needed for each until then. */
+	struct pages_writer **shared;
 	size_t shared_count;
+	size_t synced_count; /* of these, on disk already */
 	uint32_t next_pages_id;
-	uint64_t finished_pages;
 	const struct ranges *parent; /* borrowed: its own pages that the parent folder has; NULL: there is none */
 	size_t next;                 /* of those: what is kept comes in order */
 	uint64_t scanned_pages, kept_pages;
 };
 
-/* Empties what it points to; files that aren't finished are gone. */
+/* Empties what it points to; its files are gone, unless they are kept. */
 void page_files_free(struct page_files *files);
 #define auto_page_files __attribute__((cleanup(page_files_free)))
 
@@ -45,6 +44,9 @@ void page_files_gather(struct page_files *files, size_t size_bytes);
 
 /* On disk. */
 MUST_USE struct error *page_files_finish(struct page_files *files);
+
+/* All else that belongs to them is on disk, too. */
+void page_files_keep(struct page_files *files);
 void page_files_add_statistics(const struct page_files *files, struct dump_statistics *statistics);
 
 /* All pages of a directory into a program that is built. */

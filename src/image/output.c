@@ -102,6 +102,8 @@ struct error *output_finish(struct output *output)
 	TRY(write_both(output, pieces));
 	if (fsync(output->fd) < 0)
 		return error_new(errno, "fsync %s", output->name);
+	close(take(output->fd));
+	free(take(output->buffer));
 	return output->sum ? sums_append(output->dir_fd, output->name, output->sum) : NULL;
 }
 
@@ -114,7 +116,8 @@ void output_free(struct output *output)
 {
 	if (!output)
 		return;
-	close(output->fd);
+	if (output->fd >= 0)
+		close(output->fd);
 	if (!output->is_kept)
 		unlinkat(output->dir_fd, output->name, 0);
 	if (!output->is_kept && output->sum)

@@ -23,7 +23,7 @@ void output_gather(struct output *output, size_t size_bytes);
 /* Appends. Small pieces are gathered, large ones are written as they are. */
 MUST_USE struct error *output_put(struct output *output, const void *bytes, size_t size_bytes);
 
-/* Writes what is still gathered, and fsyncs. */
+/* Writes what is still gathered, fsyncs, and closes: nothing can be put any more. */
 MUST_USE struct error *output_finish(struct output *output);
 
 /* The file stays. */

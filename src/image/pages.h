@@ -41,7 +41,12 @@ MUST_USE struct error *pages_writer_put(struct pages_writer *writer, uint64_t ad
 /* Says that these pages are unchanged since the parent. */
 MUST_USE struct error *pages_writer_put_in_parent(struct pages_writer *writer, uint64_t address, size_t page_count);
 
-/* Writes what is still buffered and fsyncs both files. Without it they are gone when the writer is freed. */
+/* Writes what is still buffered, and fsyncs and closes both files. They are gone when the writer is freed, unless they are
+ * kept. */
+MUST_USE struct error *pages_writer_sync(struct pages_writer *writer);
+void pages_writer_keep(struct pages_writer *writer);
+
+/* Both. */
 MUST_USE struct error *pages_writer_finish(struct pages_writer *writer);
 void pages_writer_free(struct pages_writer *writer);
 DEFINE_OWNED(struct pages_writer *, pages_writer_free)

@@ -136,13 +136,23 @@ struct error *pages_writer_put_in_parent(struct pages_writer *writer, uint64_t a
 	return page_count == 0 ? NULL : continue_run(writer, address, page_count, PAGEMAP_IN_PARENT);
 }
 
-struct error *pages_writer_finish(struct pages_writer *writer)
+struct error *pages_writer_sync(struct pages_writer *writer)
 {
 	TRY(end_run(writer));
 	TRY(output_finish(writer->pages));
-	TRY(output_finish(writer->pagemap));
+	return output_finish(writer->pagemap);
+}
+
+void pages_writer_keep(struct pages_writer *writer)
+{
 	output_keep(writer->pages);
 	output_keep(writer->pagemap);
+}
+
+struct error *pages_writer_finish(struct pages_writer *writer)
+{
+	TRY(pages_writer_sync(writer));
+	pages_writer_keep(writer);
 	return NULL;
 }
 

@@ -7,11 +7,14 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 #include "objects/file_stamp.h"
 #include "objects/ghost.h"
 #include "objects/reg_file.h"
 #include "util/alloc.h"
+
+enum { MQUEUE_MAGIC = 0x19800202 }; /* f_type of mqueue file systems: ipc/mqueue.c */
 
 /* ---- Saving ---- */
 
@@ -52,6 +55,19 @@ static struct error *read_link(const struct reg_file *file, char path[PATH_MAX])
 	return NULL;
 }
 
+/* Why it isn't where its path says, though nobody has deleted it. */
+static struct error *explain(const struct reg_file *file, const char *path, bool is_there)
+{
+	struct statfs system;
+
+	if (statfs(file->source, &system) == 0 && system.f_type == MQUEUE_MAGIC)
+		return error_hint(error_new(ENOTSUP, "%s: a message queue of mq_open(3), which stays here", path),
+		                  "the program has to close it");
+	return error_new(0, "%s: %s", path,
+	                 is_there ? "another file is there now, or a mount hides it"
+	                          : "nothing is there, yet it was not deleted");
+}
+
 static struct error *find_place(const struct reg_file *file, struct place *ret_place)
 {
 	/* Most files are still where they were. */
@@ -72,9 +88,7 @@ static struct error *find_place(const struct reg_file *file, struct place *ret_p
 
 	ret_place->is_deleted = strip_deleted(ret_place->path);
 	if (!ret_place->is_deleted)
-		return error_new(0, "%s: %s", ret_place->path,
-		                 r == 0 ? "another file is there now, or a mount hides it"
-		                        : "nothing is there, yet it was not deleted");
+		return explain(file, ret_place->path, r == 0);
 	/* It may have got that name back: link(2). */
 	if (lstat(ret_place->path, &ret_place->stat) == 0 && is_same_file(file, &ret_place->stat)) {
 		ret_place->is_deleted = false;

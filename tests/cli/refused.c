@@ -9,6 +9,7 @@
 #include <err.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <mqueue.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,7 +18,9 @@
 #include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -70,6 +73,41 @@ static void have_sysv_memory(void)
 
 	if (id < 0 || shmat(id, NULL, 0) == (void *)-1 || shmctl(id, IPC_RMID, NULL) < 0)
 		err(77, "shmget");
+}
+
+/* The last one to use it. */
+static void have_semaphores(void)
+{
+	struct sembuf up = {.sem_num = 2, .sem_op = 1};
+	int id = semget(IPC_PRIVATE, 3, IPC_CREAT | 0600);
+
+	if (id < 0 || semop(id, &up, 1) != 0)
+		err(77, "semget");
+}
+
+static void have_message_queue(void)
+{
+	const long message[2] = {1, 2};
+	int id = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+
+	if (id < 0 || msgsnd(id, message, sizeof(message[1]), 0) != 0)
+		err(77, "msgget");
+}
+
+/* Nothing is registered with it. */
+static void have_idle_userfaultfd(void)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	int fd = (int)syscall(SYS_userfaultfd, 1 /* UFFD_USER_MODE_ONLY */);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0)
+		err(77, "userfaultfd");
+}
+
+static void have_posix_queue(void)
+{
+	if (mq_open("/godwit-refused", O_RDWR | O_CREAT, 0600, NULL) < 0)
+		err(77, "mq_open");
 }
 
 static void have_aio(void)
@@ -163,11 +201,15 @@ static const struct {
 	{"common-memfd", have_memfd_with_a_child},
 	{"common-memory", have_shared_memory_with_a_child},
 	{"dispatch", have_dispatch},
+	{"idle-userfaultfd", have_idle_userfaultfd},
 	{"io_uring", have_io_uring},
 	{"ldt", have_segment},
+	{"message-queue", have_message_queue},
 	{"notify", have_notifying_filter},
 	{"ports", have_ports},
+	{"posix-queue", have_posix_queue},
 	{"secret", have_secret},
+	{"semaphores", have_semaphores},
 	{"sysv-memory", have_sysv_memory},
 	{"thread-clock", have_thread_clock},
 	{"userfaultfd", have_userfaultfd},

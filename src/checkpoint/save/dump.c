@@ -100,7 +100,9 @@ static struct error *finish_images(struct dump *dump)
 
 	TRY(page_files_finish(&dump->pages));
 	dump->statistics->write_ns = clock_now_ns() - start_ns;
-	return image_store_write(dump->store, dump->options->images_dir_fd);
+	TRY(image_store_write(dump->store, dump->options->images_dir_fd));
+	page_files_keep(&dump->pages);
+	return NULL;
 }
 
 /* ---- The freeze ---- */

@@ -65,7 +65,9 @@ static struct error *save(struct predump *predump)
 	TRY(page_files_finish(&files));
 	statistics->write_ns = clock_now_ns() - start_ns - statistics->memory_ns;
 	page_files_add_statistics(&files, statistics);
-	return chain_done(chain, false);
+	TRY(chain_done(chain, false));
+	page_files_keep(&files);
+	return NULL;
 }
 
 struct error *predump_run(const struct dump_options *options, struct dump_statistics *ret_statistics)

@@ -17,6 +17,7 @@
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_mm.h"
 #include "checkpoint/save/shared_outsiders.h"
+#include "checkpoint/save/sysv_ipc.h"
 #include "checkpoint/shared_memory.h"
 #include "checkpoint/thread_state.h"
 #include "fs.pb-c.h"
@@ -75,6 +76,7 @@ void saver_check(struct saver *saver, struct problems *problems)
 	areas_check(&saver->areas, problems);
 	problems_add(problems, probes_check(saver->pid, &saver->areas));
 	shared_outsiders_check(saver->pid, &saver->areas, problems);
+	sysv_ipc_check(saver->pid, problems);
 	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
 	file_table_check(saver->files, problems);
 	saver_drop_copies(saver);
