@@ -62,6 +62,11 @@ MUST_USE struct error *file_table_hold_locked(const struct file_table *table, st
 MUST_USE struct error *file_table_add_in_flight(struct file_table *table, size_t from, size_t until);
 size_t file_table_descriptions(const struct file_table *table);
 
+/* Calls with each file that is connected anew where the program comes to. Not while the program is frozen. */
+void file_table_outlets(const struct file_table *table,
+                        void (*call)(const struct open_file *file, const struct outlet *outlet, void *data),
+                        void *data);
+
 /* What is on its way, of all connections. */
 MUST_USE struct error *file_table_unsent(const struct file_table *table, struct unsent *ret_unsent);
 

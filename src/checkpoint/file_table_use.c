@@ -10,6 +10,7 @@
 #include "checkpoint/file_table_parts.h"
 #include "checkpoint/save/refusal.h"
 #include "objects/file_locks.h"
+#include "objects/outlet.h"
 #include "util/alloc.h"
 
 /* The program runs: it may have closed the descriptor, and have opened something else there, since the table was read. */
@@ -99,6 +100,20 @@ struct error *file_table_flows(const struct file_table *table, struct flow **ret
 	*ret_flows = take(flows);
 	*ret_count = count;
 	return NULL;
+}
+
+void file_table_outlets(const struct file_table *table,
+                        void (*call)(const struct open_file *file, const struct outlet *outlet, void *data), void *data)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		const struct file_ops *ops = table->descriptions[i].ops;
+		struct outlet outlet = {0};
+
+		if (!ops || !ops->outlet || !ops->outlet(&table->list[i], &outlet))
+			continue;
+		call(&table->list[i], &outlet, data);
+		free(outlet.path);
+	}
 }
 
 static struct error *hold_one(const struct file_table *table, size_t index, struct held_files *held)

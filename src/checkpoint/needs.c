@@ -9,6 +9,7 @@
 #include "arch/x86_64/cpu.h"
 #include "checkpoint/file_table.h"
 #include "checkpoint/needs.h"
+#include "objects/outlet.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -146,6 +147,19 @@ static struct error *read_addresses(const struct saver *saver, GodwitNeeds *need
 	return NULL;
 }
 
+static void add_outlet(const struct open_file *file, const struct outlet *outlet, void *data)
+{
+	GodwitNeeds *needs = data;
+	GodwitOutlet *entry = xalloc(sizeof(*entry));
+
+	godwit_outlet__init(entry);
+	entry->kind = outlet->kind;
+	entry->path = xformat("%s", outlet->path);
+	entry->fd = file->fd;
+	needs->outlets = xrealloc(needs->outlets, (needs->n_outlets + 1) * sizeof(GodwitOutlet *));
+	needs->outlets[needs->n_outlets++] = entry;
+}
+
 struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_needs)
 {
 	auto_needs GodwitNeeds *needs = xalloc(sizeof(*needs));
@@ -158,6 +172,7 @@ struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_
 	TRY(read_limits(request->pid, needs));
 	TRY(read_cpu(needs));
 	TRY(read_addresses(request->saver, needs));
+	file_table_outlets(saver_files(request->saver), add_outlet, needs);
 	needs->cpu_caps = request->cpu_caps;
 	needs->arriving = xalloc((request->arriving_count + 1) * sizeof(char *));
 	for (; needs->n_arriving < request->arriving_count; needs->n_arriving++)

@@ -28,6 +28,7 @@ struct carry_options {
 };
 
 struct netlink;
+struct outlet;
 struct open_files;
 struct process;
 
@@ -223,6 +224,10 @@ struct file_ops {
 	 * listening on eth0"). Called before anything is frozen; must not disturb the program. May be NULL.
 	 */
 	struct error *(*check)(const struct open_file *file);
+
+	/* What it will be connected to anew, if anything: outlet.h. The caller frees the path. Not while the program is
+	 * frozen. May be NULL: nothing. */
+	bool (*outlet)(const struct open_file *file, struct outlet *ret_outlet);
 
 	/* True for a connection whose state may be read only behind the network lock. May be NULL: never. */
 	bool (*needs_lock)(const struct open_file *file);

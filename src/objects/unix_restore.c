@@ -683,9 +683,11 @@ struct error *unix_verify(const FileEntry *file, struct restore_files *restore)
 	TRY(check_entry(entry));
 	TRY(scan(restore));
 	entry = noted_entry(restore, KEY_ID, file->id);
-	if (!entry || unix_outside_is(entry))
+	if (!entry)
 		return NULL;
 	TRY(socket_extras_find(restore, entry->id, &extras));
+	if (unix_outside_is(entry))
+		TRY(unix_outside_verify(entry, extras));
 	auto_free char *path = final_path(restore, entry, extras);
 	const struct unix_binding binding = {.name = name_of(&entry->name), .path = path};
 	return unix_name_verify(&binding);

@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "objects/outlet.h"
 #include "objects/socket.h"
 #include "objects/socket_options.h"
 #include "objects/unix_diag.h"
@@ -134,6 +135,19 @@ static struct error *unixsk_unsent(const struct open_file *file, struct unsent *
 	return NULL;
 }
 
+static bool unixsk_outlet(const struct open_file *file, struct outlet *ret_outlet)
+{
+	struct look look;
+	auto_error struct error *error = look_at(file, &look);
+
+	if (error || !is_outside(file, &look))
+		return false;
+	const struct unix_outside outside = {.file = file, .diag = &look.diag, .fd = look.fd};
+	ret_outlet->kind = look.type == SOCK_STREAM ? OUTLET_STREAM : OUTLET_DATAGRAM;
+	ret_outlet->path = unix_outside_service(&outside);
+	return ret_outlet->path;
+}
+
 /* ---- Saving ---- */
 
 static bool unixsk_needs_hold(const struct open_file *file)
@@ -184,6 +198,7 @@ struct entry_parts {
 	uint32_t *groups; /* owned */
 	char *path;       /* owned */
 	GodwitSocketEntry extras;
+	struct unix_outside_parts outside;
 };
 
 static void parts_free(struct entry_parts *parts)
@@ -191,6 +206,7 @@ static void parts_free(struct entry_parts *parts)
 	free(parts->groups);
 	free(parts->path);
 	unix_queue_free_extras(&parts->extras);
+	unix_outside_parts_free(&parts->outside);
 }
 
 static struct error *fill_path(const struct look *look, UnixSkEntry *entry, struct entry_parts *parts)
@@ -307,7 +323,7 @@ static struct error *save_outside(const struct open_file *file, const struct loo
 {
 	const struct unix_outside outside = {.file = file, .diag = &look->diag, .fd = look->fd};
 
-	return is_outside(file, look) ? unix_outside_save(&outside, entry, &parts->extras) : NULL;
+	return is_outside(file, look) ? unix_outside_save(&outside, entry, &parts->extras, &parts->outside) : NULL;
 }
 
 static struct error *unixsk_save(const struct open_file *file, struct image_store *store)
@@ -343,6 +359,7 @@ const struct file_ops unixsk_ops = {
 	.type = FD_TYPES__UNIXSK,
 	.recognizes = unixsk_recognizes,
 	.check = unixsk_check,
+	.outlet = unixsk_outlet,
 	.unsent = unixsk_unsent,
 	.needs_hold = unixsk_needs_hold,
 	.hold = unixsk_hold,

@@ -14,6 +14,7 @@
 #include "arch/x86_64/cpu.h"
 #include "checkpoint/needs.h"
 #include "network/address.h"
+#include "objects/outlet.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -218,6 +219,14 @@ static struct error *check_address(const GodwitNeeds *needs, const char *address
 	                  "--move-address %s takes it along", address);
 }
 
+/* ---- Services ---- */
+
+static struct error *check_outlet(const GodwitOutlet *outlet)
+{
+	return error_hint(error_wrap(outlet_check(outlet->kind, outlet->path), "fd %d", outlet->fd),
+	                  "start that service here");
+}
+
 /* ---- All of it ---- */
 
 void needs_check(const GodwitNeeds *needs, struct problems *problems)
@@ -226,6 +235,8 @@ void needs_check(const GodwitNeeds *needs, struct problems *problems)
 	check_memory(needs, problems);
 	check_limits(needs, problems);
 	problems_add(problems, check_cpu(needs));
+	for (size_t i = 0; i < needs->n_outlets; i++)
+		problems_add(problems, check_outlet(needs->outlets[i]));
 	for (size_t i = 0; i < needs->n_addresses; i++)
 		problems_add(problems, check_address(needs, needs->addresses[i]));
 }
