@@ -14,7 +14,7 @@ _godwit_options() { "$1" "$2" --help 2>/dev/null | grep -oE '^ +(-[A-Za-z], +)?-
 _godwit_argument() {
 	"$1" "$2" --help 2>/dev/null | awk -v option="$3" '
 		$1 ~ /,$/ { letter = substr($1, 1, length($1) - 1); $1 = ""; $0 = $0 }
-		$1 ~ /^--/ && ($1 == option || letter == option) && $2 ~ /^[A-Z]+([^a-z]|$)/ { print $2 }
+		$1 ~ /^--/ && ($1 == option || letter == option) && ($2 ~ /^[A-Z]+([^a-z]|$)/ || $2 ~ /[|]/) { print $2 }
 		{ letter = "" }'
 }
 
@@ -28,6 +28,7 @@ _godwit() {
 	fi
 	case $(_godwit_argument "$program" "$command" "$previous") in
 	DIR) mapfile -t COMPREPLY < <(compgen -d -- "$word") ;;
+	*\|FILE) mapfile -t COMPREPLY < <(compgen -f -W "keep null journal" -- "$word") ;;
 	FILE) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
 	COMMAND) mapfile -t COMPREPLY < <(compgen -c -- "$word") ;;
 	PID) mapfile -t COMPREPLY < <(compgen -W "$(ps -eo pid=)" -- "$word") ;;

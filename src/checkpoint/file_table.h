@@ -29,6 +29,10 @@ void file_table_drop_copies(struct file_table *table);
 /* How many descriptors there are. */
 size_t file_table_count(const struct file_table *table);
 
+/* Standard streams that can't go along, or whose other end stays, become what the options say. Before the check; in tables
+ * that are read with this one known they are the same. Not while the program is frozen. */
+void file_table_replace_stdio(struct file_table *table);
+
 /* Adds what can't be carried to problems. Not while the program is frozen. */
 void file_table_check(const struct file_table *table, struct problems *problems);
 

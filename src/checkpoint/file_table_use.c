@@ -11,6 +11,7 @@
 #include "checkpoint/save/refusal.h"
 #include "objects/file_locks.h"
 #include "objects/outlet.h"
+#include "objects/standard_streams.h"
 #include "util/alloc.h"
 
 /* The program runs: it may have closed the descriptor, and have opened something else there, since the table was read. */
@@ -31,10 +32,46 @@ static struct error *check_one(const struct file_table *table, size_t index)
 	return refuse_file(file);
 }
 
+/* ---- Standard streams ---- */
+
+static bool is_stdio(const struct open_file *file)
+{
+	return file->fd <= STDERR_FILENO && file->pid != getpid();
+}
+
+static bool can_go_along(const struct file_table *table, size_t index)
+{
+	const struct file_ops *ops = table->descriptions[index].ops;
+	auto_error struct error *error = check_one(table, index);
+
+	return !error && !(ops->stays && ops->stays(&table->list[index]));
+}
+
+/* From here on it is of a kind that writes something else into the images: look_at_files() keeps that. */
+void file_table_replace_stdio(struct file_table *table)
+{
+	for (size_t i = 0; i < table->count && table->options->stdio != STDIO_KEEP; i++) {
+		struct open_file *file = &table->list[i];
+		const struct file_ops *ops = is_stdio(file) ? stdio_ops_for(file) : NULL;
+
+		if (!ops || can_go_along(table, i))
+			continue;
+		table->descriptions[i].ops = ops;
+		file->becomes_file = ops->type == FD_TYPES__REG;
+	}
+}
+
+static struct error *hint_stdio(struct error *error, const struct file_table *table, const struct open_file *file)
+{
+	return is_stdio(file) && table->options->stdio == STDIO_KEEP
+	               ? error_hint(error, "--stdio null gives it /dev/null in the place of that, --stdio FILE a file")
+	               : error;
+}
+
 void file_table_check(const struct file_table *table, struct problems *problems)
 {
 	for (size_t i = 0; i < table->count; i++) {
-		auto_error struct error *error = check_one(table, i);
+		auto_error struct error *error = hint_stdio(check_one(table, i), table, &table->list[i]);
 
 		if (error && is_still(table, &table->list[i]))
 			problems_add(problems, take(error));

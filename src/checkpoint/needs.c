@@ -168,6 +168,8 @@ struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_
 	TRY(read_ids(request->pid, needs));
 	if (request->is_shell_job)
 		needs->session = needs->group = 0;
+	if (saver_is_detached(request->saver))
+		needs->session = needs->group = needs->pid;
 	TRY(read_memory(request->pid, needs));
 	TRY(read_limits(request->pid, needs));
 	TRY(read_cpu(needs));

@@ -115,6 +115,24 @@ struct error *set_ghost_limit(void *options, const char *value)
 	return parse_size(value, &((struct common_options *)options)->carry.ghost_limit_bytes);
 }
 
+struct error *set_stdio(void *options, const char *value)
+{
+	static const char *const names[] = {[STDIO_KEEP] = "keep", [STDIO_NULL] = "null", [STDIO_JOURNAL] = "journal"};
+	struct carry_options *carry = &((struct common_options *)options)->carry;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(value, names[i]) == 0) {
+			carry->stdio = (enum stdio)i;
+			return NULL;
+		}
+	if (value[0] != '/')
+		return error_new(0, "\"%s\" is none of keep, null, journal, nor the path of a file from the root",
+		                 value);
+	carry->stdio = STDIO_FILE;
+	carry->stdio_path = value;
+	return NULL;
+}
+
 struct error *set_wait_children(void *options, const char *value)
 {
 	return parse_number(value, WAIT_MAX_S, &((struct common_options *)options)->wait_children_s);

@@ -37,6 +37,7 @@ struct error *set_tcp_established(void *options, const char *value);
 struct error *set_shell_job(void *options, const char *value);
 struct error *set_ghost_limit(void *options, const char *value);
 struct error *set_file_locks(void *options, const char *value);
+struct error *set_stdio(void *options, const char *value);
 struct error *set_wait_children(void *options, const char *value);
 
 #define COMMON_DIRECTORIES                                                                                   \
@@ -63,6 +64,11 @@ struct error *set_wait_children(void *options, const char *value);
 		"ghost-limit", 0, "SIZE", "largest deleted file to put into the images (default: 1M)", set_ghost_limit \
 	}
 
+#define COMMON_STDIO                                                                                  \
+	{                                                                                             \
+		"stdio", 0, "keep|null|journal|FILE",                                                 \
+			"what standard streams become that can't go along (default: keep)", set_stdio \
+	}
 #define COMMON_WAIT                                                                                        \
 	{                                                                                                  \
 		"wait-children", 0, "SECONDS", "wait so long for the end of child processes (default: 2)", \

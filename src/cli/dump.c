@@ -48,6 +48,7 @@ static const struct option_spec dump_table[] = {
 	{"leave-running", 'R', NULL, "let it run on when it is saved, instead of ending it", set_leave_running},
 	COMMON_CARRY,
 	COMMON_WAIT,
+	COMMON_STDIO,
 	{0},
 };
 

@@ -169,6 +169,7 @@ static const struct option_spec migrate_table[] = {
 	{"shell-job", 'j', NULL, "the program belongs to a shell's session, which stays", set_shell_job},
 	{"ghost-limit", 0, "SIZE", "largest deleted file to take along (default: 1M)", set_ghost_limit},
 	COMMON_WAIT,
+	COMMON_STDIO,
 	COMMON_REPORT,
 	{0},
 };

@@ -24,6 +24,7 @@ static const struct option_spec predump_table[] = {
 	COMMON_REPORT,
 	COMMON_CARRY,
 	COMMON_WAIT,
+	COMMON_STDIO,
 	{0},
 };
 

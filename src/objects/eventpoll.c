@@ -68,6 +68,17 @@ static size_t count_watches(const char *fdinfo)
 	return count;
 }
 
+static struct error *check_watched(const struct open_file *file, uint32_t number)
+{
+	const struct open_file *watched = open_files_at(file->all, (int)number);
+
+	if (!watched || !watched->becomes_file)
+		return NULL;
+	return error_hint(
+		error_new(ENOTSUP, "epoll watches fd %u, which becomes a file, and no file can be watched", number),
+		"--stdio journal where it is output; else start the program with </dev/null");
+}
+
 /* Into room for count_watches(). */
 static struct error *read_watches(const struct open_file *file, EventpollTfdEntry *watches)
 {
@@ -80,6 +91,7 @@ static struct error *read_watches(const struct open_file *file, EventpollTfdEntr
 			return error_hint(
 				error_new(ENOTSUP, "epoll watches a file by its former number %u", watch->tfd),
 				"a program should take a file out of an epoll before it closes it");
+		TRY(check_watched(file, watch->tfd));
 		watch->id = file->id;
 	}
 	return NULL;

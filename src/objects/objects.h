@@ -20,10 +20,15 @@
 #include "task/batch.h"
 #include "util/flow.h"
 
+/* What standard streams become that can't go along: standard_streams.h. */
+enum stdio { STDIO_KEEP, STDIO_NULL, STDIO_JOURNAL, STDIO_FILE };
+
 /* What the user allowed. Borrowed by everything below. */
 struct carry_options {
-	bool shell_job;             /* terminals of a session that stays behind are inherited */
-	bool tcp_established;       /* TCP connections are carried, not refused */
+	bool shell_job;       /* terminals of a session that stays behind are inherited */
+	bool tcp_established; /* TCP connections are carried, not refused */
+	enum stdio stdio;
+	const char *stdio_path;     /* of STDIO_FILE */
 	uint64_t ghost_limit_bytes; /* the largest deleted file whose content goes into the image */
 };
 
@@ -49,6 +54,7 @@ struct open_file {
 	FownEntry *owner;
 	const struct carry_options *options;
 	struct open_files *all; /* what it is one of */
+	bool becomes_file;      /* in a check: a file takes its place, which no epoll can watch */
 };
 
 /* A number in a task's table of descriptors. */
@@ -177,11 +183,12 @@ const struct restore_task *restore_task(const struct restore_files *restore);
 void restore_note_place(struct restore_files *restore, uint32_t id, int fd);
 int restore_place(const struct restore_files *restore, uint32_t id);
 
-/* A folder that is there only while the program is restored: it goes, with what is in it, when restore is freed. */
-void restore_note_folder(struct restore_files *restore, const char *path);
+/* A file that was made, or a folder that is there only while the program is restored: it goes, with what is in it, when
+ * restore is freed. */
+void restore_note_made(struct restore_files *restore, const char *path);
 
-/* The program goes on: resume() needs the folders, and removes them. */
-void restore_files_keep_folders(struct restore_files *restore);
+/* The program goes on: files stay; resume() needs the folders, and removes them. */
+void restore_files_keep_made(struct restore_files *restore);
 
 /* Keeps a message for as long as restore lives, for what a made_file borrows from it. Takes it over. */
 void restore_keep(struct restore_files *restore, ProtobufCMessage *message);
@@ -224,6 +231,9 @@ struct file_ops {
 	 * listening on eth0"). Called before anything is frozen; must not disturb the program. May be NULL.
 	 */
 	struct error *(*check)(const struct open_file *file);
+
+	/* Has it another end, which stays with somebody else, although it could be carried? May be NULL: never. */
+	bool (*stays)(const struct open_file *file);
 
 	/* What it will be connected to anew, if anything: outlet.h. The caller frees the path. Not while the program is
 	 * frozen. May be NULL: nothing. */

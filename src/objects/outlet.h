@@ -2,8 +2,9 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * What a file of a program is connected to anew where the program comes to: a service that every host has for itself. So
- * it is asked there whether it is there, before the program is stopped for the first time.
+ * What a file of a program is connected to anew where the program comes to: a service that every host has for itself, or
+ * the file that the user named for standard streams. So it is asked there whether it can be had, before the program is
+ * stopped for the first time.
  */
 #pragma once
 
@@ -12,7 +13,7 @@
 
 #include "util/error.h"
 
-enum outlet_kind { OUTLET_STREAM = SOCK_STREAM, OUTLET_DATAGRAM = SOCK_DGRAM };
+enum outlet_kind { OUTLET_STREAM = SOCK_STREAM, OUTLET_DATAGRAM = SOCK_DGRAM, OUTLET_FILE = 100 };
 
 struct outlet {
 	enum outlet_kind kind;

@@ -11,6 +11,7 @@
 
 #include "objects/file_stamp.h"
 #include "objects/ghost.h"
+#include "objects/output_file.h"
 #include "objects/reg_file.h"
 #include "util/alloc.h"
 
@@ -389,6 +390,7 @@ static struct error *verify_entry(struct restore_files *restore, size_t index, b
 	struct stat stat;
 	uint32_t ghost_id;
 	bool is_ghost;
+	bool is_output;
 
 	TRY(image_get(restore_store(restore), IMAGE_FILES, 0, index, (ProtobufCMessage **)&entry));
 	if (entry->type != FD_TYPES__REG)
@@ -400,6 +402,9 @@ static struct error *verify_entry(struct restore_files *restore, size_t index, b
 	TRY(check_name(entry->reg->name));
 	if (is_terminal_path(entry->reg))
 		return NULL;
+	TRY(output_file_is(entry->reg, restore, &is_output));
+	if (is_output)
+		return output_file_check(entry->reg->name);
 	TRY(ghost_find(entry->reg->id, restore, &is_ghost, &ghost_id));
 	return is_ghost ? ghost_verify(entry->reg) : verify(entry->reg, restore, &stat);
 }

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "objects/output_file.h"
 #include "objects/reg_file.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
@@ -62,11 +63,13 @@ static struct error *regfile_restore(const FileEntry *entry, struct restore_file
 {
 	const RegFileEntry *reg = entry->reg;
 	auto_fd int fd = -1;
+	bool is_output;
 
 	(void)batch;
 	if (!reg)
 		return error_new(EBADMSG, "file entry of type REG without a path");
-	TRY(reg_file_open(reg, reg->flags, restore, &fd));
+	TRY(output_file_is(reg, restore, &is_output));
+	TRY(is_output ? output_file_open(reg, restore, &fd) : reg_file_open(reg, reg->flags, restore, &fd));
 	if (reg->pos > 0 && !(reg->flags & O_PATH) && lseek(fd, (off_t)reg->pos, SEEK_SET) < 0)
 		return error_new(errno, "%s: lseek to %lld", reg->name, (long long)reg->pos);
 

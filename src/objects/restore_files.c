@@ -27,8 +27,8 @@ struct restore_files {
 	struct number_map *notes;                     /* (type, key): of restore_note() */
 	struct number_map *places;                    /* (id, 0): number in the task */
 	struct restore_task task;
-	char **folders; /* owned */
-	size_t folder_count;
+	char **made; /* owned: paths */
+	size_t made_count;
 	bool is_running;
 };
 
@@ -95,11 +95,11 @@ void restore_files_free(struct restore_files *restore)
 	restored_ghosts_free(restore->own_ghosts);
 	number_map_free(restore->notes);
 	number_map_free(restore->places);
-	for (size_t i = 0; i < restore->folder_count; i++) {
-		folder_remove(restore->folders[i]);
-		free(restore->folders[i]);
+	for (size_t i = 0; i < restore->made_count; i++) {
+		folder_remove(restore->made[i]); /* a file, too */
+		free(restore->made[i]);
 	}
-	free(restore->folders);
+	free(restore->made);
 	for (size_t i = 0; i < IMAGE_KIND_COUNT; i++)
 		number_map_free(restore->indexes[i]);
 	while (restore->kept) {
@@ -130,10 +130,10 @@ bool restore_is_running(const struct restore_files *restore)
 	return restore->is_running;
 }
 
-void restore_files_keep_folders(struct restore_files *restore)
+void restore_files_keep_made(struct restore_files *restore)
 {
-	while (restore->folder_count > 0)
-		free(restore->folders[--restore->folder_count]);
+	while (restore->made_count > 0)
+		free(restore->made[--restore->made_count]);
 }
 
 bool restore_note(struct restore_files *restore, FdTypes type, uint64_t key, uint64_t value)
@@ -168,13 +168,13 @@ int restore_place(const struct restore_files *restore, uint32_t id)
 	return number_map_find(restore->places, id, 0, &fd) ? (int)fd : -1;
 }
 
-void restore_note_folder(struct restore_files *restore, const char *path)
+void restore_note_made(struct restore_files *restore, const char *path)
 {
-	size_t count = restore->folder_count + 1;
+	size_t count = restore->made_count + 1;
 
-	restore->folders = xrealloc(restore->folders, count * sizeof(*restore->folders));
-	restore->folders[restore->folder_count] = xformat("%s", path);
-	restore->folder_count = count;
+	restore->made = xrealloc(restore->made, count * sizeof(*restore->made));
+	restore->made[restore->made_count] = xformat("%s", path);
+	restore->made_count = count;
 }
 
 const struct image_store *restore_store(const struct restore_files *restore)

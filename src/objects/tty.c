@@ -22,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
+#include "objects/standard_streams.h"
 #include "objects/tty.h"
 #include "objects/tty_info.h"
 #include "pstree.pb-c.h"
@@ -99,6 +100,22 @@ static dev_t terminal_of(const struct open_file *file)
 	return 0;
 }
 
+static bool is_inherited(const struct open_file *file, int fd)
+{
+	return !tty_is_hung_up(fd) && tty_kind_of(file->stat.st_rdev) != TTY_MASTER && !is_own_slave(file);
+}
+
+static bool tty_stays(const struct open_file *file)
+{
+	int copy;
+	auto_error struct error *error = open_file_copy(file, &copy);
+
+	if (error)
+		return false;
+	auto_fd int fd = copy;
+	return is_inherited(file, fd);
+}
+
 static struct error *check_inherited(const struct open_file *file)
 {
 	enum tty_kind kind = tty_kind_of(file->stat.st_rdev);
@@ -107,9 +124,8 @@ static struct error *check_inherited(const struct open_file *file)
 		return error_hint(error_new(0, "the console, which stays"),
 		                  "Start the program without it: setsid -f PROG </dev/null >LOG 2>&1");
 	if (!file->options->shell_job)
-		return error_hint(error_new(0, "a terminal, which stays with whoever holds its other end"),
-		                  "Start the program apart from it: setsid -f PROG </dev/null >LOG 2>&1. Or pass "
-		                  "--shell-job: then it gets the terminal it is restored from");
+		return error_hint(error_new(0, "a terminal, which stays with whoever holds its other end"), "%s",
+		                  stdio_terminal_hint);
 	if (kind == TTY_CURRENT || file->stat.st_rdev == terminal_of(file))
 		return NULL;
 	return error_hint(error_new(0, "a second terminal"),
@@ -249,7 +265,7 @@ static struct error *put_info(const struct open_file *file, int fd, struct image
 /* The program may have written to it since it was checked. */
 static struct error *check_again(const struct open_file *file, int fd)
 {
-	if (tty_is_hung_up(fd) || (tty_kind_of(file->stat.st_rdev) != TTY_MASTER && !is_own_slave(file)))
+	if (tty_is_hung_up(fd) || is_inherited(file, fd))
 		return NULL;
 	return check_unread(fd);
 }
@@ -363,7 +379,7 @@ static struct error *check_own_terminal(const TtyInfoEntry *info)
 		return error_hint(
 			error_new(ENOTTY, "the program had a terminal, and standard input here is none"),
 			"godwit restore --shell-job, or godwit receive --listen for migrate, is to be called from "
-			"a terminal, which becomes the program's");
+			"a terminal, which becomes the program's; or migrate or save it with --stdio null instead");
 	if (info->sid && (ioctl(STDIN_FILENO, TIOCGSID, &session) < 0 || session != getsid(0)))
 		return error_hint(error_new(ENOTTY, "the program had a controlling terminal, and we have none"),
 		                  "call godwit from the shell that is to have the program as its job");
@@ -618,6 +634,7 @@ const struct file_ops tty_ops = {
 	.type = FD_TYPES__TTY,
 	.recognizes = tty_recognizes,
 	.check = tty_check,
+	.stays = tty_stays,
 	.save = tty_save,
 	.preflight = tty_preflight,
 	.restore = tty_restore,

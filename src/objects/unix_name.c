@@ -235,7 +235,7 @@ static struct error *bind_path(int fd, const struct unix_binding *binding, struc
 
 	if (!mkdtemp(folder))
 		return error_new(errno, "make folder %s", folder);
-	restore_note_folder(restore, folder);
+	restore_note_made(restore, folder);
 	auto_free char *root = xformat("%s/.root", folder);
 	if (mkdir(root, 0700) < 0)
 		return error_new(errno, "make folder %s", root);

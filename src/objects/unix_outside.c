@@ -90,12 +90,17 @@ struct error *unix_outside_save(const struct unix_outside *socket, UnixSkEntry *
 	if (!parts->service || has_unread(socket))
 		return error_new(ENOTSUP, "UNIX socket %ju connected to another process",
 		                 (uintmax_t)socket->file->stat.st_ino);
-	entry->uflags |= EXTERNAL;
+	unix_outside_mark(entry);
 	extras->service = parts->service;
 	if (strcmp(parts->service, journal_path) == 0)
 		parts->journal = journal_stream_of(socket->file, socket->diag->peer);
 	extras->journal = parts->journal;
 	return NULL;
+}
+
+void unix_outside_mark(UnixSkEntry *entry)
+{
+	entry->uflags |= EXTERNAL;
 }
 
 bool unix_outside_is(const UnixSkEntry *entry)

@@ -42,6 +42,9 @@ void unix_outside_parts_free(struct unix_outside_parts *parts);
 MUST_USE struct error *unix_outside_save(const struct unix_outside *socket, UnixSkEntry *entry,
                                          GodwitSocketEntry *extras, struct unix_outside_parts *parts);
 
+/* What else such an entry has, whose extras tell a service. */
+void unix_outside_mark(UnixSkEntry *entry);
+
 /* Is this entry one that unix_outside_save() has filled? */
 bool unix_outside_is(const UnixSkEntry *entry);
 

@@ -135,6 +135,14 @@ static struct error *unixsk_unsent(const struct open_file *file, struct unsent *
 	return NULL;
 }
 
+static bool unixsk_stays(const struct open_file *file)
+{
+	struct look look;
+	auto_error struct error *error = look_at(file, &look);
+
+	return !error && is_outside(file, &look);
+}
+
 static bool unixsk_outlet(const struct open_file *file, struct outlet *ret_outlet)
 {
 	struct look look;
@@ -359,6 +367,7 @@ const struct file_ops unixsk_ops = {
 	.type = FD_TYPES__UNIXSK,
 	.recognizes = unixsk_recognizes,
 	.check = unixsk_check,
+	.stays = unixsk_stays,
 	.outlet = unixsk_outlet,
 	.unsent = unixsk_unsent,
 	.needs_hold = unixsk_needs_hold,

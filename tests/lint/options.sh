@@ -53,4 +53,5 @@ offered godwit mi | grep -qx migrate || complain "completion doesn't know migrat
 offered godwit dump --tree "$$" | grep -qx "$$" || complain "completion offers no PIDs behind --tree"
 offered godwit dump -t "$$" | grep -qx "$$" || complain "completion offers no PIDs behind -t"
 offered godwit restore -D / | grep -qx /usr || complain "completion offers no folders behind -D"
+offered godwit migrate --stdio jou | grep -qx journal || complain "completion offers no kinds behind --stdio"
 exit $failed

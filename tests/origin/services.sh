@@ -53,7 +53,7 @@ start alone
 ! on a "$GODWIT" migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" 2>"$SHARED/errors.log" ||
 	fail "moved to where there is no journal"
 for needle in "fd 1" "the journal of systemd isn't there: connect to /run/systemd/journal/stdout" \
-	"syslog isn't there: connect to /run/systemd/journal/dev-log" "hint:  start that service here" "The program runs on here."; do
+	"syslog isn't there: connect to /run/systemd/journal/dev-log" "start that service there" "The program runs on here."; do
 	grep -qF -e "$needle" "$SHARED/errors.log" || fail "nothing says '$needle'"
 done
 echo "ok what isn't there is told before anything is done"

@@ -501,7 +501,7 @@ static bool was_stopped(const struct model *model)
 
 struct error *build_outlive(struct build *build, bool is_left_stopped)
 {
-	restore_files_keep_folders(build->files);
+	restore_files_keep_made(build->files);
 	/* A spare end of a pipe that is still held here would delay its EOF. */
 	restore_files_free(build->files);
 	build->files = new_files(build, build->model->store);

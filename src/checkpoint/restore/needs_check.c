@@ -223,8 +223,14 @@ static struct error *check_address(const GodwitNeeds *needs, const char *address
 
 static struct error *check_outlet(const GodwitOutlet *outlet)
 {
-	return error_hint(error_wrap(outlet_check(outlet->kind, outlet->path), "fd %d", outlet->fd),
-	                  "start that service here");
+	struct error *error = error_wrap(outlet_check(outlet->kind, outlet->path), "fd %d", outlet->fd);
+
+	if (outlet->kind == OUTLET_FILE)
+		return error_hint(error, "mkdir -p its folder there, or name another file: --stdio FILE");
+	if (outlet->fd > STDERR_FILENO)
+		return error_hint(error, "start that service there");
+	return error_hint(error,
+	                  "start that service there, or give the program something else: --stdio null, or a file");
 }
 
 /* ---- All of it ---- */

@@ -14,6 +14,7 @@
 
 #include "checkpoint/save/children.h"
 #include "checkpoint/save/preconditions.h"
+#include "objects/standard_streams.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -77,24 +78,37 @@ static struct error *check_tracer(pid_t pid)
 	return error_hint(error_new(ENOTSUP, "it is traced by %s (PID %d)", name, (int)tracer), "end the tracer first");
 }
 
+static bool has_others_session(pid_t pid)
+{
+	uint64_t session;
+
+	return procfs_stat_field(pid, 6, &session) == 0 && (pid_t)session != pid &&
+	       (session == 0 || !procfs_is_dead((pid_t)session));
+}
+
+bool preconditions_detach(pid_t pid, const struct carry_options *options)
+{
+	return options->stdio != STDIO_KEEP && !options->shell_job && has_others_session(pid);
+}
+
 /* The leader of its session, if that is another process, alive, and stays here. */
 static struct error *check_session(pid_t pid, const struct carry_options *options)
 {
 	uint64_t session;
 	auto_free char *leader = NULL;
 
-	if (options->shell_job || procfs_stat_field(pid, 6, &session) < 0 || (pid_t)session == pid)
+	if (options->shell_job || options->stdio != STDIO_KEEP || procfs_stat_field(pid, 6, &session) < 0 ||
+	    (pid_t)session == pid)
 		return NULL;
 	if (session == 0)
-		return error_hint(error_new(ENOTSUP, "its session began outside of this PID namespace"),
-		                  "start the program in a session of its own: setsid -f PROG, or pass --shell-job");
+		return error_hint(error_new(ENOTSUP, "its session began outside of this PID namespace"), "%s",
+		                  stdio_terminal_hint);
 	if (procfs_read((pid_t)session, "comm", &leader, NULL) < 0)
 		return NULL;
 	leader[strcspn(leader, "\n")] = '\0';
 	return error_hint(
-		error_new(ENOTSUP, "it belongs to the session of %s (PID %d), which stays", leader, (int)session),
-		"start it apart: setsid -f PROG </dev/null >LOG 2>&1; or pass --shell-job, then it joins "
-		"the session that restores it");
+		error_new(ENOTSUP, "it belongs to the session of %s (PID %d), which stays", leader, (int)session), "%s",
+		stdio_terminal_hint);
 }
 
 /* A terminal that it leads a session on, though it may have no descriptor of it. */
@@ -103,12 +117,12 @@ static struct error *check_terminal(pid_t pid, const struct carry_options *optio
 	uint64_t session;
 	dev_t terminal = procfs_terminal(pid);
 
-	if (!terminal || options->shell_job || procfs_stat_field(pid, 6, &session) < 0 || (pid_t)session != pid)
+	if (!terminal || options->shell_job || options->stdio != STDIO_KEEP ||
+	    procfs_stat_field(pid, 6, &session) < 0 || (pid_t)session != pid)
 		return NULL;
 	return error_hint(error_new(ENOTSUP, "it has a controlling terminal (%u:%u), which stays", major(terminal),
 	                            minor(terminal)),
-	                  "start it apart: setsid -f PROG </dev/null >LOG 2>&1; or pass --shell-job, then it gets the "
-	                  "terminal that it is restored from");
+	                  "%s", stdio_terminal_hint);
 }
 
 /* ---- What it shares ---- */

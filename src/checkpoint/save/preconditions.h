@@ -12,3 +12,7 @@
  * session that stays behind … Reads /proc only.
  */
 void preconditions_check(pid_t pid, const struct carry_options *options, struct problems *problems);
+
+/* Does it belong to a session of others that it is to leave, as setsid(1) would have it? That is what --stdio asks for, but
+ * with --shell-job. */
+bool preconditions_detach(pid_t pid, const struct carry_options *options);

@@ -38,6 +38,7 @@ struct saver {
 	struct thread_states *states;  /* owned */
 	struct memory_answers answers; /* of the last save */
 	bool has_looked;               /* at all, in this freeze */
+	bool is_detached;              /* from the session that stays */
 };
 
 struct error *saver_new(pid_t pid, const struct carry_options *options, struct saver **ret_saver)
@@ -46,6 +47,7 @@ struct error *saver_new(pid_t pid, const struct carry_options *options, struct s
 
 	saver->pid = pid;
 	saver->options = options;
+	saver->is_detached = preconditions_detach(pid, options);
 	saver->pidfd = procfs_open_pid(pid);
 	if (saver->pidfd < 0)
 		return error_new(-saver->pidfd, "process %d", pid);
@@ -71,6 +73,7 @@ void saver_free(struct saver *saver)
 
 void saver_check(struct saver *saver, struct problems *problems)
 {
+	file_table_replace_stdio(saver->files);
 	preconditions_check(saver->pid, saver->options, problems);
 	thread_states_check(saver->states, problems);
 	areas_check(&saver->areas, problems);
@@ -143,9 +146,10 @@ static void put_inventory(struct image_store *store, const TaskKobjIdsEntry *ids
 }
 
 /* Who is who: fields 5 and 6 of proc_pid_stat(5). */
-static struct error *put_pstree(pid_t pid, uint32_t *tids, size_t count, struct image_store *store)
+static struct error *put_pstree(const struct saver *saver, uint32_t *tids, size_t count, struct image_store *store)
 {
 	PstreeEntry entry = PSTREE_ENTRY__INIT;
+	pid_t pid = saver->pid;
 	auto_free char *stat = NULL;
 	uint64_t group;
 	uint64_t session;
@@ -158,26 +162,28 @@ static struct error *put_pstree(pid_t pid, uint32_t *tids, size_t count, struct 
 	if (r < 0)
 		return error_new(-r, "stat of process %d", pid);
 	entry.pid = (uint32_t)pid;
-	entry.pgid = (uint32_t)group;
-	entry.sid = (uint32_t)session;
+	entry.pgid = saver->is_detached ? entry.pid : (uint32_t)group;
+	entry.sid = saver->is_detached ? entry.pid : (uint32_t)session;
 	entry.n_threads = count;
 	entry.threads = tids;
 	image_put(store, IMAGE_PSTREE, 0, &entry.base);
 	return NULL;
 }
 
-static struct error *put_held_threads(const struct process *process, struct image_store *store)
+static struct error *put_held_threads(const struct saver *saver, const struct process *process,
+                                      struct image_store *store)
 {
 	auto_free uint32_t *tids = xalloc(process->thread_count * sizeof(*tids));
 
 	for (size_t i = 0; i < process->thread_count; i++)
 		tids[i] = (uint32_t)process->threads[i].tid;
-	return put_pstree(process->pid, tids, process->thread_count, store);
+	return put_pstree(saver, tids, process->thread_count, store);
 }
 
 /* Those that there are just now, the leader first. */
-static struct error *put_running_threads(pid_t pid, struct image_store *store)
+static struct error *put_running_threads(const struct saver *saver, struct image_store *store)
 {
+	pid_t pid = saver->pid;
 	auto_free int *all = NULL;
 	size_t count;
 	size_t used = 1;
@@ -190,7 +196,7 @@ static struct error *put_running_threads(pid_t pid, struct image_store *store)
 	for (size_t i = 0; i < count; i++)
 		if (all[i] != pid)
 			tids[used++] = (uint32_t)all[i];
-	return put_pstree(pid, tids, used, store);
+	return put_pstree(saver, tids, used, store);
 }
 
 /* And what else status tells: how much memory is locked. */
@@ -250,7 +256,7 @@ struct error *saver_save_areas(struct saver *saver, struct process *process, str
 	begin_store(saver);
 	if (process)
 		TRY(shared_memory_put_memfds(saver->files, store));
-	TRY(process ? put_held_threads(process, store) : put_running_threads(saver->pid, store));
+	TRY(process ? put_held_threads(saver, process, store) : put_running_threads(saver, store));
 	return put_mm(saver, 0, store);
 }
 
@@ -270,7 +276,7 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	begin_store(saver);
 	fixed_ids(&ids);
 	put_inventory(store, &ids);
-	TRY(put_held_threads(process, store));
+	TRY(put_held_threads(saver, process, store));
 	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
 	TRY(thread_states_save(saver->states, process, store, &saver->answers));
 	interrupted_calls_save(process, store);
@@ -291,6 +297,11 @@ const struct areas *saver_areas(const struct saver *saver)
 struct error *saver_shared(const struct saver *saver, struct shared_objects *ret_objects)
 {
 	return shared_memory_list(saver->pid, &saver->areas, saver->files, ret_objects);
+}
+
+bool saver_is_detached(const struct saver *saver)
+{
+	return saver->is_detached;
 }
 
 struct file_table *saver_files(const struct saver *saver)

@@ -48,6 +48,9 @@ void saver_drop_copies(struct saver *saver);
 
 /* The areas as of the last save, or of the time when the saver was made. Borrowed until the next save. */
 const struct areas *saver_areas(const struct saver *saver);
+/* It gets a session of its own where it comes to. */
+bool saver_is_detached(const struct saver *saver);
+
 struct file_table *saver_files(const struct saver *saver);
 
 /* Its shared memory, as of then. The caller frees it. */
