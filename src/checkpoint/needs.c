@@ -39,6 +39,8 @@ static struct error *read_ids(pid_t pid, GodwitNeeds *needs)
 	needs->tids = xalloc((count + 1) * sizeof(*needs->tids));
 	for (; needs->n_tids < count; needs->n_tids++)
 		needs->tids[needs->n_tids] = (uint32_t)tids[needs->n_tids];
+	needs->highest_tid = count > 0 ? (uint32_t)tids[count - 1] : 0; /* they ascend */
+	needs->has_highest_tid = true;
 	return NULL;
 }
 

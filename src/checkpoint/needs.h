@@ -23,6 +23,15 @@ struct needs_request {
 
 /* The caller frees with needs_free(). */
 MUST_USE struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_needs);
+
+/* The same from images. What can be found without it isn't in it. */
+struct needs_images {
+	const struct image_store *store;
+	int images_dir_fd;
+	bool is_shell_job;
+	unsigned cpu_caps;
+};
+MUST_USE struct error *needs_of_images(const struct needs_images *request, GodwitNeeds **ret_needs);
 void needs_free(GodwitNeeds *needs);
 DEFINE_OWNED(GodwitNeeds *, needs_free)
 #define auto_needs AUTO(needs_free)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arch/x86_64/cpu.h"
 #include "cli/common.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
@@ -18,6 +19,7 @@ enum { VERBOSITY_MAX = 4, WAIT_MAX_S = 24 * 60 * 60 };
 const struct common_options common_defaults = {
 	.verbosity = 2,
 	.wait_children_s = 2,
+	.cpu_caps = CPU_CAP_FPU | CPU_CAP_INS,
 	.carry = {.ghost_limit_bytes = 1 << 20},
 };
 
@@ -130,6 +132,35 @@ struct error *set_stdio(void *options, const char *value)
 		                 value);
 	carry->stdio = STDIO_FILE;
 	carry->stdio_path = value;
+	return NULL;
+}
+
+/* CRIU's names; what it calls cap is its list separated by commas. */
+struct error *set_cpu_cap(void *options, const char *value)
+{
+	static const struct {
+		const char *name;
+		unsigned caps;
+	} names[] = {
+		{"none", 0},          {"fpu", CPU_CAP_FPU}, {"ins", CPU_CAP_INS},
+		{"cpu", CPU_CAP_CPU}, {"all", CPU_CAP_CPU}, {NULL, 0},
+	};
+	unsigned caps = 0;
+
+	for (const char *at = value;; at++) {
+		size_t length = strcspn(at, ",");
+		size_t i = 0;
+
+		while (names[i].name && (strlen(names[i].name) != length || strncmp(names[i].name, at, length) != 0))
+			i++;
+		if (!names[i].name)
+			return error_new(0, "\"%s\" is none of none, fpu, ins, cpu, all", value);
+		caps |= names[i].caps;
+		at += length;
+		if (!*at)
+			break;
+	}
+	((struct common_options *)options)->cpu_caps = caps;
 	return NULL;
 }
 

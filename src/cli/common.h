@@ -19,6 +19,7 @@ struct common_options {
 	bool verbosity_counted; /* by -v without a number */
 	bool is_json;
 	uint64_t wait_children_s;
+	unsigned cpu_caps; /* enum cpu_cap */
 	struct scripts scripts;
 	struct carry_options carry;
 };
@@ -37,6 +38,7 @@ struct error *set_tcp_established(void *options, const char *value);
 struct error *set_shell_job(void *options, const char *value);
 struct error *set_ghost_limit(void *options, const char *value);
 struct error *set_file_locks(void *options, const char *value);
+struct error *set_cpu_cap(void *options, const char *value);
 struct error *set_stdio(void *options, const char *value);
 struct error *set_wait_children(void *options, const char *value);
 
@@ -64,6 +66,12 @@ struct error *set_wait_children(void *options, const char *value);
 		"ghost-limit", 0, "SIZE", "largest deleted file to put into the images (default: 1M)", set_ghost_limit \
 	}
 
+#define COMMON_CPU                                                                                            \
+	{                                                                                                     \
+		"cpu-cap", 0, "CAP",                                                                          \
+			"what of the processor has to be there: none, fpu, ins, cpu, all (default: fpu,ins)", \
+			set_cpu_cap                                                                           \
+	}
 #define COMMON_STDIO                                                                                  \
 	{                                                                                             \
 		"stdio", 0, "keep|null|journal|FILE",                                                 \

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "arch/x86_64/cpu.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "image/pages.h"
@@ -22,7 +21,6 @@ struct migrate_command {
 	const char *destination, *ssh, *remote_path, *key, *state_dir;
 	uint64_t max_downtime_ms, max_freeze_ms, max_rounds;
 	enum track track;
-	unsigned cpu_caps;
 	int exit_status;
 	const char *addresses[ADDRESSES_MAX];
 	size_t address_count;
@@ -120,35 +118,6 @@ static struct error *set_source_exit(void *options, const char *value)
 	return NULL;
 }
 
-/* CRIU's names; what it calls cap is its list separated by commas. */
-static struct error *set_cpu_cap(void *options, const char *value)
-{
-	static const struct {
-		const char *name;
-		unsigned caps;
-	} names[] = {
-		{"none", 0},          {"fpu", CPU_CAP_FPU}, {"ins", CPU_CAP_INS},
-		{"cpu", CPU_CAP_CPU}, {"all", CPU_CAP_CPU}, {NULL, 0},
-	};
-	unsigned caps = 0;
-
-	for (const char *at = value;; at++) {
-		size_t length = strcspn(at, ",");
-		size_t i = 0;
-
-		while (names[i].name && (strlen(names[i].name) != length || strncmp(names[i].name, at, length) != 0))
-			i++;
-		if (!names[i].name)
-			return error_new(0, "\"%s\" is none of none, fpu, ins, cpu, all", value);
-		caps |= names[i].caps;
-		at += length;
-		if (!*at)
-			break;
-	}
-	((struct migrate_command *)options)->cpu_caps = caps;
-	return NULL;
-}
-
 static const struct option_spec migrate_table[] = {
 	{"max-downtime", 0, "MS", "stop for the last round when it would take this long (default: 20)",
          set_max_downtime},
@@ -157,8 +126,7 @@ static const struct option_spec migrate_table[] = {
 	{"track", 0, "HOW", "how written memory is told: auto, userfaultfd, soft-dirty, hash (default: auto)",
          set_track},
 	{"move-address", 0, "ADDR[/PREFIX]", "an IP address that moves along; may be given again", set_move_address},
-	{"cpu-cap", 0, "CAP", "what of the processor has to be there: none, fpu, ins, cpu, all (default: fpu,ins)",
-         set_cpu_cap},
+	COMMON_CPU,
 	{"ssh", 0, "COMMAND", "how to call ssh (default: ssh)", set_ssh},
 	{"remote-path", 0, "COMMAND", "how to call godwit on the other host (default: godwit)", set_remote_path},
 	{"remote-option", 'M', "OPTION", "an option for godwit receive over there; may be given again",
@@ -333,7 +301,7 @@ static struct error *move(struct migrate_command *command, struct log *log, enum
 		.max_rounds = (unsigned)command->max_rounds,
 		.track = command->track,
 		.exit_status = command->exit_status,
-		.cpu_caps = command->cpu_caps,
+		.cpu_caps = command->common.cpu_caps,
 		.addresses = command->addresses,
 		.address_count = command->address_count,
 		.wait_children_ns = command->common.wait_children_s * 1000000000,
@@ -378,7 +346,6 @@ static int run_migrate(const struct command *command, int argc, char **argv)
 		.max_downtime_ms = 20,
 		.max_freeze_ms = 2000,
 		.max_rounds = 30,
-		.cpu_caps = CPU_CAP_FPU | CPU_CAP_INS,
 	};
 	auto_report struct report *report = NULL;
 	bool is_help;

@@ -49,6 +49,7 @@ static const struct option_spec restore_table[] = {
 	{"leave-stopped", 's', NULL, "leave it stopped; kill -CONT lets it run", set_left_stopped},
 	{"pidfile", 0, "FILE", "write its PID there, just before it runs", set_pidfile},
 	COMMON_CARRY,
+	COMMON_CPU,
 	{0},
 };
 
@@ -137,6 +138,7 @@ static struct error *bring_back(struct restore_command *restore, struct log *log
 		.images_dir_fd = dir,
 		.leave_stopped = restore->is_left_stopped,
 		.is_child = !restore->is_detached,
+		.cpu_caps = restore->common.cpu_caps,
 		.carry = restore->common.carry,
 		.watcher = &pidfile.watcher,
 		.hooks = scripts_hooks(&restore->common.scripts),

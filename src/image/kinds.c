@@ -13,6 +13,7 @@
 #include "godwit-calls.pb-c.h"
 #include "godwit-clocks.pb-c.h"
 #include "godwit-memory.pb-c.h"
+#include "godwit-needs.pb-c.h"
 #include "godwit-sockets.pb-c.h"
 #include "godwit-thread.pb-c.h"
 #include "image/kinds.h"
@@ -132,6 +133,9 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_GODWIT_THREADS] = {.name = "threads.godwit",
                                   .magic = 0x47445448,
                                   .message = &godwit_thread_entry__descriptor},
+	[IMAGE_GODWIT_PROCESSOR] = {.name = "cpu.godwit",
+                                    .magic = 0x47637075,
+                                    .message = &godwit_processor__descriptor},
 	[IMAGE_GODWIT_CLOCKS] = {.name = "clocks.godwit",
                                  .magic = 0x4757434b,
                                  .message = &godwit_clocks_entry__descriptor},

@@ -48,10 +48,11 @@ enum image_kind {
 	IMAGE_MEMORY_EXTRA,  /* ours: what CRIU's messages of memory have no field for */
 	IMAGE_SHARED_MEMORY, /* ours: sizes of anonymous shared memory */
 	IMAGE_GODWIT_SOCKETS,
-	IMAGE_GODWIT_CALLS,   /* ours: system calls that were interrupted */
-	IMAGE_GODWIT_CLOCKS,  /* ours: what the clocks of the program showed */
-	IMAGE_GODWIT_THREADS, /* ours: what the core image has no field for */
-	IMAGE_STATS_DUMP,     /* in a store of its own: it may go to another directory than the program's images */
+	IMAGE_GODWIT_CALLS,     /* ours: system calls that were interrupted */
+	IMAGE_GODWIT_PROCESSOR, /* ours: what the processor could do */
+	IMAGE_GODWIT_CLOCKS,    /* ours: what the clocks of the program showed */
+	IMAGE_GODWIT_THREADS,   /* ours: what the core image has no field for */
+	IMAGE_STATS_DUMP,       /* in a store of its own: it may go to another directory than the program's images */
 	IMAGE_STATS_RESTORE,
 	IMAGE_KIND_COUNT,
 };

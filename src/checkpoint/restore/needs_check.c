@@ -80,8 +80,8 @@ static void check_pid_max(const GodwitNeeds *needs, struct problems *problems)
 	auto_free char *text = NULL;
 	uint32_t highest = needs->session > needs->group ? needs->session : needs->group;
 
-	for (size_t i = 0; i < needs->n_tids; i++)
-		highest = needs->tids[i] > highest ? needs->tids[i] : highest;
+	if (needs->highest_tid > highest)
+		highest = needs->highest_tid;
 	if (procfs_read(getpid(), "../sys/kernel/pid_max", &text, NULL) < 0)
 		return;
 	unsigned long limit = strtoul(text, NULL, 10);

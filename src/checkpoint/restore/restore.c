@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "checkpoint/needs.h"
 #include "checkpoint/page_files.h"
 #include "checkpoint/restore/build.h"
 #include "checkpoint/restore/incoming.h"
@@ -19,6 +20,24 @@ static struct error *check_whole(const struct image_store *store)
 		return NULL;
 	return error_hint(error_new(ENODATA, "the images are not complete: there is no inventory.img"),
 	                  "the dump was cut short; the program that it was of runs on, or is to be saved again");
+}
+
+/* Everything at once, and nothing has been made. */
+static struct error *preflight(const struct restore_options *options, const struct build_options *build,
+                               const struct image_store *store)
+{
+	auto_needs GodwitNeeds *needs = NULL;
+	auto_problems struct problems problems = {0};
+	const struct needs_images request = {
+		.store = store,
+		.images_dir_fd = options->images_dir_fd,
+		.is_shell_job = options->carry.shell_job,
+		.cpu_caps = options->cpu_caps,
+	};
+
+	TRY(needs_of_images(&request, &needs));
+	needs_check(needs, &problems);
+	return error_join(problems_error(&problems, "the program can't run here:"), build_preflight(store, build));
 }
 
 /* The last points at which a script can refuse: with our own lock still on, its connections leave no trace then. */
@@ -58,7 +77,7 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 	bool needs_clocks;
 	TRY(clocks_needed(store, &needs_clocks, &clocks));
 	build_options.clocks = needs_clocks ? &clocks : NULL;
-	TRY(build_preflight(store, &build_options));
+	TRY(preflight(options, &build_options, store));
 	log_line(options->log, LOG_PHASES, "all that is needed is here");
 	TRY(hooks_run(options->hooks, "pre-restore", 0, HOOK_NO_LIMIT_MS));
 	TRY(incoming_lock(store, &incoming));

@@ -18,7 +18,8 @@ struct restore_watcher {
 struct restore_options {
 	int images_dir_fd; /* borrowed */
 	bool leave_stopped;
-	bool is_child; /* the process becomes our child, that is we wait for its end */
+	bool is_child;     /* the process becomes our child, that is we wait for its end */
+	unsigned cpu_caps; /* enum cpu_cap: what of the processor that it was saved on has to be here */
 	struct carry_options carry;
 	struct restore_watcher *watcher; /* borrowed; may be NULL */
 	struct hooks *hooks;             /* borrowed; may be NULL */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "arch/x86_64/core.h"
+#include "arch/x86_64/cpu.h"
 #include "checkpoint/clocks.h"
 #include "checkpoint/file_table.h"
 #include "checkpoint/fixed_ids.h"
@@ -21,6 +22,7 @@
 #include "checkpoint/shared_memory.h"
 #include "checkpoint/thread_state.h"
 #include "fs.pb-c.h"
+#include "godwit-needs.pb-c.h"
 #include "inventory.pb-c.h"
 #include "memory/policies.h"
 #include "memory/probes.h"
@@ -34,6 +36,7 @@ struct saver {
 	const struct carry_options *options;
 	struct file_table *files; /* owned; of the last look */
 	struct areas areas;       /* of the last look */
+	struct cpu cpu;
 	struct mapped_files mapped;
 	struct thread_states *states;  /* owned */
 	struct memory_answers answers; /* of the last save */
@@ -51,6 +54,7 @@ struct error *saver_new(pid_t pid, const struct carry_options *options, struct s
 	saver->pidfd = procfs_open_pid(pid);
 	if (saver->pidfd < 0)
 		return error_new(-saver->pidfd, "process %d", pid);
+	TRY(cpu_read(&saver->cpu));
 	TRY(areas_read(pid, &saver->areas));
 	TRY(file_table_read(pid, saver->pidfd, NULL, options, &saver->files));
 	TRY(thread_states_collect(pid, options, &saver->states));
@@ -66,6 +70,7 @@ void saver_free(struct saver *saver)
 		close(saver->pidfd);
 	file_table_free(saver->files);
 	areas_free(&saver->areas);
+	cpu_free(&saver->cpu);
 	mapped_files_free(&saver->mapped);
 	thread_states_free(saver->states);
 	free(saver);
@@ -143,6 +148,16 @@ static void put_inventory(struct image_store *store, const TaskKobjIdsEntry *ids
 	entry.has_lsmtype = true;
 	entry.lsmtype = LSMTYPE__NO_LSM;
 	image_put(store, IMAGE_INVENTORY, 0, &entry.base);
+}
+
+static void put_processor(const struct cpu *cpu, struct image_store *store)
+{
+	GodwitProcessor entry = GODWIT_PROCESSOR__INIT;
+
+	entry.model = cpu->model;
+	entry.flags = cpu->flags;
+	entry.n_flags = cpu->flag_count;
+	image_put(store, IMAGE_GODWIT_PROCESSOR, 0, &entry.base);
 }
 
 /* Who is who: fields 5 and 6 of proc_pid_stat(5). */
@@ -276,6 +291,7 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	begin_store(saver);
 	fixed_ids(&ids);
 	put_inventory(store, &ids);
+	put_processor(&saver->cpu, store);
 	TRY(put_held_threads(saver, process, store));
 	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
 	TRY(thread_states_save(saver->states, process, store, &saver->answers));

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * What a program needs that is restored from images: needs.h.
+ *
+ * Not here: what build_preflight() looks for in any case (PIDs of threads, files, services, limits that are too low), and
+ * addresses, which may come when the sockets are there, so that none is where they aren't.
+ */
+#include "checkpoint/model.h"
+#include "checkpoint/needs.h"
+#include "image/pages.h"
+#include "util/alloc.h"
+
+static struct error *count_memory(int dir_fd, const struct model *model, GodwitNeeds *needs)
+{
+	auto_pages_reader struct pages_reader *reader = NULL;
+	struct page_run run;
+
+	TRY(pages_reader_open(dir_fd, model->pid, &reader));
+	while (pages_reader_next(reader, &run))
+		needs->memory_bytes += run.page_count * PAGE_BYTES;
+	return NULL;
+}
+
+/* Images of others don't say; nor do those of early versions. */
+static struct error *take_processor(const struct image_store *store, GodwitNeeds *needs)
+{
+	ProtobufCMessage *message;
+
+	if (image_count(store, IMAGE_GODWIT_PROCESSOR, 0) == 0)
+		return NULL;
+	TRY(image_get(store, IMAGE_GODWIT_PROCESSOR, 0, 0, &message));
+	GodwitProcessor *processor = (GodwitProcessor *)message;
+	needs->cpu_model = take(processor->model);
+	needs->cpu_flags = take(processor->flags);
+	needs->n_cpu_flags = processor->n_flags;
+	processor->n_flags = 0;
+	protobuf_c_message_free_unpacked(message, NULL);
+	return NULL;
+}
+
+struct error *needs_of_images(const struct needs_images *request, GodwitNeeds **ret_needs)
+{
+	auto_needs GodwitNeeds *needs = xalloc(sizeof(*needs));
+	auto_model struct model *model = NULL;
+
+	godwit_needs__init(needs);
+	TRY(model_read(request->store, &model));
+	needs->pid = model->pstree->pid;
+	needs->session = request->is_shell_job ? 0 : model->pstree->sid;
+	needs->group = request->is_shell_job ? 0 : model->pstree->pgid;
+	for (size_t i = 0; i < model->thread_count; i++)
+		if (model->pstree->threads[i] > needs->highest_tid)
+			needs->highest_tid = model->pstree->threads[i];
+	needs->cpu_caps = request->cpu_caps;
+	TRY(count_memory(request->images_dir_fd, model, needs));
+	TRY(take_processor(request->store, needs));
+	*ret_needs = take(needs);
+	return NULL;
+}
