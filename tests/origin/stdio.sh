@@ -89,6 +89,23 @@ done
 refused "--shell-job" "the program had a terminal, and standard input here is none" "--stdio null"
 move b --stdio null
 say job "$null"
+
+# The same to one that listens, and was not called from a terminal either.
+(umask 077 && openssl rand -hex 32 >"$SHARED/key")
+receiving=$(start_on b "$SHARED/receive.log" "$GODWIT" receive --listen 10.77.0.2:7777 --key "$SHARED/key")
+wait_until on b sh -c "ss -Hltn 'sport = :7777' | grep -q LISTEN"
+start job
+! on a "$GODWIT" migrate "$pid" tls://10.77.0.2:7777 --key "$SHARED/key" --shell-job 2>"$SHARED/errors.log" ||
+	fail "migrated without a terminal"
+for needle in "on the other host" "standard input here is none" "or migrate or save it with --stdio null instead"; do
+	grep -qF -e "$needle" "$SHARED/errors.log" || fail "nothing says '$needle'"
+done
+on a "$GODWIT" migrate "$pid" tls://10.77.0.2:7777 --key "$SHARED/key" --stdio null || fail "migrate over TLS"
+wait_gone a "$pid"
+host=b
+say listening "$null"
+on b kill "$receiving"
+
 start job
 move b --stdio null --shell-job
 say both "fd0 /dev/null, fd1 /dev/null, fd2 /dev/null, read 0, same, a session of others, no terminal"
