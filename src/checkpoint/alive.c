@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "checkpoint/alive.h"
+#include "checkpoint/connections.h"
 #include "checkpoint/save/freeze.h"
+#include "util/alloc.h"
 #include "util/clock.h"
 #include "util/procfs.h"
 
@@ -29,6 +36,57 @@ static struct error *freeze_once(pid_t pid)
 	return frozen_thaw(frozen);
 }
 
+enum look { LOOK_BUSY, LOOK_STOPPED, LOOK_RUNS };
+
+/* Busy: somebody traces it, or a stop has been sent to it. */
+static enum look look_at_thread(pid_t pid, pid_t tid)
+{
+	const uint64_t stop = UINT64_C(1) << (SIGSTOP - 1);
+	auto_free char *name = xformat("task/%d/status", tid);
+	auto_free char *status = NULL;
+	uint64_t tracer;
+	uint64_t pending;
+
+	if (procfs_read(pid, name, &status, NULL) < 0 || procfs_number(status, "TracerPid", 10, &tracer) < 0 ||
+	    procfs_number(status, "ShdPnd", 16, &pending) < 0)
+		return LOOK_BUSY;
+	if (tracer || (pending & stop))
+		return LOOK_BUSY;
+	return strstr(status, "\nState:\tT") ? LOOK_STOPPED : LOOK_RUNS;
+}
+
+/* All threads alike, or busy. */
+static enum look look_at(pid_t pid)
+{
+	auto_free int *tids = NULL;
+	size_t count = 0;
+	enum look first = LOOK_BUSY;
+
+	if (procfs_numbers(pid, "task", &tids, &count) < 0)
+		return LOOK_BUSY;
+	for (size_t i = 0; i < count; i++) {
+		enum look look = look_at_thread(pid, tids[i]);
+
+		if (i > 0 && look != first)
+			return LOOK_BUSY;
+		first = look;
+	}
+	return first;
+}
+
+/* One that is in a group stop, and traced by nobody, has not been killed: that would have woken it. */
+static struct error *try_to_prove(pid_t pid, bool *ret_is_alive)
+{
+	enum look look = look_at(pid);
+
+	*ret_is_alive = look == LOOK_STOPPED;
+	if (look != LOOK_RUNS)
+		return NULL;
+	TRY(freeze_once(pid));
+	*ret_is_alive = true;
+	return NULL;
+}
+
 struct error *alive_prove(const struct lock_holder *process, unsigned wait_ms, bool *ret_is_alive)
 {
 	uint64_t end_ns = clock_now_ns() + (uint64_t)wait_ms * 1000000;
@@ -37,13 +95,25 @@ struct error *alive_prove(const struct lock_holder *process, unsigned wait_ms, b
 		*ret_is_alive = false;
 		if (is_gone(process))
 			return NULL;
-		auto_error struct error *error = freeze_once(process->pid);
-		if (!error) {
-			*ret_is_alive = true;
+		auto_error struct error *error = try_to_prove(process->pid, ret_is_alive);
+		if (*ret_is_alive)
 			return NULL;
-		}
 		if (clock_now_ns() > end_ns && !is_gone(process))
-			return take(error);
+			return error ? take(error)
+			             : error_new(ETIMEDOUT, "process %d: somebody holds it", process->pid);
 		usleep(LOOK_AGAIN_US);
 	}
+}
+
+struct error *alive_go_on(const struct lock_holder *process, bool stays_stopped)
+{
+	auto_fd int pidfd = procfs_open_pid(process->pid);
+
+	if (pidfd < 0)
+		return error_new(-pidfd, "process %d", process->pid);
+	/* The connections first: the program must not find them dead. */
+	struct error *error = connections_revive(process);
+	if (!stays_stopped && syscall(SYS_pidfd_send_signal, pidfd, SIGCONT, NULL, 0) < 0)
+		error = error_join(error, error_new(errno, "SIGCONT to process %d", process->pid));
+	return error;
 }

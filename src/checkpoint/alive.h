@@ -6,12 +6,18 @@
  *
  * What /proc shows can't tell: one that has been sent SIGKILL (PTRACE_O_EXITKILL) looks like any other until it notices,
  * and the locks of a dying tracer are free before it sends that: do_exit() of Linux. So it is proved: a process that can
- * be frozen and thawed isn't about to die.
+ * be frozen and thawed, or that stands in a group stop, isn't about to die.
+ *
+ * One that lives behind build_outlive() stands still, in a group stop, and waits for what its maker had left to do.
  */
 #pragma once
 
 #include "network/lock.h"
 #include "util/error.h"
 
-/* Waits up to wait_ms for a tracer that holds it to go. The process is frozen for a moment. */
+/* Waits up to wait_ms for a tracer that holds it to go. One that runs is frozen for a moment. */
 MUST_USE struct error *alive_prove(const struct lock_holder *process, unsigned wait_ms, bool *ret_is_alive);
+
+/* Its connections work again, and it goes on, unless it is to stay as it is. Everything is tried; the error tells what
+ * failed. */
+MUST_USE struct error *alive_go_on(const struct lock_holder *process, bool stays_stopped);

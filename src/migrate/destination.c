@@ -164,7 +164,6 @@ static struct error *begin(struct destination *destination)
 {
 	const struct build_options options = {
 		.carry = &destination->carry,
-		.keeper = destination->keeper,
 		.log = destination->options->log,
 		.program_runs = true,
 		.clocks = destination->needs_clocks ? &destination->clocks : NULL,
@@ -224,6 +223,7 @@ static struct error *complete(struct destination *destination)
 	TRY(incoming_lock(destination->final, &destination->incoming));
 	TRY(build_complete(destination->build));
 	destination->record.pid = build_pid(destination->build);
+	destination->record.stays_stopped = build_stays_stopped(destination->build);
 	log_line(destination->options->log, LOG_PHASES, "it is complete");
 	TRY(hooks_run(destination->options->hooks, "post-restore", destination->record.pid, HOOK_LIMIT_MS));
 	TRY(journal_set_program(&destination->record));
@@ -264,7 +264,7 @@ static struct error *begin_to_go(struct destination *destination)
 
 	test_stop("destination-going");
 	if (!error)
-		error = build_outlive(destination->build, false);
+		error = build_outlive(destination->build);
 	if (error)
 		destination->record.state = JOURNAL_BEGUN; /* it dies with us */
 	return error;

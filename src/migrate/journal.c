@@ -242,13 +242,14 @@ struct error *journal_write(struct journal *journal, const struct journal_record
 
 	memset(block, ' ', sizeof(block));
 	int n = snprintf(block, TEXT_BYTES,
-	                 "godwit-journal 2\nstate %s\npid %d\nstart %" PRIu64 "\nboot %s\nprogram %s\n"
-	                 "began %lld\nexit %d\nmore %zu %016" PRIx64
+	                 "godwit-journal 3\nstate %s\npid %d\nstart %" PRIu64 "\nboot %s\nprogram %s\n"
+	                 "began %lld\nexit %d\nstays-stopped %d\nmore %zu %016" PRIx64
 	                 "\ndestination %s\nssh %s\nremote-path %s\nremote-options %s\nkey %s\n",
 	                 state_names[record->state], record->pid, record->start_time,
 	                 *record->boot_id ? record->boot_id : "-", *record->program ? record->program : "-",
-	                 (long long)record->began_s, record->exit_status, journal->more_bytes, journal->more_sum,
-	                 record->destination, record->ssh, record->remote_path, record->remote_options, record->key);
+	                 (long long)record->began_s, record->exit_status, record->stays_stopped, journal->more_bytes,
+	                 journal->more_sum, record->destination, record->ssh, record->remote_path,
+	                 record->remote_options, record->key);
 	if (n < 0 || n >= TEXT_BYTES)
 		return error_new(EFBIG, "journal %s", journal->name);
 	block[n] = ' ';
@@ -284,17 +285,19 @@ static bool parse(const char *block, struct journal *journal, struct journal_rec
 {
 	char state[16];
 	long long began_s;
+	int stays_stopped;
 	uint64_t sum;
 
 	if (sscanf(block + TEXT_BYTES, "sum %" SCNx64, &sum) != 1 || sum != sum_of(block))
 		return false;
 	if (sscanf(block,
-	           "godwit-journal 2\nstate %15s\npid %d\nstart %" SCNu64 "\nboot %39s\nprogram %*[^\n]\n"
-	           "began %lld\nexit %d\nmore %zu %" SCNx64,
+	           "godwit-journal 3\nstate %15s\npid %d\nstart %" SCNu64 "\nboot %39s\nprogram %*[^\n]\n"
+	           "began %lld\nexit %d\nstays-stopped %d\nmore %zu %" SCNx64,
 	           state, &record->pid, &record->start_time, record->boot_id, &began_s, &record->exit_status,
-	           &journal->more_bytes, &journal->more_sum) != 8)
+	           &stays_stopped, &journal->more_bytes, &journal->more_sum) != 9)
 		return false;
 	record->began_s = (time_t)began_s;
+	record->stays_stopped = stays_stopped;
 	line_of(block, "program", record->program, sizeof(record->program));
 	line_of(block, "destination", record->destination, sizeof(record->destination));
 	line_of(block, "ssh", record->ssh, sizeof(record->ssh));

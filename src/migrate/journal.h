@@ -46,6 +46,7 @@ struct journal_record {
 	char boot_id[JOURNAL_BOOT_ID_BYTES]; /* both mean something as long as this is the host's */
 	char program[JOURNAL_PROGRAM_BYTES]; /* its name */
 	time_t began_s;                      /* the migration, CLOCK_REALTIME */
+	bool stays_stopped;                  /* at a destination: it was stopped, and isn't to run */
 	int exit_status;                     /* of a source: with which the copy here ends; -1: by SIGKILL */
 	/* Of a source, how the destination is reached: struct route. */
 	char destination[JOURNAL_TEXT_BYTES], ssh[JOURNAL_TEXT_BYTES], remote_path[JOURNAL_TEXT_BYTES],

@@ -205,7 +205,7 @@ static struct error *finish_going(struct journal *journal, struct journal_record
 		TRY(alive_prove(&holder, DEATH_MS, ret_is_going));
 	if (!*ret_is_going)
 		return NULL;
-	struct error *error = error_join(add_addresses(journal), connections_revive(&holder));
+	struct error *error = error_join(add_addresses(journal), alive_go_on(&holder, record->stays_stopped));
 	record->state = JOURNAL_RUNS;
 	return error_join(error, journal_write(journal, record));
 }

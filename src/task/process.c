@@ -86,11 +86,11 @@ static struct error *seize_new_threads(struct process *process, size_t *ret_new)
 	auto_number_map struct number_map *known = number_map_new();
 	auto_free int *tids = NULL;
 	size_t former = process->thread_count;
-	size_t count;
+	size_t count = 0;
 	uint64_t unused;
 
 	int r = procfs_numbers(process->pid, "task", &tids, &count);
-	if (r < 0)
+	if (r < 0 && r != -ENOENT) /* which is one that has ended */
 		return error_new(-r, "threads of process %d", process->pid);
 	for (size_t i = 0; i < former; i++)
 		number_map_add(known, (uint64_t)process->threads[i].tid, 0, i);
@@ -525,7 +525,9 @@ struct error *process_complete(struct process *process)
 
 struct error *process_outlive(struct process *process, bool is_left_stopped)
 {
-	if (is_left_stopped && syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
+	process->stays_stopped = is_left_stopped;
+	/* It waits behind the ptrace stops, and a group stop comes of it when we die. */
+	if (syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
 		return error_new(errno, "stop process %d", process->pid);
 	/* All of them before anyone runs: the death of one that is still bound to ours would end the whole process. */
 	for (size_t i = 0; i < process->thread_count; i++)
@@ -534,9 +536,48 @@ struct error *process_outlive(struct process *process, bool is_left_stopped)
 	return NULL;
 }
 
+static struct error *does_stop_wait(struct process *process, const struct thread *thread, bool *ret_waits)
+{
+	*ret_waits = false;
+	TRY(thread_read_pending(thread, true, &process->pending));
+	for (size_t i = 0; i < process->pending.count; i++)
+		*ret_waits |= process->pending.list[i].si_signo == SIGSTOP;
+	return NULL;
+}
+
+/*
+ * One thread meets the signal that process_outlive() has sent, and doesn't get it; on the way it executes nothing of its own,
+ * but the program's other signals come as they would. SIGCONT would take it back, too, but be seen by a program that waits
+ * for that.
+ */
+struct error *process_withdraw_stop(struct process *process)
+{
+	struct thread *thread = process->threads;
+	int signal = 0;
+	bool waits;
+
+	if (process->stays_stopped)
+		return NULL;
+	while (thread->is_gone) /* one lives: the process does */
+		thread++;
+	TRY(does_stop_wait(process, thread, &waits));
+	while (waits) {
+		enum stop stop;
+
+		thread->is_stopped = false;
+		TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, signal));
+		signal = 0;
+		TRY(thread_wait(thread, &stop, &signal));
+		waits = stop != STOP_GONE && signal != SIGSTOP;
+	}
+	return NULL;
+}
+
 struct error *process_release(struct process *process)
 {
-	return detach_all(process);
+	struct error *error = process_withdraw_stop(process);
+
+	return error_join(error, detach_all(process));
 }
 
 void process_free(struct process *process)

@@ -96,6 +96,7 @@ struct process {
 	struct seccomp_filters filters; /* owned: of all threads */
 	bool is_stopped_for_good;       /* by process_set_stay(): a group stop that we have to end */
 	bool is_ours;                   /* built by us: dies with us (PTRACE_O_EXITKILL) */
+	bool stays_stopped;             /* behind process_outlive(): in a group stop, when we let it go */
 	uint64_t stop_began_ns;         /* CLOCK_MONOTONIC: when the first thread was stopped */
 	struct calls *calls;            /* borrowed: notes of what the threads wait for; NULL: nobody wants to know */
 };
@@ -185,10 +186,17 @@ MUST_USE struct error *process_begin(struct process *process, const struct batch
  */
 MUST_USE struct error *process_complete(struct process *process);
 
-/* From here on a completed process lives without us: if we die it runs, or goes into a group stop. */
+/*
+ * From here on a completed process lives without us: if we die it stands still, in a group stop, from which it goes on as if
+ * nothing had been; a program with a handler for SIGCONT sees one then.
+ */
 MUST_USE struct error *process_outlive(struct process *process, bool is_left_stopped);
 
-/* Lets it go, behind process_outlive(). */
+/* Nothing is left to do that the program mustn't miss, but it isn't let go yet, and calls may be made in it. From here on it
+ * runs if we die, unless it is to stay stopped. Again does nothing. */
+MUST_USE struct error *process_withdraw_stop(struct process *process);
+
+/* Lets it go, behind process_outlive(), or into that group stop if it was to be left so. */
 MUST_USE struct error *process_release(struct process *process);
 
 /*

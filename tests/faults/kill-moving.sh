@@ -10,8 +10,7 @@ tests=$(dirname "$0")/..
 . "$tests/faults/subject.sh"
 
 source_phases='recording begun greeted prepared round frozen locked held ready staying kept committed moved go answered ended done'
-# Without outlives and unlocked: docs/limits.md says what a kill just there costs.
-destination_phases='recording begun cloned prepared ready going released runs'
+destination_phases='recording begun cloned prepared ready going outlives unlocked released runs'
 
 # at PHASE [WHO]: the process that comes to that phase kills itself; or it stops there, WHO is killed, and it goes on
 at() {
@@ -99,7 +98,7 @@ measure
 case $1 in
 sample)
 	for phase in recording frozen held kept committed moved go ended; do at "$phase"; done
-	for phase in recording cloned prepared ready going runs; do at "destination-$phase"; done
+	for phase in recording cloned prepared ready going outlives unlocked runs; do at "destination-$phase"; done
 	for who in ssh receive session keepers; do at committed "$who"; done
 	at staying keepers
 	at go keepers

@@ -13,7 +13,7 @@ tests=$(dirname "$0")/..
 images=$SHARED/images
 dump_phases='frozen locked held pages images kept'
 predump_phases='frozen tracked pages'
-restore_phases='built filled restored'
+restore_phases='built filled restored outlives unlocked'
 runs=0
 
 new_folder() {
@@ -189,7 +189,7 @@ sample)
 	for phase in kept left; do at "$phase" stopped; done
 	at frozen first-predump
 	at pages predump
-	for phase in filled restored; do at "$phase" restore; done
+	for phase in filled restored outlives unlocked; do at "$phase" restore; done
 	;;
 phases)
 	for phase in $dump_phases; do

@@ -96,9 +96,9 @@ check_whole() {
 
 ask_counter() {
 	rm -f "$counter_report"
-	on_client kill -USR1 "$counter" || fail "the clients have ended: $(cat "$SHARED/counter.log" "$counter_report")"
+	on_client kill -USR1 "$counter" || fail "${what:-to begin with}: the clients have ended: $(cat "$SHARED/counter.log" "$counter_report")"
 	wait_for "$counter_report"
-	grep -q '"errors": 0, "lost": 0, "doubled": 0' "$counter_report" || fail "clients: $(cat "$counter_report")"
+	grep -q '"errors": 0, "lost": 0, "doubled": 0' "$counter_report" || fail "${what:-to begin with}: clients: $(cat "$counter_report")"
 	replies=$((replies + $(sed 's/.*"count": \([0-9]*\).*/\1/' "$counter_report")))
 }
 

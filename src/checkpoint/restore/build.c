@@ -441,29 +441,46 @@ static bool is_own_executable(int fd)
 	       own.st_dev == other.st_dev;
 }
 
+bool build_stays_stopped(const struct build *build)
+{
+	enum { TASK_STOPPED = 3 };
+
+	return build->options.is_left_stopped || build->model->cores[0]->tc->task_state == TASK_STOPPED;
+}
+
+struct outliving {
+	struct lock_holder holder;
+	bool stays_stopped;
+};
+
 /* In the keeper: we have died when it was about to live without us, or had just begun to. */
 static void undo_death(const void *bytes, const int *fds, size_t fd_count)
 {
-	struct lock_holder holder;
+	struct outliving outliving;
 	bool is_alive = false;
 
 	(void)fds;
 	(void)fd_count;
-	memcpy(&holder, bytes, sizeof(holder));
-	error_free(alive_prove(&holder, DEATH_MS, &is_alive));
+	memcpy(&outliving, bytes, sizeof(outliving));
+	error_free(alive_prove(&outliving.holder, DEATH_MS, &is_alive));
 	if (is_alive)
-		error_free(connections_revive(&holder));
+		error_free(alive_go_on(&outliving.holder, outliving.stays_stopped));
 }
 
 static struct error *tell_keeper(const struct build *build)
 {
-	struct lock_holder holder = {.pid = build->process->pid};
-	const struct keeper_undo undo = {.undo = undo_death, .bytes = &holder, .size_bytes = sizeof(holder)};
+	struct outliving outliving = {
+		.holder.pid = build->process->pid,
+		.stays_stopped = build_stays_stopped(build),
+	};
+	const struct keeper_undo undo = {.undo = undo_death, .bytes = &outliving, .size_bytes = sizeof(outliving)};
 	uint32_t id;
 
-	int r = procfs_start_time(holder.pid, &holder.start_time);
+	if (!build->options.keeper)
+		return NULL;
+	int r = procfs_start_time(outliving.holder.pid, &outliving.holder.start_time);
 	if (r < 0)
-		return error_new(-r, "start time of process %d", holder.pid);
+		return error_new(-r, "start time of process %d", outliving.holder.pid);
 	return keeper_add(build->options.keeper, &undo, &id);
 }
 
@@ -491,21 +508,13 @@ struct error *build_complete(struct build *build)
 	return tell_keeper(build);
 }
 
-/* A program that was stopped when it was saved. */
-static bool was_stopped(const struct model *model)
-{
-	enum { TASK_STOPPED = 3 };
-
-	return model->cores[0]->tc->task_state == TASK_STOPPED;
-}
-
-struct error *build_outlive(struct build *build, bool is_left_stopped)
+struct error *build_outlive(struct build *build)
 {
 	restore_files_keep_made(build->files);
 	/* A spare end of a pipe that is still held here would delay its EOF. */
 	restore_files_free(build->files);
 	build->files = new_files(build, build->model->store);
-	TRY(process_outlive(build->process, is_left_stopped || was_stopped(build->model)));
+	TRY(process_outlive(build->process, build_stays_stopped(build)));
 	build->is_released = true;
 	return NULL;
 }

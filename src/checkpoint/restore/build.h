@@ -7,7 +7,7 @@
  *     build_new()       a bare task with the right PID; its areas mapped, empty
  *     build_memory()    … to be filled with pages
  *     build_complete()  descriptors, threads, credentials …: it stands at where the program was, stopped
- *     build_outlive()   from here on our death lets it run, and the keeper brings its connections back
+ *     build_outlive()   from here on it lives without us: if we die it stands still until alive_go_on()
  *     build_resume()    connections go on, once the network is open
  *     build_release()   it runs
  *
@@ -27,12 +27,13 @@ struct build;
 
 struct build_options {
 	const struct carry_options *carry; /* borrowed until free */
-	struct keeper *keeper;             /* borrowed until free */
+	struct keeper *keeper; /* borrowed until free: finishes what we don't come to. NULL: somebody else does */
 	const struct clocks
-		*clocks;   /* borrowed until free: how far its clocks are ahead of ours; NULL: they are ours */
-	struct log *log;   /* borrowed until free; may be NULL */
-	bool is_child;     /* of this process, in its control groups; else an orphan in groups of its own */
-	bool program_runs; /* until build_renew(): its files may change meanwhile */
+		*clocks;      /* borrowed until free: how far its clocks are ahead of ours; NULL: they are ours */
+	struct log *log;      /* borrowed until free; may be NULL */
+	bool is_left_stopped; /* also one that wasn't stopped when it was saved */
+	bool is_child;        /* of this process, in its control groups; else an orphan in groups of its own */
+	bool program_runs;    /* until build_renew(): its files may change meanwhile */
 };
 
 /* store is borrowed until free. */
@@ -57,8 +58,11 @@ MUST_USE struct error *build_renew(struct build *build, const struct image_store
 struct memory *build_memory(struct build *build);
 struct shared_build *build_shared(struct build *build);
 pid_t build_pid(const struct build *build);
+
+/* It doesn't run at the end. */
+bool build_stays_stopped(const struct build *build);
 MUST_USE struct error *build_complete(struct build *build);
-MUST_USE struct error *build_outlive(struct build *build, bool is_left_stopped);
+MUST_USE struct error *build_outlive(struct build *build);
 MUST_USE struct error *build_resume(struct build *build);
 MUST_USE struct error *build_release(struct build *build);
 

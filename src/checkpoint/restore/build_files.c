@@ -272,6 +272,8 @@ struct error *build_take_locks(struct build *build, int wait_ms)
 {
 	uint64_t end_ns = clock_now_ns() + (uint64_t)wait_ms * 1000000;
 
+	/* A thread that makes a call would meet it. */
+	TRY(process_withdraw_stop(build->process));
 	for (;;) {
 		file_locks_take_late(&build->busy_locks, build->process);
 		if (build->busy_locks.count == 0 || clock_now_ns() >= end_ns)

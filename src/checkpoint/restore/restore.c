@@ -49,9 +49,9 @@ static struct error *prepare_to_go(const struct restore_options *options, pid_t 
 }
 
 /* The first step is the last that leaves nothing behind when it fails; behind it everything is tried. */
-static struct error *let_go(struct build *build, struct incoming *incoming, bool is_left_stopped, pid_t *ret_pid)
+static struct error *let_go(struct build *build, struct incoming *incoming, pid_t *ret_pid)
 {
-	TRY(build_outlive(build, is_left_stopped));
+	TRY(build_outlive(build));
 	test_stop("outlives");
 	*ret_pid = build_pid(build);
 	struct error *error = incoming_unlock(incoming);
@@ -70,7 +70,12 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 	*ret_pid = 0;
 	TRY(keeper_start(&keeper));
 	struct build_options build_options = {
-		.carry = &options->carry, .keeper = keeper, .log = options->log, .is_child = options->is_child};
+		.carry = &options->carry,
+		.keeper = keeper,
+		.log = options->log,
+		.is_left_stopped = options->leave_stopped,
+		.is_child = options->is_child,
+	};
 	TRY(image_store_read(options->images_dir_fd, &store));
 	TRY(check_whole(store));
 	struct clocks clocks;
@@ -96,7 +101,7 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 		TRY(options->watcher->before_go(options->watcher, pid));
 	TRY(prepare_to_go(options, pid));
 	test_stop("restored");
-	TRY(let_go(build, incoming, options->leave_stopped, ret_pid));
+	TRY(let_go(build, incoming, ret_pid));
 	log_line(options->log, LOG_PHASES, options->leave_stopped ? "it is stopped, as asked" : "it runs");
 	return NULL;
 }
