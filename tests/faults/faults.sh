@@ -2,10 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# BUILD=build faults.sh [N]: kill -9 at each phase of a migration, and at N random instants. `make faults` calls it.
+# BUILD=build faults.sh [N]: kill -9 at each phase of all that moves, saves and restores, and at N random instants of it, of
+# the task layer, and what else can be wrong. `make faults` calls it; docs/reliability.md has what came of it.
 set -eu
 here=$(dirname "$0")
 build=$(cd "${BUILD:-build}" && pwd)
+count=${1:-1000}
 export GODWIT="$build/godwit" TOOLS="$build/tests"
-"$build/tests/hosts" run "$here/kill-moving.sh" phases
-"$build/tests/hosts" run "$here/kill-moving.sh" random "${1:-1000}"
+
+run() {
+	script=$here/$1
+	shift
+	"$build/tests/hosts" run "$script" "$@"
+}
+
+BUILD=$build "$here/hijack.sh" "$count"
+run bad.sh
+run kill-moving.sh phases
+run kill-saving.sh phases
+run kill-moving.sh random "$count"
+run kill-saving.sh random $((count / 3))

@@ -4,6 +4,7 @@
 
 # hosts run kill-moving.sh sample|phases|random [N]: kill -9 of either side of a migration, of ssh, of whole sessions and of
 # keepers, at each phase and at N random instants. After each exactly one copy runs, whole, and nothing is stray.
+# shellcheck disable=SC2119 # the options of start_moving aren't ours
 set -eu
 tests=$(dirname "$0")/..
 # shellcheck source=tests/faults/subject.sh

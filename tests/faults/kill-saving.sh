@@ -70,6 +70,7 @@ at() {
 # The kill may come too late: then all went well, which is looked at as closely.
 at_random() { # KIND
 	prepare "$1"
+	took=0
 	eval "took=\$took_${1%-*}"
 	delay=$(awk -v "seed=$(od -An -N4 -tu4 /dev/urandom)" -v "us=$took" 'BEGIN { srand(seed); printf "%.6f", rand() * us / 1e6 }')
 	what="$1 after $delay s"

@@ -63,15 +63,15 @@ program_state() {
 		esac' sh "$pid" "$service"
 }
 
-# Exactly one copy, nothing stray. Sets $host and $other.
+# Exactly one copy, nothing stray. Sets $host and $other. Only when nobody is at work any more it doesn't move while we look.
 is_settled() {
+	[ "$(plain_state a)" = "$(cat "$SHARED/plain-a")" ] && [ "$(plain_state b)" = "$(cat "$SHARED/plain-a")" ] || return 1
 	case $(program_state a)/$(program_state b) in
 	here/gone) host=a other=b ;;
 	gone/here) host=b other=a ;;
 	*) return 1 ;;
 	esac
-	! on "$other" ip -4 addr show dev eth0 | grep -q "$service/" || return 1
-	[ "$(plain_state a)" = "$(cat "$SHARED/plain-a")" ] && [ "$(plain_state b)" = "$(cat "$SHARED/plain-a")" ]
+	! on "$other" ip -4 addr show dev eth0 | grep -q "$service/"
 }
 
 settles_within() {
@@ -121,11 +121,13 @@ describe() {
 
 needed=0
 
-# $godwit is its PID on $host
-start_moving() {
+# start_moving [OPTION]...: to $destination, if that is set; $godwit is its PID on $host
+destination=
+start_moving() { start_moving_without_address --move-address "$service/24" "$@"; }
+start_moving_without_address() {
 	: >"$log"
-	godwit=$(start_on "$host" "$log" "$GODWIT" migrate "$pid" "$other" --ssh "$HOSTS ssh" --remote-path "$GODWIT" \
-		--move-address "$service/24")
+	godwit=$(start_on "$host" "$log" "$GODWIT" migrate "$pid" "${destination:-$other}" --ssh "$HOSTS ssh" \
+		--remote-path "$GODWIT" "$@")
 	from=$host to=$other
 }
 
@@ -144,11 +146,12 @@ kill_children() { # NAME: of the source's godwit
 	done' sh "$godwit" "$1" 2>/dev/null || :
 }
 
+# Not the program, which has our name until it is complete: it may be that by now.
 # shellcheck disable=SC2016
 kill_receive() {
 	on "$to" sh -c 'ps -eo pid=,comm= | while read -r one name; do
-		[ "$name" != godwit ] || kill -KILL "$one"
-	done' 2>/dev/null || :
+		[ "$name" != godwit ] || [ "$one" = "$1" ] || kill -KILL "$one"
+	done' sh "$pid" 2>/dev/null || :
 }
 
 # shellcheck disable=SC2016
