@@ -11,6 +11,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "cli/common.h"
+#include "network/lock.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -199,6 +200,18 @@ struct error *common_report(const struct common_options *options, const struct c
 		.verbosity = options->verbosity,
 	};
 	return report_new(&report, ret_report);
+}
+
+void sweep_locks(struct log *log)
+{
+	size_t removed = 0;
+	auto_error struct error *error = kept_locks_sweep(&removed);
+	auto_free char *line = error ? error_line(error) : NULL;
+
+	if (line)
+		log_line(log, LOG_PHASES, "network locks of programs that are gone: %s", line);
+	else if (removed)
+		log_line(log, LOG_PHASES, "%zu network locks of programs that are gone are removed", removed);
 }
 
 bool program_is_there(pid_t pid)

@@ -90,6 +90,10 @@ MUST_USE struct error *open_images_dir(const struct common_options *options, int
 MUST_USE struct error *common_report(const struct common_options *options, const struct command *command,
                                      struct report **ret_report);
 
+/* Removes network locks of programs that were left stopped and are gone. What fails there is only noted in the log: it is no
+ * reason not to do what was asked for. */
+void sweep_locks(struct log *log);
+
 /* Can this PID be meant? */
 MUST_USE struct error *check_program(pid_t pid);
 

@@ -140,6 +140,7 @@ static int dump(struct dump_command *dump, struct report *report)
 	                                 "cannot save process %d", dump->common.pid);
 	auto_free char *text = outcome_text(dump, outcome);
 
+	sweep_locks(report_log(report));
 	report_number(report, "pid", (uint64_t)dump->common.pid);
 	report_text(report, "program", outcome_word(outcome));
 	if (!error)

@@ -326,6 +326,7 @@ static int migrate(struct migrate_command *command, struct report *report)
 	struct error *error = error_wrap(move(command, report_log(report), &outcome, &statistics),
 	                                 "cannot move process %d to %s", command->common.pid, command->destination);
 
+	sweep_locks(report_log(report));
 	report_number(report, "pid", (uint64_t)command->common.pid);
 	report_text(report, "destination", command->destination);
 	report_text(report, "runs", outcome_word(outcome));

@@ -62,6 +62,7 @@ static int predump(struct common_options *options, struct report *report)
 	struct error *error = error_wrap(save(options, report_log(report), &statistics),
 	                                 "cannot save the memory of process %d", options->pid);
 
+	sweep_locks(report_log(report));
 	report_number(report, "pid", (uint64_t)options->pid);
 	if (!error)
 		dump_report(report, options, &statistics);

@@ -86,6 +86,7 @@ static int serve(struct receive_command *receive, struct channel *channel, struc
 	if (!error)
 		error = take_program(receive, take(channel), report_log(report), &received);
 	channel_free(channel);
+	sweep_locks(report_log(report));
 	/* Over ssh our standard error is the source's, which says the same, or has gone and so has its reason. */
 	if (error && !receive->listen && (received.is_told || error_errnum(error) == ECONNRESET))
 		report_leave_to_others(report);

@@ -315,6 +315,19 @@ static struct error *take_back(const struct resolve_command *resolve, pid_t pid)
 	return settle_take_back(resolve->state_dir, &record);
 }
 
+static struct error *unlock(pid_t pid)
+{
+	auto_free struct kept_lock *locks = NULL;
+	size_t count;
+
+	TRY(kept_locks_list(&locks, &count));
+	for (size_t i = 0; i < count; i++)
+		if (locks[i].holder.pid == pid && !locks[i].holder.start_time)
+			return kept_lock_remove(&locks[i].holder);
+	return error_hint(error_new(ENOENT, "no network lock is kept for a program %d that was saved and ended", pid),
+	                  "godwit resolve --list tells which are");
+}
+
 /* ---- The command ---- */
 
 static struct error *check_options(const struct resolve_command *resolve)
@@ -334,7 +347,7 @@ static struct error *act(const struct resolve_command *resolve, struct report *r
 	if (resolve->taken_back)
 		return take_back(resolve, resolve->taken_back);
 	if (resolve->unlocked)
-		return kept_lock_remove(&(struct lock_holder){.pid = resolve->unlocked});
+		return unlock(resolve->unlocked);
 	if (resolve->forgotten)
 		return settle_forget(resolve->state_dir, resolve->forgotten);
 	if (resolve->is_list)
@@ -345,6 +358,8 @@ static struct error *act(const struct resolve_command *resolve, struct report *r
 
 static const char *outcome_text(const struct resolve_command *resolve, const struct error *error, bool is_undecided)
 {
+	if (error && (resolve->unlocked || resolve->forgotten))
+		return "Nothing was changed.";
 	if (error)
 		return resolve->thawed || resolve->taken_back ? "The program may still stand still."
 		                                              : "Not all could be settled.";

@@ -175,8 +175,11 @@ static int restore(struct restore_command *restore, struct report *report)
 	                                                 : "The program runs.";
 
 	report_number(report, "pid", (uint64_t)pid);
-	if (!error)
+	if (!error) {
 		post_resume(restore, report, pid);
+		/* Not before: it may be the very program whose lock it is. */
+		sweep_locks(report_log(report));
+	}
 	report_text(report, "program", !is_there ? "none" : restore->is_left_stopped ? "stopped" : "runs");
 	int status = report_end(report, error, outcome);
 	if (status || restore->is_detached)

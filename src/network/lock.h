@@ -12,7 +12,8 @@
  *   this process does, in whatever way, and nobody else can change it. Made empty before the freeze; to lock is then
  *   one message.
  * - One that is kept without us, for a task that stands still and must stay unheard of: its table is named
- *   godwit-PID-STARTTIME. Whoever finds that the task is gone may remove it.
+ *   godwit-PID-STARTTIME. When the task is gone, the next run removes it: kept_locks_sweep(). Or for a program that was
+ *   saved and ended: godwit-PID-0. That one stays until a restore brings its connections back, or somebody removes it.
  */
 #pragma once
 
@@ -70,7 +71,7 @@ MUST_USE struct error *kept_locks_list(struct kept_lock **ret_locks, size_t *ret
 /* Removes what is kept for the holder. None is no error. */
 MUST_USE struct error *kept_lock_remove(const struct lock_holder *holder);
 
-/* Removes what is kept for tasks that are gone. */
+/* Removes what is kept for tasks that are gone, but not for programs that were saved and ended. */
 MUST_USE struct error *kept_locks_sweep(size_t *ret_removed);
 
 /* Unlocks these flows wherever they are kept locked; a table that has no others goes. By the channel of via, as above. */

@@ -18,6 +18,7 @@ run() {
 
 BUILD=$build "$here/hijack.sh" "$count"
 run bad.sh
+run resolve.sh
 run kill-moving.sh phases
 run kill-saving.sh phases
 run kill-moving.sh random "$count"
