@@ -19,6 +19,7 @@ enum area_trouble {
 	AREA_TROUBLE_PACKET,
 	AREA_TROUBLE_AIO,
 	AREA_TROUBLE_SECRET,
+	AREA_TROUBLE_KEY,
 };
 
 struct area;

@@ -160,19 +160,39 @@ bool smaps_is_area(const char *line)
 	return (*line >= '0' && *line <= '9') || (*line >= 'a' && *line <= 'f');
 }
 
-void smaps_parse_attribute(const char *line, struct area *area)
+/* The kernel gives a key of its own to memory that may only be executed: pkeys(7). */
+static void add_key(struct area *area, const char *key)
 {
-	const char *value = value_of(line, "VmFlags:");
+	if (strtoul(key, NULL, 10) != 0 && area->entry.prot != PROT_EXEC)
+		area->trouble = AREA_TROUBLE_KEY;
+}
 
-	if (value) {
-		add_vm_flags(area, value);
-		return;
-	}
-	/* It comes before VmFlags, and is 4 kB for all but hugetlb areas. */
-	value = value_of(line, "KernelPageSize:");
-	if (!value)
-		return;
-	unsigned long page_bytes = strtoul(value, NULL, 10) * 1024;
+static void add_page_size(struct area *area, const char *size)
+{
+	unsigned long page_bytes = strtoul(size, NULL, 10) * 1024;
+
 	if (page_bytes > 4096)
 		area->entry.flags |= (uint32_t)__builtin_ctzl(page_bytes) << MAP_HUGE_SHIFT;
+}
+
+void smaps_parse_attribute(const char *line, struct area *area)
+{
+	static const struct {
+		const char *name;
+		void (*add)(struct area *area, const char *value);
+	} attributes[] = {
+		{"VmFlags:", add_vm_flags},
+		{"ProtectionKey:", add_key},
+		/* It comes before VmFlags, and is 4 kB for all but hugetlb areas. */
+		{"KernelPageSize:", add_page_size},
+	};
+
+	for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++) {
+		const char *value = value_of(line, attributes[i].name);
+
+		if (value) {
+			attributes[i].add(area, value);
+			return;
+		}
+	}
 }

@@ -73,6 +73,22 @@ static void test_flags_of_smaps_become_flags_advice_and_trouble(void **state)
 	assert_int_equal(area.trouble, AREA_TROUBLE_DEVICE);
 }
 
+static void test_memory_with_a_protection_key_is_told(void **state)
+{
+	struct area with_key = {.entry.prot = PROT_READ | PROT_WRITE};
+	struct area without = with_key;
+	struct area executed = {.entry.prot = PROT_EXEC};
+
+	(void)state;
+	smaps_parse_attribute("ProtectionKey:         3", &with_key);
+	smaps_parse_attribute("VmFlags: rd wr mr mw me", &with_key);
+	smaps_parse_attribute("ProtectionKey:         0", &without);
+	smaps_parse_attribute("ProtectionKey:         1", &executed);
+	assert_int_equal(with_key.trouble, AREA_TROUBLE_KEY);
+	assert_int_equal(without.trouble, AREA_TROUBLE_NONE);
+	assert_int_equal(executed.trouble, AREA_TROUBLE_NONE);
+}
+
 /* ---- A process ---- */
 
 struct places {
@@ -289,6 +305,7 @@ int main(void)
 		cmocka_unit_test(test_a_line_of_maps_is_read),
 		cmocka_unit_test(test_what_is_no_line_of_maps_is_refused),
 		cmocka_unit_test(test_flags_of_smaps_become_flags_advice_and_trouble),
+		cmocka_unit_test(test_memory_with_a_protection_key_is_told),
 		cmocka_unit_test(test_each_kind_of_area_is_told_by_both_ways_of_reading),
 		cmocka_unit_test(test_memory_that_cannot_be_carried_is_named),
 	};

@@ -64,7 +64,9 @@ struct changing {
 	char *at;
 	atomic_bool is_over;
 	bool is_there;
+	int advice; /* how it is given back: shared memory would keep it with MADV_DONTNEED */
 	const struct subject *subject;
+	pthread_t thread;
 };
 
 static void check_changing(const struct changing *changing)
@@ -86,7 +88,7 @@ static void *change(void *data)
 		if (changing->is_there)
 			pages_write(changing->at, 0, SMALL_PAGES / 2, 5);
 		else
-			madvise(changing->at, HUGE_BYTES, MADV_DONTNEED);
+			madvise(changing->at, HUGE_BYTES, changing->advice);
 		nanosleep(&pause, NULL);
 	}
 	return NULL;
@@ -96,12 +98,15 @@ int main(int argc, char **argv)
 {
 	struct subject subject = subject_begin(argc, argv);
 	struct smaps *smaps = smaps_new();
-	struct changing changing = {.subject = &subject};
-	pthread_t thread;
+	struct changing changing[2] = {
+		{.subject = &subject, .advice = MADV_DONTNEED},
+		{.subject = &subject, .advice = MADV_REMOVE},
+	};
 	struct stat stat;
 
 	allow();
-	changing.at = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+	changing[0].at = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+	changing[1].at = map(&subject, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 	char *own = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1);
 	char *read_only = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 	char *shared = map(&subject, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1);
@@ -114,16 +119,19 @@ int main(int argc, char **argv)
 	fill(shared, 3);
 	fill(mapped, 4);
 	mprotect(read_only, SIZE, PROT_READ);
-	if (pthread_create(&thread, NULL, change, &changing) != 0)
-		subject_fail(&subject, "thread");
+	for (int i = 0; i < 2; i++)
+		if (pthread_create(&changing[i].thread, NULL, change, &changing[i]) != 0)
+			subject_fail(&subject, "thread");
 	smaps_before(smaps);
 
 	subject_ready(&subject);
 
-	atomic_store(&changing.is_over, true);
-	pthread_join(thread, NULL);
+	for (int i = 0; i < 2; i++) {
+		atomic_store(&changing[i].is_over, true);
+		pthread_join(changing[i].thread, NULL);
+		check_changing(&changing[i]);
+	}
 	smaps_check(smaps, &subject);
-	check_changing(&changing);
 	check(&subject, "private", own, 1);
 	check(&subject, "read-only", read_only, 2);
 	check(&subject, "shared", shared, 3);

@@ -26,6 +26,7 @@ int main(int argc, char **argv)
 {
 	struct subject subject = subject_begin(argc, argv);
 	const struct itimerval soon = {.it_value = {0, 1}};
+	struct itimerval before;
 	struct itimerval now;
 
 	signal(SIGALRM, count);
@@ -33,8 +34,16 @@ int main(int argc, char **argv)
 		if (setitimer((__itimer_which_t)which, &timers[which], NULL) != 0)
 			subject_fail(&subject, "timer %d can't be set", which);
 
+	/* So that less is left than there was. */
+	usleep(20 * 1000);
+	getitimer(ITIMER_REAL, &before);
+
 	subject_ready(&subject);
 
+	getitimer(ITIMER_REAL, &now);
+	if (timercmp(&now.it_value, &before.it_value, >))
+		subject_fail(&subject, "%jd s %jd µs left, more than before", (intmax_t)now.it_value.tv_sec,
+		             (intmax_t)now.it_value.tv_usec);
 	for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++) {
 		const struct itimerval *was = &timers[which];
 
