@@ -80,6 +80,10 @@ MUST_USE struct error *file_table_save(const struct file_table *table, uint32_t 
 /* Puts the others into the store. */
 MUST_USE struct error *file_table_save_held(const struct file_table *table, struct image_store *store);
 
+/* Puts those into the store already that listen for connections: only for a look at whether their ports are free elsewhere,
+ * since they need no lock to be read, but to be handed over. */
+MUST_USE struct error *file_table_save_listeners(const struct file_table *table, struct image_store *store);
+
 /* For what refers to files without a descriptor: mappings, cwd … Borrowed. */
 struct open_files *file_table_open_files(struct file_table *table);
 

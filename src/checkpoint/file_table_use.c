@@ -221,6 +221,20 @@ struct error *file_table_save_held(const struct file_table *table, struct image_
 	return NULL;
 }
 
+struct error *file_table_save_listeners(const struct file_table *table, struct image_store *store)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		struct flow flow;
+
+		if (!needs_lock(table, i))
+			continue;
+		TRY(file_table_about(table->descriptions[i].ops->flow(&table->list[i], &flow), &table->list[i]));
+		if (flow.is_listener)
+			TRY(save_one(table, i, store));
+	}
+	return NULL;
+}
+
 struct open_files *file_table_open_files(struct file_table *table)
 {
 	return &table->open_files;

@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "arch/x86_64/cpu.h"
 #include "checkpoint/file_table.h"
@@ -58,52 +57,6 @@ static struct error *read_memory(pid_t pid, GodwitNeeds *needs)
 		needs->memory_bytes += r == 0 ? kilobytes * 1024 : 0;
 	}
 	return r < 0 ? error_new(-r, "memory of process %d", pid) : NULL;
-}
-
-/* Of this process, as the program's would be set by it: the columns of /proc/PID/limits have names, not numbers. */
-static const char *const limit_names[RLIM_NLIMITS] = {
-	[RLIMIT_CPU] = "Max cpu time",
-	[RLIMIT_FSIZE] = "Max file size",
-	[RLIMIT_DATA] = "Max data size",
-	[RLIMIT_STACK] = "Max stack size",
-	[RLIMIT_CORE] = "Max core file size",
-	[RLIMIT_RSS] = "Max resident set",
-	[RLIMIT_NPROC] = "Max processes",
-	[RLIMIT_NOFILE] = "Max open files",
-	[RLIMIT_MEMLOCK] = "Max locked memory",
-	[RLIMIT_AS] = "Max address space",
-	[RLIMIT_LOCKS] = "Max file locks",
-	[RLIMIT_SIGPENDING] = "Max pending signals",
-	[RLIMIT_MSGQUEUE] = "Max msgqueue size",
-	[RLIMIT_NICE] = "Max nice priority",
-	[RLIMIT_RTPRIO] = "Max realtime priority",
-	[RLIMIT_RTTIME] = "Max realtime timeout",
-};
-
-static uint64_t hard_limit(const char *limits, const char *name)
-{
-	const char *line = strstr(limits, name);
-
-	if (!line)
-		return 0;
-	line += strlen(name);
-	line += strspn(line, " ");
-	line += strcspn(line, " "); /* the soft one */
-	line += strspn(line, " ");
-	return strncmp(line, "unlimited", strlen("unlimited")) == 0 ? RLIM_INFINITY : strtoull(line, NULL, 10);
-}
-
-static struct error *read_limits(pid_t pid, GodwitNeeds *needs)
-{
-	auto_free char *limits = NULL;
-	int r = procfs_read(pid, "limits", &limits, NULL);
-
-	if (r < 0)
-		return error_new(-r, "limits of process %d", pid);
-	needs->hard_limits = xalloc(RLIM_NLIMITS * sizeof(*needs->hard_limits));
-	for (; needs->n_hard_limits < RLIM_NLIMITS; needs->n_hard_limits++)
-		needs->hard_limits[needs->n_hard_limits] = hard_limit(limits, limit_names[needs->n_hard_limits]);
-	return NULL;
 }
 
 static struct error *read_cpu(GodwitNeeds *needs)
@@ -173,7 +126,6 @@ struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_
 	if (saver_is_detached(request->saver))
 		needs->session = needs->group = needs->pid;
 	TRY(read_memory(request->pid, needs));
-	TRY(read_limits(request->pid, needs));
 	TRY(read_cpu(needs));
 	TRY(read_addresses(request->saver, needs));
 	file_table_outlets(saver_files(request->saver), add_outlet, needs);

@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * What a program needs of the host where it is to be, besides what its files are: PIDs, memory, limits, processor,
+ * What a program needs of the host where it is to be, besides what its files are: PIDs, memory, processor,
  * addresses. Read from the running program, asked of the other host before anything is frozen, all at once.
  */
 #pragma once

@@ -171,6 +171,7 @@ static struct error *send_draft(struct source *source)
 	tell(source, "prepare", true);
 	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
 	TRY(saver_save(source->saver, source->frozen->process, store));
+	TRY(file_table_save_listeners(saver_files(source->saver), store));
 	TRY(start_tracking(source));
 	saver_drop_copies(source->saver);
 	TRY(frozen_thaw(source->frozen));

@@ -25,6 +25,8 @@
 #include "objects/tcp.h"
 #include "util/alloc.h"
 
+#define HINT_PORT "another program may have the port: ss -lntup shows it"
+
 enum { CLOSE = 7, LISTEN = 10, BACKLOG_MAX = 1 << 20 };
 
 static bool inetsk_recognizes(const struct open_file *file)
@@ -450,8 +452,7 @@ static struct error *bind_to(int fd, const struct restored *restored)
 	else
 		TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));
 	if (bind(fd, &restored->own.any, socket_address_bytes(&restored->own)) < 0)
-		return error_hint(error_new(errno, "bind to port %u", restored->entry->src_port),
-		                  "another program may have the port: ss -lntup shows it");
+		return error_hint(error_new(errno, "bind to port %u", restored->entry->src_port), HINT_PORT);
 	return is_tcp_socket ? tcp_go_on(fd) : NULL;
 }
 
@@ -463,7 +464,7 @@ static struct error *bind_and_listen(int fd, const struct restored *restored)
 	TRY(bind_to(fd, restored));
 	TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));
 	if (entry->proto == IPPROTO_TCP && entry->state == LISTEN && listen(fd, (int)entry->backlog) < 0)
-		return error_new(errno, "listen on port %u", entry->src_port);
+		return error_hint(error_new(errno, "listen on port %u", entry->src_port), HINT_PORT);
 	if (entry->proto != IPPROTO_TCP && entry->dst_port &&
 	    connect(fd, &restored->peer.any, socket_address_bytes(&restored->peer)) < 0)
 		return error_new(errno, "connect to port %u", entry->dst_port);
@@ -512,6 +513,31 @@ static struct error *inetsk_restore(const FileEntry *file, struct restore_files 
 	return NULL;
 }
 
+/*
+ * Is the port free? Told by making such a socket for a moment. Who connects to a listener in that moment is reset, as
+ * before and after it. Connections aren't tried: who else would have both ends of one?
+ */
+static struct error *inetsk_preflight(const FileEntry *file, struct restore_files *restore)
+{
+	auto_socket_extras GodwitSocketEntry *extras = NULL;
+	struct restored restored;
+
+	TRY(read_entry(file, &restored));
+	const InetSkEntry *entry = restored.entry;
+	if (restored.is_connection || !entry->src_port)
+		return NULL;
+	TRY(socket_extras_find(restore, entry->id, &extras));
+	auto_fd int fd = socket((int)entry->family, (int)entry->type | SOCK_CLOEXEC, (int)entry->proto);
+	if (fd < 0)
+		return error_new(errno, "socket(%u, %u, %u)", entry->family, entry->type, entry->proto);
+	TRY(socket_options_restore(fd, entry->opts));
+	TRY(socket_extras_restore(fd, extras, restored.traits));
+	TRY(restore_ip_options(fd, entry));
+	auto_free char *own = address_text(&restored.own);
+	return error_wrap(bind_and_listen(fd, &restored), "%s socket at %s",
+	                  entry->proto == IPPROTO_TCP ? "TCP" : "UDP", own);
+}
+
 static struct error *inetsk_resume(const FileEntry *file, const struct image_store *store, int fd)
 {
 	const InetSkEntry *entry = file->isk;
@@ -534,6 +560,7 @@ const struct file_ops inetsk_ops = {
 	.hold = inetsk_hold,
 	.save = inetsk_save,
 	.go_on = inetsk_go_on,
+	.preflight = inetsk_preflight,
 	.restore = inetsk_restore,
 	.resume = inetsk_resume,
 };

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "task/cgroup.h"
+#include "task/cgroup_mounts.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/negative_errno.h"
@@ -26,137 +27,19 @@
 #define PREFIX "godwit-"
 
 enum {
-	HIERARCHIES_MAX = 32, /* there are about 15 controllers */
-	TRIES = 5,            /* another godwit may remove our group while it is empty */
-	DEAD_MS = 100,        /* that an ended process may still count as a member */
-};
-
-/* A mounted hierarchy; pieces of the text of mountinfo. */
-struct hierarchy {
-	const char *device; /* tells hierarchies apart that are mounted twice */
-	const char *root;   /* what of it is mounted, as paths in proc_pid_cgroup(5) */
-	const char *top;    /* a folder: where that is */
-	const char *options;
-	bool is_unified;
-	bool is_left; /* this process is at the top already */
-};
-
-struct hierarchies {
-	char *mountinfo; /* owned */
-	struct hierarchy list[HIERARCHIES_MAX];
-	size_t count;
+	TRIES = 5,     /* another godwit may remove our group while it is empty */
+	DEAD_MS = 100, /* that an ended process may still count as a member */
 };
 
 struct cgroup_home {
 	pid_t pid;
 	char name[32];
-	struct hierarchies hierarchies; /* owned */
-	char *groups[HIERARCHIES_MAX];  /* owned: folders, of those hierarchies that have one */
-	int group_fd;                   /* owned: that of version 2; -1: none */
-	size_t count;                   /* of those that it is in */
-	char *refused;                  /* owned: where it stays, and why; NULL: nowhere */
+	struct cgroup_mounts hierarchies;     /* owned */
+	char *groups[CGROUP_HIERARCHIES_MAX]; /* owned: folders, of those hierarchies that have one */
+	int group_fd;                         /* owned: that of version 2; -1: none */
+	size_t count;                         /* of those that it is in */
+	char *refused;                        /* owned: where it stays, and why; NULL: nowhere */
 };
-
-/* ---- What is mounted: proc_pid_mountinfo(5) ---- */
-
-/* Is there such a word in a list with commas? */
-static bool has_word(const char *list, const char *word)
-{
-	size_t length = strlen(word);
-
-	for (const char *at = list; at; at = strchr(at, ',')) {
-		at += *at == ',';
-		if (strncmp(at, word, length) == 0 && strchr(",", at[length]))
-			return true;
-	}
-	return false;
-}
-
-/* Fields 3 to 5 of a line, and those behind its dash. */
-static bool read_line(char *line, struct hierarchy *ret_hierarchy)
-{
-	char *rest = NULL;
-	char *type = strstr(line, " - cgroup");
-	struct hierarchy hierarchy = {0};
-	const char *words[5];
-
-	if (!type)
-		return false;
-	*type = '\0';
-	type += strlen(" - ");
-	for (size_t i = 0; i < 5; i++) {
-		words[i] = strtok_r(i == 0 ? line : NULL, " ", &rest);
-		if (!words[i])
-			return false;
-	}
-	hierarchy.device = words[2];
-	hierarchy.root = words[3];
-	hierarchy.top = words[4];
-	hierarchy.is_unified = strncmp(type, "cgroup2 ", 8) == 0;
-	hierarchy.options = strrchr(type, ' ') + 1;
-	*ret_hierarchy = hierarchy;
-	return true;
-}
-
-/* Seen already, or under another mount? */
-static bool is_usable(const struct hierarchies *hierarchies, const struct hierarchy *hierarchy)
-{
-	auto_free char *members = xformat("%s/cgroup.procs", hierarchy->top);
-
-	for (size_t i = 0; i < hierarchies->count; i++)
-		if (strcmp(hierarchies->list[i].device, hierarchy->device) == 0)
-			return false;
-	return access(members, F_OK) == 0;
-}
-
-/* Whose line "NUMBER:CONTROLLERS:PATH" this is; the path, or NULL. Only version 2 has no controllers: cgroups(7). */
-static const char *path_in(const char *line, const struct hierarchy *hierarchy)
-{
-	const char *controllers = strchr(line, ':');
-	const char *path = controllers ? strchr(controllers + 1, ':') : NULL;
-
-	if (!path)
-		return NULL;
-	size_t length = strcspn(controllers + 1, ",:");
-	auto_free char *first = xformat("%.*s", (int)length, controllers + 1);
-	bool is_it =
-		length == 0 ? hierarchy->is_unified : !hierarchy->is_unified && has_word(hierarchy->options, first);
-	return is_it ? path + 1 : NULL;
-}
-
-/* Which of them this process needn't leave. */
-static void mark_left(struct hierarchies *hierarchies)
-{
-	auto_free char *text = NULL;
-	char *rest = NULL;
-
-	if (procfs_read(getpid(), "cgroup", &text, NULL) < 0)
-		return;
-	for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-		for (size_t i = 0; i < hierarchies->count; i++) {
-			const char *path = path_in(line, &hierarchies->list[i]);
-
-			if (path && strcmp(path, hierarchies->list[i].root) == 0)
-				hierarchies->list[i].is_left = true;
-		}
-}
-
-static void hierarchies_read(struct hierarchies *hierarchies)
-{
-	char *rest = NULL;
-
-	*hierarchies = (struct hierarchies){0};
-	if (procfs_read(getpid(), "mountinfo", &hierarchies->mountinfo, NULL) < 0)
-		return;
-	for (char *line = strtok_r(hierarchies->mountinfo, "\n", &rest); line && hierarchies->count < HIERARCHIES_MAX;
-	     line = strtok_r(NULL, "\n", &rest)) {
-		struct hierarchy hierarchy;
-
-		if (read_line(line, &hierarchy) && is_usable(hierarchies, &hierarchy))
-			hierarchies->list[hierarchies->count++] = hierarchy;
-	}
-	mark_left(hierarchies);
-}
 
 /* ---- Groups ---- */
 
@@ -187,9 +70,9 @@ static void remove_empty(const char *top)
 /* ---- The home of a process ---- */
 
 /* A group of version 1 that has these holds no real-time thread, or none at all, until somebody gives it a share. */
-static bool is_for_top(const struct hierarchy *hierarchy)
+static bool is_for_top(const struct cgroup_hierarchy *hierarchy)
 {
-	return has_word(hierarchy->options, "cpu") || has_word(hierarchy->options, "cpuset");
+	return cgroup_has(hierarchy, "cpu") || cgroup_has(hierarchy, "cpuset");
 }
 
 /* 0 or a negative errno. */
@@ -215,9 +98,9 @@ struct cgroup_home *cgroup_home_new(pid_t pid)
 	home->pid = pid;
 	home->group_fd = -1;
 	snprintf(home->name, sizeof(home->name), PREFIX "%d-%08" PRIx32, pid, (uint32_t)random);
-	hierarchies_read(&home->hierarchies);
+	cgroup_mounts_read(&home->hierarchies);
 	for (size_t i = 0; i < home->hierarchies.count; i++) {
-		const struct hierarchy *hierarchy = &home->hierarchies.list[i];
+		const struct cgroup_hierarchy *hierarchy = &home->hierarchies.list[i];
 
 		remove_empty(hierarchy->top);
 		if (hierarchy->is_unified && make_group(home, i) == 0)
@@ -244,7 +127,7 @@ static bool is_inside(const struct cgroup_home *home)
 	return found && found < line + strcspn(line, "\n");
 }
 
-static void add_refusal(struct cgroup_home *home, const struct hierarchy *hierarchy, int errnum)
+static void add_refusal(struct cgroup_home *home, const struct cgroup_hierarchy *hierarchy, int errnum)
 {
 	auto_free char *before = take(home->refused);
 
@@ -270,7 +153,7 @@ void cgroup_home_enter(struct cgroup_home *home)
 	bool is_born_inside = is_inside(home);
 
 	for (size_t i = 0; i < home->hierarchies.count; i++) {
-		const struct hierarchy *hierarchy = &home->hierarchies.list[i];
+		const struct cgroup_hierarchy *hierarchy = &home->hierarchies.list[i];
 		bool is_top = !hierarchy->is_unified && (hierarchy->is_left || is_for_top(hierarchy));
 		int r = 0;
 
@@ -314,7 +197,7 @@ void cgroup_home_free(struct cgroup_home *home)
 		return;
 	for (size_t i = 0; i < home->hierarchies.count; i++)
 		free(home->groups[i]);
-	free(home->hierarchies.mountinfo);
+	cgroup_mounts_free(&home->hierarchies);
 	if (home->group_fd >= 0)
 		close(home->group_fd);
 	free(home->refused);
@@ -324,13 +207,13 @@ void cgroup_home_free(struct cgroup_home *home)
 /* ---- This process ---- */
 
 /* Where somebody ends groups as a whole. */
-static bool is_ended_as_a_whole(const struct hierarchy *hierarchy)
+static bool is_ended_as_a_whole(const struct cgroup_hierarchy *hierarchy)
 {
-	return hierarchy->is_unified || has_word(hierarchy->options, "name=systemd");
+	return hierarchy->is_unified || cgroup_has(hierarchy, "name=systemd");
 }
 
 /* A grandchild, of which nobody has to take note, moves us: who waits for it would wait for the kernel. */
-static void be_moved(const struct hierarchies *hierarchies)
+static void be_moved(const struct cgroup_mounts *hierarchies)
 {
 	pid_t own = getpid();
 	pid_t child = fork();
@@ -348,13 +231,13 @@ static void be_moved(const struct hierarchies *hierarchies)
 
 void cgroup_leave(void)
 {
-	struct hierarchies hierarchies;
+	struct cgroup_mounts hierarchies;
 	bool is_left = true;
 
-	hierarchies_read(&hierarchies);
+	cgroup_mounts_read(&hierarchies);
 	for (size_t i = 0; i < hierarchies.count; i++)
 		is_left = is_left && (hierarchies.list[i].is_left || !is_ended_as_a_whole(&hierarchies.list[i]));
 	if (!is_left)
 		be_moved(&hierarchies);
-	free(hierarchies.mountinfo);
+	cgroup_mounts_free(&hierarchies);
 }

@@ -4,31 +4,18 @@
 /* Whether this host has what a program needs: the second half of needs.h. */
 #include <errno.h>
 #include <inttypes.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "arch/x86_64/cpu.h"
 #include "checkpoint/needs.h"
 #include "network/address.h"
 #include "objects/outlet.h"
+#include "task/cgroup_memory.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
-
-/* ---- Privileges ---- */
-
-/* Effective capabilities: capabilities(7), proc_pid_status(5). */
-static bool has_capability(unsigned capability)
-{
-	auto_free char *status = NULL;
-	uint64_t effective;
-
-	return procfs_read(getpid(), "status", &status, NULL) == 0 &&
-	       procfs_number(status, "CapEff", 16, &effective) == 0 && (effective >> capability & 1);
-}
 
 /* ---- PIDs ---- */
 
@@ -108,7 +95,7 @@ static void check_pids(const GodwitNeeds *needs, struct problems *problems)
 
 /* ---- Memory ---- */
 
-static void check_memory(const GodwitNeeds *needs, struct problems *problems)
+static struct error *check_free_memory(const GodwitNeeds *needs)
 {
 	auto_free char *text = NULL;
 	uint64_t available_kb;
@@ -117,33 +104,27 @@ static void check_memory(const GodwitNeeds *needs, struct problems *problems)
 	if (procfs_read(getpid(), "../meminfo", &text, NULL) < 0 ||
 	    procfs_number(text, "MemAvailable", 10, &available_kb) < 0 ||
 	    procfs_number(text, "SwapFree", 10, &swap_kb) < 0 || needs->memory_bytes / 1024 <= available_kb + swap_kb)
-		return;
-	problems_add(problems,
-	             error_hint(error_new(ENOMEM,
-	                                  "the program has %" PRIu64 " MB of memory, and %" PRIu64 " MB are free here",
-	                                  needs->memory_bytes >> 20, (available_kb + swap_kb) >> 10),
-	                        "End something here, or add swap"));
+		return NULL;
+	return error_hint(error_new(ENOMEM,
+	                            "the program has %" PRIu64 " MB of memory, and %" PRIu64 " MB are free here",
+	                            needs->memory_bytes >> 20, (available_kb + swap_kb) >> 10),
+	                  "End something here, or add swap");
 }
 
-/* ---- Limits ---- */
-
-static void check_limits(const GodwitNeeds *needs, struct problems *problems)
+static struct error *check_group_memory(const GodwitNeeds *needs)
 {
-	bool may_raise = has_capability(CAP_SYS_RESOURCE);
+	struct cgroup_memory memory;
 
-	for (size_t i = 0; i < needs->n_hard_limits && i < RLIM_NLIMITS && !may_raise; i++) {
-		struct rlimit limit;
-
-		if (getrlimit((__rlimit_resource_t)i, &limit) < 0 || needs->hard_limits[i] <= limit.rlim_max)
-			continue;
-		problems_add(problems,
-		             error_hint(error_new(EPERM,
-		                                  "the program's hard limit number %zu is %" PRIu64
-		                                  ", and godwit's here is %" PRIu64,
-		                                  i, needs->hard_limits[i], (uint64_t)limit.rlim_max),
-		                        "Raise it for godwit receive (ulimit -H, LimitNOFILE= and such), or give it "
-		                        "CAP_SYS_RESOURCE; getrlimit(2) has the numbers"));
-	}
+	if (!cgroup_memory_read(&memory))
+		return NULL;
+	auto_free char *group = memory.group;
+	if (needs->memory_bytes <= memory.left_bytes)
+		return NULL;
+	return error_hint(error_new(ENOMEM,
+	                            "the program has %" PRIu64
+	                            " MB of memory, and its control group here, %s, has %" PRIu64 " MB left",
+	                            needs->memory_bytes >> 20, group, memory.left_bytes >> 20),
+	                  "Raise the limit of that group: memory.max, or memory.limit_in_bytes of version 1");
 }
 
 /* ---- Processor ---- */
@@ -238,8 +219,8 @@ static struct error *check_outlet(const GodwitOutlet *outlet)
 void needs_check(const GodwitNeeds *needs, struct problems *problems)
 {
 	check_pids(needs, problems);
-	check_memory(needs, problems);
-	check_limits(needs, problems);
+	problems_add(problems, check_free_memory(needs));
+	problems_add(problems, check_group_memory(needs));
 	problems_add(problems, check_cpu(needs));
 	for (size_t i = 0; i < needs->n_outlets; i++)
 		problems_add(problems, check_outlet(needs->outlets[i]));

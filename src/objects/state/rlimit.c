@@ -5,12 +5,14 @@
  * Resource limits: getrlimit(2). Asked by the process itself, since prlimit(2) on a task of another user wants
  * CAP_SYS_RESOURCE.
  *
- * Without that privilege no hard limit can be raised: where godwit has a lower one than the program, the program gets that,
- * unless it is one that it may depend on, and its soft limit is higher.
+ * Without that privilege no hard limit can be raised, and that of open files never above fs.nr_open: proc(5). Where a hard
+ * limit can't be had, the program gets the highest that can, unless it is one that it may depend on, and its soft limit is
+ * higher: that is refused beforehand.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/capability.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -83,52 +85,91 @@ static bool may_raise(void)
 	       procfs_number(status, "CapEff", 16, &effective) == 0 && (effective & (UINT64_C(1) << CAP_SYS_RESOURCE));
 }
 
+static uint64_t open_files_max(void)
+{
+	auto_free char *text = NULL;
+
+	return procfs_read(getpid(), "../sys/fs/nr_open", &text, NULL) == 0 ? strtoull(text, NULL, 10) : RLIM_INFINITY;
+}
+
+/* The highest hard limits that a task may get which has these now. */
+static void highest_limits(const uint64_t now[RLIM_NLIMITS], uint64_t ret_highest[RLIM_NLIMITS])
+{
+	bool is_bounded = !may_raise();
+	uint64_t nr_open = open_files_max();
+
+	for (size_t i = 0; i < RLIM_NLIMITS; i++)
+		ret_highest[i] = is_bounded ? now[i] : RLIM_INFINITY;
+	if (ret_highest[RLIMIT_NOFILE] > nr_open)
+		ret_highest[RLIMIT_NOFILE] = nr_open;
+}
+
 static struct error *check_count(const TaskRlimitsEntry *limits)
 {
 	return limits && limits->n_rlimits > RLIM_NLIMITS ? error_new(EBADMSG, "%zu resource limits", limits->n_rlimits)
 	                                                  : NULL;
 }
 
+static const char *hint_for(int kind)
+{
+	return kind == RLIMIT_NOFILE && may_raise()
+	               ? "raise the sysctl fs.nr_open there, or lower the limit of the program: prlimit(1)"
+	               : "run godwit with CAP_SYS_RESOURCE or with a higher hard limit, or lower that of the "
+	                 "program: prlimit(1)";
+}
+
 static struct error *rlimit_preflight(const struct state_restore *state)
 {
 	const TaskRlimitsEntry *limits = state->core->tc->rlimits;
+	uint64_t own[RLIM_NLIMITS];
+	uint64_t highest[RLIM_NLIMITS];
+	struct error *error = NULL;
 
 	TRY(check_count(limits));
-	if (!limits || may_raise())
-		return NULL;
-	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
-		size_t kind = (size_t)needed[i].kind;
-		struct rlimit here;
+	for (size_t i = 0; i < RLIM_NLIMITS; i++) {
+		struct rlimit here = {0};
 
-		if (kind >= limits->n_rlimits || getrlimit((__rlimit_resource_t)kind, &here) < 0 ||
-		    limits->rlimits[kind]->cur <= here.rlim_max)
-			continue;
-		return error_hint(error_new(EPERM, "its limit of %s is %" PRIu64 ", and godwit may give it %ju at most",
-		                            needed[i].name, limits->rlimits[kind]->cur, (uintmax_t)here.rlim_max),
-		                  "run godwit with CAP_SYS_RESOURCE or with a higher hard limit, or lower that of the "
-		                  "program: prlimit(1)");
+		if (getrlimit((__rlimit_resource_t)i, &here) < 0)
+			return error_new(errno, "getrlimit(%zu)", i);
+		own[i] = here.rlim_max;
 	}
-	return NULL;
+	highest_limits(own, highest);
+	for (size_t i = 0; limits && i < sizeof(needed) / sizeof(needed[0]); i++) {
+		size_t kind = (size_t)needed[i].kind;
+
+		if (kind >= limits->n_rlimits || limits->rlimits[kind]->cur <= highest[kind])
+			continue;
+		struct error *one =
+			error_new(EPERM, "its limit of %s is %" PRIu64 ", and godwit may give it %" PRIu64 " at most",
+		                  needed[i].name, limits->rlimits[kind]->cur, highest[kind]);
+		error = error_join(error, error_hint(one, "%s", hint_for(needed[i].kind)));
+	}
+	return error;
 }
 
 /* A limit that is as it should be isn't set: raising the hard one may be forbidden here. */
 static struct error *rlimit_restore(const struct state_restore *state, struct batch *batch)
 {
 	const TaskRlimitsEntry *limits = state->core->tc->rlimits;
-	bool is_bounded = !may_raise();
+	struct rlimit now[RLIM_NLIMITS];
+	uint64_t hard[RLIM_NLIMITS];
+	uint64_t highest[RLIM_NLIMITS];
 
 	TRY(check_count(limits));
+	for (size_t i = 0; i < RLIM_NLIMITS; i++) {
+		if (prlimit(state->pid, (__rlimit_resource_t)i, NULL, &now[i]) < 0)
+			return error_new(errno, "prlimit(%d, %zu)", state->pid, i);
+		hard[i] = now[i].rlim_max;
+	}
+	highest_limits(hard, highest);
 	for (size_t i = 0; limits && i < limits->n_rlimits; i++) {
 		struct rlimit limit = {.rlim_cur = limits->rlimits[i]->cur, .rlim_max = limits->rlimits[i]->max};
-		struct rlimit now;
 
-		if (prlimit(state->pid, (__rlimit_resource_t)i, NULL, &now) < 0)
-			return error_new(errno, "prlimit(%d, %zu)", state->pid, i);
-		if (is_bounded && limit.rlim_max > now.rlim_max)
-			limit.rlim_max = now.rlim_max;
-		if (is_bounded && limit.rlim_cur > now.rlim_max)
-			limit.rlim_cur = now.rlim_max;
-		if (memcmp(&now, &limit, sizeof(now)) != 0)
+		if (limit.rlim_max > highest[i])
+			limit.rlim_max = highest[i];
+		if (limit.rlim_cur > limit.rlim_max)
+			limit.rlim_cur = limit.rlim_max;
+		if (memcmp(&now[i], &limit, sizeof(limit)) != 0)
 			batch_call(batch, setrlimit, val(i), batch_bytes(batch, &limit, sizeof(limit)));
 	}
 	return NULL;
