@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/dump_report.h"
+#include "cli/supervision.h"
 #include "util/alloc.h"
 
 struct dump_command {
@@ -132,10 +133,23 @@ static const char *outcome_word(enum dump_outcome outcome)
 	abort();
 }
 
+/* Who will see it end, by SIGKILL: now, or when the user ends what was left stopped. */
+static void tell_supervisor(const struct dump_command *dump, struct report *report)
+{
+	auto_supervisor struct supervisor supervisor = {0};
+
+	if (dump->is_left_running)
+		return;
+	supervisor_look(dump->common.pid, -1, &supervisor);
+	supervision_tell(&supervisor, "stop or mask it first, or save with --leave-running", true, report);
+}
+
 static int dump(struct dump_command *dump, struct report *report)
 {
 	enum dump_outcome outcome = DUMP_RUNS;
 	struct dump_statistics statistics = {0};
+
+	tell_supervisor(dump, report);
 	struct error *error = error_wrap(save(dump, report_log(report), &outcome, &statistics),
 	                                 "cannot save process %d", dump->common.pid);
 	auto_free char *text = outcome_text(dump, outcome);

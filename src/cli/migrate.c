@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/supervision.h"
 #include "image/pages.h"
 #include "migrate/signals.h"
 #include "migrate/source.h"
@@ -22,6 +23,7 @@ struct migrate_command {
 	uint64_t max_downtime_ms, max_freeze_ms, max_rounds;
 	enum track track;
 	int exit_status;
+	bool stops_unit;
 	const char *addresses[ADDRESSES_MAX];
 	size_t address_count;
 	const char *remote_options[REMOTE_OPTIONS_MAX];
@@ -118,6 +120,13 @@ static struct error *set_source_exit(void *options, const char *value)
 	return NULL;
 }
 
+static struct error *set_stop_unit(void *options, const char *value)
+{
+	(void)value;
+	((struct migrate_command *)options)->stops_unit = true;
+	return NULL;
+}
+
 static const struct option_spec migrate_table[] = {
 	{"max-downtime", 0, "MS", "stop for the last round when it would take this long (default: 20)",
          set_max_downtime},
@@ -133,6 +142,8 @@ static const struct option_spec migrate_table[] = {
          set_remote_option},
 	{"key", 0, "FILE", "the key for tls://, which both hosts have", set_key},
 	{"source-exit", 0, "KILL|N", "how the copy here ends: SIGKILL, or exit status N (default: 0)", set_source_exit},
+	{"stop-unit", 0, NULL, "stop the unit of systemd that the program is in here, when it runs over there",
+         set_stop_unit},
 	{"state-dir", 0, "DIR", "folder of the journal (default: /var/lib/godwit)", set_state_dir},
 	{"shell-job", 'j', NULL, "the program belongs to a shell's session, which stays", set_shell_job},
 	{"ghost-limit", 0, "SIZE", "largest deleted file to take along (default: 1M)", set_ghost_limit},
@@ -277,8 +288,25 @@ static struct error *take_arguments(struct migrate_command *migrate, int argc, c
 	return check_options(migrate);
 }
 
-static struct error *move(struct migrate_command *command, struct log *log, enum migrate_outcome *ret_outcome,
-                          struct migrate_statistics *ret_statistics)
+/* Who will see the copy here end: told before anything is done, since that one may start the program again. */
+static struct error *look_at_supervisor(const struct migrate_command *command, struct supervisor *supervisor,
+                                        struct report *report)
+{
+	supervisor_look(command->common.pid, command->exit_status, supervisor);
+	if (command->stops_unit && !supervisor->unit)
+		return error_hint(error_new(0, "process %d is in no unit of systemd that --stop-unit could stop",
+		                            command->common.pid),
+		                  "/proc/%d/cgroup tells where it is", command->common.pid);
+	supervision_tell(supervisor,
+	                 command->stops_unit ? "the unit is stopped when the program runs over there"
+	                 : supervisor->unit  ? "--stop-unit stops it when the program runs over there"
+	                                     : "do that before the program is moved",
+	                 false, report);
+	return NULL;
+}
+
+static struct error *move(struct migrate_command *command, struct log *log, const char *stop_unit,
+                          enum migrate_outcome *ret_outcome, struct migrate_statistics *ret_statistics)
 {
 	struct teller teller = {
 		.watcher = {.progress = tell, .waiting = tell_waiting},
@@ -301,6 +329,7 @@ static struct error *move(struct migrate_command *command, struct log *log, enum
 		.max_rounds = (unsigned)command->max_rounds,
 		.track = command->track,
 		.exit_status = command->exit_status,
+		.stop_unit = stop_unit,
 		.cpu_caps = command->common.cpu_caps,
 		.addresses = command->addresses,
 		.address_count = command->address_count,
@@ -311,7 +340,6 @@ static struct error *move(struct migrate_command *command, struct log *log, enum
 		.log = log,
 	};
 
-	TRY(check_program(command->common.pid));
 	signals_block();
 	struct error *error = migrate_run(&options, ret_outcome, ret_statistics);
 	if (teller.is_terminal)
@@ -319,11 +347,22 @@ static struct error *move(struct migrate_command *command, struct log *log, enum
 	return error;
 }
 
+static struct error *look_and_move(struct migrate_command *command, struct report *report,
+                                   enum migrate_outcome *ret_outcome, struct migrate_statistics *ret_statistics)
+{
+	auto_supervisor struct supervisor supervisor = {0};
+
+	TRY(check_program(command->common.pid));
+	TRY(look_at_supervisor(command, &supervisor, report));
+	return move(command, report_log(report), command->stops_unit ? supervisor.unit : NULL, ret_outcome,
+	            ret_statistics);
+}
+
 static int migrate(struct migrate_command *command, struct report *report)
 {
 	enum migrate_outcome outcome = MIGRATE_RUNS_HERE;
 	struct migrate_statistics statistics = {0};
-	struct error *error = error_wrap(move(command, report_log(report), &outcome, &statistics),
+	struct error *error = error_wrap(look_and_move(command, report, &outcome, &statistics),
 	                                 "cannot move process %d to %s", command->common.pid, command->destination);
 
 	sweep_locks(report_log(report));
@@ -331,6 +370,10 @@ static int migrate(struct migrate_command *command, struct report *report)
 	report_text(report, "destination", command->destination);
 	report_text(report, "runs", outcome_word(outcome));
 	add_statistics(report, &statistics);
+	report_text(report, "warning", statistics.warning);
+	if (statistics.warning)
+		fprintf(stderr, "warning: %s\n", statistics.warning);
+	free(statistics.warning);
 	if (!error && !command->common.is_json)
 		print_summary(command, &statistics);
 	int status = report_end(report, error, outcome_text(command, outcome));

@@ -16,6 +16,7 @@
 #include "checkpoint/save/freeze.h"
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_log.h"
+#include "checkpoint/save/supervisor.h"
 #include "image/pages.h"
 #include "memory/pages.h"
 #include "memory/shared_send.h"
@@ -577,6 +578,8 @@ static struct error *hand_over(struct source *source, enum migrate_outcome *ret_
 		                 "the connection broke while the program was handed over, and it was taken back");
 	}
 	*ret_outcome = MIGRATE_RUNS_THERE;
+	/* Before the copy ends, or it would be started again. */
+	source->statistics->warning = supervisor_stop(source->options->stop_unit);
 	TRY(end_here(source), "the program runs at the destination, but its copy here could not be ended");
 	const struct asking asking = {.route = &source->options->route, .migration = source->record.migration};
 	settle_done(&asking, source->channel);

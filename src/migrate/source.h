@@ -37,6 +37,7 @@ struct migrate_statistics {
 	uint64_t pause_ns; /* from the first stop to the destination's word that it runs */
 	uint64_t stop_ns, areas_ns, pages_ns, state_ns, connections_ns, ready_ns, commit_ns, go_ns; /* of which */
 	uint64_t dropped_packets;
+	char *warning; /* owned by whoever gets them; NULL: none */
 };
 
 struct migrate_watcher {
@@ -51,6 +52,7 @@ struct migrate_options {
 	const char *state_dir;
 	unsigned max_downtime_ms, max_freeze_ms, max_rounds;
 	enum track track;
+	const char *stop_unit;        /* of systemd, stopped when it runs there; NULL: none */
 	int exit_status;              /* with which the copy here ends; -1: by SIGKILL */
 	unsigned cpu_caps;            /* enum cpu_cap: what of the processor has to be there, too */
 	const char *const *addresses; /* "ADDRESS[/PREFIX]" that move along */

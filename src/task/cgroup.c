@@ -19,6 +19,7 @@
 
 #include "task/cgroup.h"
 #include "task/cgroup_mounts.h"
+#include "task/scope.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/negative_errno.h"
@@ -37,6 +38,9 @@ struct cgroup_home {
 	struct cgroup_mounts hierarchies;     /* owned */
 	char *groups[CGROUP_HIERARCHIES_MAX]; /* owned: folders, of those hierarchies that have one */
 	int group_fd;                         /* owned: that of version 2; -1: none */
+	bool wants_scope;                     /* systemd is asked first */
+	char *scope;                          /* owned: its name; NULL: it is in none */
+	char *no_scope;                       /* owned: why systemd didn't make one */
 	size_t count;                         /* of those that it is in */
 	char *refused;                        /* owned: where it stays, and why; NULL: nowhere */
 };
@@ -98,12 +102,13 @@ struct cgroup_home *cgroup_home_new(pid_t pid)
 	home->pid = pid;
 	home->group_fd = -1;
 	snprintf(home->name, sizeof(home->name), PREFIX "%d-%08" PRIx32, pid, (uint32_t)random);
+	home->wants_scope = scope_can_be();
 	cgroup_mounts_read(&home->hierarchies);
 	for (size_t i = 0; i < home->hierarchies.count; i++) {
 		const struct cgroup_hierarchy *hierarchy = &home->hierarchies.list[i];
 
 		remove_empty(hierarchy->top);
-		if (hierarchy->is_unified && make_group(home, i) == 0)
+		if (hierarchy->is_unified && !home->wants_scope && make_group(home, i) == 0)
 			home->group_fd = open(home->groups[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	}
 	return home;
@@ -148,7 +153,8 @@ static int move_to_own(struct cgroup_home *home, size_t i)
 	return r;
 }
 
-void cgroup_home_enter(struct cgroup_home *home)
+/* All of our own making. */
+static void enter_groups(struct cgroup_home *home)
 {
 	bool is_born_inside = is_inside(home);
 
@@ -168,8 +174,31 @@ void cgroup_home_enter(struct cgroup_home *home)
 	}
 }
 
+/* False, with the reason noted, where systemd doesn't make it. */
+static bool enter_scope(struct cgroup_home *home)
+{
+	auto_free char *name = xformat("%s.scope", home->name);
+
+	if (!home->wants_scope)
+		return false;
+	auto_error struct error *error = scope_make(home->pid, name);
+	if (error)
+		home->no_scope = error_line(error);
+	else
+		home->scope = take(name);
+	return !error;
+}
+
+void cgroup_home_enter(struct cgroup_home *home)
+{
+	if (!enter_scope(home))
+		enter_groups(home);
+}
+
 char *cgroup_home_line(const struct cgroup_home *home)
 {
+	if (home->scope)
+		return xformat("it is in the scope %s of systemd", home->scope);
 	if (home->hierarchies.count == 0)
 		return xformat("it stays in the control groups of godwit: none are mounted here");
 	return xformat("it has control groups of its own (%s) in %zu hierarchies", home->name, home->count);
@@ -178,6 +207,11 @@ char *cgroup_home_line(const struct cgroup_home *home)
 const char *cgroup_home_refused(const struct cgroup_home *home)
 {
 	return home->refused;
+}
+
+const char *cgroup_home_no_scope(const struct cgroup_home *home)
+{
+	return home->no_scope;
 }
 
 void cgroup_home_remove(const struct cgroup_home *home)
@@ -201,6 +235,8 @@ void cgroup_home_free(struct cgroup_home *home)
 	if (home->group_fd >= 0)
 		close(home->group_fd);
 	free(home->refused);
+	free(home->scope);
+	free(home->no_scope);
 	free(home);
 }
 

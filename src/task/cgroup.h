@@ -4,7 +4,8 @@
 /*
  * Control groups: out of those that somebody may end as a whole (systemd stops a unit, ssh's session is closed).
  *
- * A restored program gets a group of its own, godwit-PID-RANDOM, right below what is mounted, in that of version 2 and in
+ * Where systemd runs, a restored program gets a transient scope of its own: scope.h. Else, and where systemd refuses, it
+ * gets a group of its own, godwit-PID-RANDOM, right below what is mounted, in that of version 2 and in
  * each hierarchy of version 1 where this process isn't at the top: cgroups(7). Where such a one has the controllers cpu or
  * cpuset of version 1 it goes to the top: a new group there may hold no real-time thread, or no thread at all, until
  * somebody has given it a share. Empty groups of programs that have ended are removed when the next one is made: rmdir(2)
@@ -35,6 +36,9 @@ char *cgroup_home_line(const struct cgroup_home *home);
 
 /* Hierarchies where it stays in our group, and why; borrowed. NULL: there is none. */
 const char *cgroup_home_refused(const struct cgroup_home *home);
+
+/* Why systemd, which runs here, has made no scope for it; borrowed. NULL: it wasn't asked, or it has. */
+const char *cgroup_home_no_scope(const struct cgroup_home *home);
 
 /* The process has ended, and nothing of it shall stay. NULL does nothing. */
 void cgroup_home_remove(const struct cgroup_home *home);

@@ -156,6 +156,9 @@ static void leave_our_cgroups(struct build *build)
 	cgroup_home_enter(build->home);
 	auto_free char *line = cgroup_home_line(build->home);
 	log_line(build->options.log, LOG_PHASES, "%s", line);
+	if (cgroup_home_no_scope(build->home))
+		log_line(build->options.log, LOG_PHASES, "systemd has made no scope for it: %s",
+		         cgroup_home_no_scope(build->home));
 	if (cgroup_home_refused(build->home))
 		log_line(build->options.log, LOG_PHASES, "it stays in that of godwit in %s",
 		         cgroup_home_refused(build->home));
