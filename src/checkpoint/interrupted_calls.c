@@ -87,7 +87,7 @@ static struct thread *find_thread(struct process *process, uint32_t tid, size_t 
 		struct thread *thread = &process->threads[*at];
 
 		*at = (*at + 1) % process->thread_count;
-		if ((uint32_t)thread->tid == tid && !thread->is_gone)
+		if ((uint32_t)thread->own_tid == tid && !thread->is_gone)
 			return thread;
 	}
 	return NULL;
@@ -95,13 +95,13 @@ static struct thread *find_thread(struct process *process, uint32_t tid, size_t 
 
 struct error *interrupted_calls_begin(struct process *process, const struct image_store *store)
 {
-	size_t count = image_count(store, IMAGE_GODWIT_CALLS, (uint64_t)process->pid);
+	size_t count = image_count(store, IMAGE_GODWIT_CALLS, (uint64_t)process->own_pid);
 	size_t at = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		ProtobufCMessage *message;
 
-		TRY(image_get(store, IMAGE_GODWIT_CALLS, (uint64_t)process->pid, i, &message));
+		TRY(image_get(store, IMAGE_GODWIT_CALLS, (uint64_t)process->own_pid, i, &message));
 		GodwitCallEntry *entry = (GodwitCallEntry *)message;
 		uint32_t tid = entry->tid;
 		struct thread *thread = find_thread(process, tid, &at);

@@ -129,6 +129,8 @@ struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_
 	TRY(read_cpu(needs));
 	TRY(read_addresses(request->saver, needs));
 	file_table_outlets(saver_files(request->saver), add_outlet, needs);
+	needs->has_new_pids = true;
+	needs->new_pids = request->new_pids;
 	needs->cpu_caps = request->cpu_caps;
 	needs->arriving = xalloc((request->arriving_count + 1) * sizeof(char *));
 	for (; needs->n_arriving < request->arriving_count; needs->n_arriving++)

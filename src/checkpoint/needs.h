@@ -16,6 +16,7 @@ struct needs_request {
 	pid_t pid;
 	const struct saver *saver;
 	bool is_shell_job;
+	bool new_pids; /* it will be in a PID namespace of its own */
 	unsigned cpu_caps;
 	const char *const *arriving;
 	size_t arriving_count;
@@ -29,6 +30,7 @@ struct needs_images {
 	const struct image_store *store;
 	int images_dir_fd;
 	bool is_shell_job;
+	bool new_pids; /* it will be in a PID namespace of its own */
 	unsigned cpu_caps;
 };
 MUST_USE struct error *needs_of_images(const struct needs_images *request, GodwitNeeds **ret_needs);

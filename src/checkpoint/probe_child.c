@@ -145,6 +145,7 @@ struct error *probe_round_trip(void)
 	__attribute__((cleanup(scratch_remove))) struct scratch scratch = {.fd = -1};
 	auto_program pid_t pid = 0;
 	auto_program pid_t restored = 0;
+	pid_t child;
 	const struct restore_options options = {.is_child = true};
 
 	TRY(scratch_make(&scratch));
@@ -154,7 +155,7 @@ struct error *probe_round_trip(void)
 	pid = 0;
 	struct restore_options here = options;
 	here.images_dir_fd = scratch.fd;
-	return error_wrap(restore_run(&here, &restored), "bring back a small program");
+	return error_wrap(restore_run(&here, &restored, &child), "bring back a small program");
 }
 
 /* ---- Making processes ---- */

@@ -170,6 +170,22 @@ struct error *set_wait_children(void *options, const char *value)
 	return parse_number(value, WAIT_MAX_S, &((struct common_options *)options)->wait_children_s);
 }
 
+struct error *set_pids(void *options, const char *value)
+{
+	bool is_new = strcmp(value, "new") == 0;
+
+	((struct common_options *)options)->has_new_pids = is_new;
+	return is_new || strcmp(value, "same") == 0 ? NULL : error_new(0, "\"%s\" is none of same, new", value);
+}
+
+struct error *common_check(const struct common_options *options)
+{
+	if (options->has_new_pids && options->carry.shell_job)
+		return error_new(0,
+		                 "--shell-job and --pids new exclude each other: the shell's session is outside of it");
+	return NULL;
+}
+
 /* ---- Folders and log ---- */
 
 struct error *open_images_dir(const struct common_options *options, int *ret_fd)

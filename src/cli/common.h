@@ -20,6 +20,7 @@ struct common_options {
 	bool is_json;
 	uint64_t wait_children_s;
 	unsigned cpu_caps; /* enum cpu_cap */
+	bool has_new_pids; /* a PID namespace of its own */
 	struct scripts scripts;
 	struct carry_options carry;
 };
@@ -41,6 +42,7 @@ struct error *set_file_locks(void *options, const char *value);
 struct error *set_cpu_cap(void *options, const char *value);
 struct error *set_stdio(void *options, const char *value);
 struct error *set_wait_children(void *options, const char *value);
+struct error *set_pids(void *options, const char *value);
 
 #define COMMON_DIRECTORIES                                                                                   \
 	{"images-dir", 'D', "DIR", "folder of the images", set_images_dir},                                  \
@@ -81,6 +83,14 @@ struct error *set_wait_children(void *options, const char *value);
 	{                                                                                                  \
 		"wait-children", 0, "SECONDS", "wait so long for the end of child processes (default: 2)", \
 			set_wait_children                                                                  \
+	}
+
+/* What they may not be together. */
+MUST_USE struct error *common_check(const struct common_options *options);
+
+#define COMMON_PIDS                                                                                        \
+	{                                                                                                  \
+		"pids", 0, "same|new", "new: give it a PID namespace of its own (default: same)", set_pids \
 	}
 
 /* Opens the folder of the images; the caller closes it. An error if it wasn't given. */

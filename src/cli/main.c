@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/restore/pid_space.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "version.h"
@@ -31,6 +32,8 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "--help";
 
+	if (argc > 0 && strcmp(argv[0], PID_SPACE_INIT) == 0)
+		return pid_space_be_init(argc, argv);
 	signal(SIGPIPE, SIG_IGN); /* a peer or reader that has gone is an error like others */
 	if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
 		puts("godwit " GODWIT_VERSION);

@@ -136,6 +136,7 @@ static const struct option_spec migrate_table[] = {
          set_track},
 	{"move-address", 0, "ADDR[/PREFIX]", "an IP address that moves along; may be given again", set_move_address},
 	COMMON_CPU,
+	COMMON_PIDS,
 	{"ssh", 0, "COMMAND", "how to call ssh (default: ssh)", set_ssh},
 	{"remote-path", 0, "COMMAND", "how to call godwit on the other host (default: godwit)", set_remote_path},
 	{"remote-option", 'M', "OPTION", "an option for godwit receive over there; may be given again",
@@ -273,7 +274,7 @@ static struct error *check_options(const struct migrate_command *migrate)
 	if (is_tls && migrate->remote_option_count > 0)
 		return error_hint(error_new(0, "--remote-option is for ssh"),
 		                  "give the option to godwit receive on the other host");
-	return NULL;
+	return common_check(&migrate->common);
 }
 
 static struct error *take_arguments(struct migrate_command *migrate, int argc, char **argv, int first)
@@ -331,6 +332,7 @@ static struct error *move(struct migrate_command *command, struct log *log, cons
 		.exit_status = command->exit_status,
 		.stop_unit = stop_unit,
 		.cpu_caps = command->common.cpu_caps,
+		.new_pids = command->common.has_new_pids,
 		.addresses = command->addresses,
 		.address_count = command->address_count,
 		.wait_children_ns = command->common.wait_children_s * 1000000000,

@@ -47,6 +47,7 @@ static const struct option_spec restore_table[] = {
 	COMMON_REPORT,
 	{"restore-detached", 'd', NULL, "return when it runs, instead of waiting for its end", set_detached},
 	{"leave-stopped", 's', NULL, "leave it stopped; kill -CONT lets it run", set_left_stopped},
+	COMMON_PIDS,
 	{"pidfile", 0, "FILE", "write its PID there, just before it runs", set_pidfile},
 	COMMON_CARRY,
 	COMMON_CPU,
@@ -108,10 +109,11 @@ static int look_at(struct job *job, bool is_job)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int wait_for(pid_t pid, bool is_job)
+/* child: whose end is that of the program. */
+static int wait_for(pid_t pid, pid_t child, bool is_job)
 {
 	sigset_t set = waited_signals();
-	struct job job = job_begin(pid);
+	struct job job = job_begin(child);
 	int status;
 
 	while ((status = look_at(&job, is_job)) < 0) {
@@ -125,7 +127,7 @@ static int wait_for(pid_t pid, bool is_job)
 
 /* ---- The command ---- */
 
-static struct error *bring_back(struct restore_command *restore, struct log *log, pid_t *ret_pid)
+static struct error *bring_back(struct restore_command *restore, struct log *log, pid_t *ret_pid, pid_t *ret_child)
 {
 	struct pidfile pidfile = {.watcher.before_go = write_pid, .path = restore->pidfile};
 	auto_fd int dir = -1;
@@ -139,12 +141,13 @@ static struct error *bring_back(struct restore_command *restore, struct log *log
 		.leave_stopped = restore->is_left_stopped,
 		.is_child = !restore->is_detached,
 		.cpu_caps = restore->common.cpu_caps,
+		.new_pids = restore->common.has_new_pids,
 		.carry = restore->common.carry,
 		.watcher = &pidfile.watcher,
 		.hooks = scripts_hooks(&restore->common.scripts),
 		.log = log,
 	};
-	struct error *error = restore_run(&options, ret_pid);
+	struct error *error = restore_run(&options, ret_pid, ret_child);
 	if (error && pidfile.is_written && !*ret_pid)
 		unlink(pidfile.path);
 	return error;
@@ -166,7 +169,8 @@ static int restore(struct restore_command *restore, struct report *report)
 {
 	const sigset_t set = waited_signals();
 	pid_t pid = 0;
-	struct error *error = error_wrap(bring_back(restore, report_log(report), &pid),
+	pid_t child = 0;
+	struct error *error = error_wrap(bring_back(restore, report_log(report), &pid, &child),
 	                                 "cannot restore the program from %s", restore->common.images_dir);
 	bool is_there = pid > 0;
 	const char *outcome = error && is_there          ? "The program runs, but some of its connections may not work."
@@ -185,14 +189,14 @@ static int restore(struct restore_command *restore, struct report *report)
 	if (status || restore->is_detached)
 		return status;
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	return wait_for(pid, restore->common.carry.shell_job);
+	return wait_for(pid, child, restore->common.carry.shell_job);
 }
 
 static struct error *check_options(const struct restore_command *restore)
 {
 	if (!restore->common.images_dir)
 		return error_hint(error_new(0, "no folder with images"), "--images-dir DIR names it");
-	return NULL;
+	return common_check(&restore->common);
 }
 
 static int run_restore(const struct command *command, int argc, char **argv)

@@ -166,6 +166,7 @@ static struct error *begin(struct destination *destination)
 		.carry = &destination->carry,
 		.log = destination->options->log,
 		.program_runs = true,
+		.new_pids = destination->hello->new_pids,
 		.clocks = destination->needs_clocks ? &destination->clocks : NULL,
 	};
 

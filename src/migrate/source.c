@@ -126,6 +126,8 @@ static struct error *hello(struct source *source)
 	hello.tcp_established = options->carry.tcp_established;
 	hello.shell_job = options->carry.shell_job;
 	hello.ghost_limit_bytes = options->carry.ghost_limit_bytes;
+	hello.has_new_pids = true;
+	hello.new_pids = options->new_pids;
 	hello.n_addresses = options->address_count;
 	hello.addresses = (char **)(uintptr_t)options->addresses;
 	TRY(frame_send_message(source->channel, FRAME_HELLO, &hello.base));
@@ -142,6 +144,7 @@ static struct error *ask_needs(struct source *source)
 		.pid = options->pid,
 		.saver = source->saver,
 		.is_shell_job = options->carry.shell_job,
+		.new_pids = options->new_pids,
 		.cpu_caps = options->cpu_caps,
 		.arriving = options->addresses,
 		.arriving_count = options->address_count,

@@ -54,6 +54,7 @@ struct migrate_options {
 	enum track track;
 	const char *stop_unit;        /* of systemd, stopped when it runs there; NULL: none */
 	int exit_status;              /* with which the copy here ends; -1: by SIGKILL */
+	bool new_pids;                /* over there it gets a PID namespace of its own */
 	unsigned cpu_caps;            /* enum cpu_cap: what of the processor has to be there, too */
 	const char *const *addresses; /* "ADDRESS[/PREFIX]" that move along */
 	size_t address_count;

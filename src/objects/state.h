@@ -40,6 +40,7 @@ struct state_restore {
 	struct process *process; /* the new one; for parts that may need more calls than one batch has room for */
 	size_t thread;           /* in process */
 	pid_t pid, tid;          /* of the new task, as this process sees it */
+	pid_t own_pid, own_tid;  /* as it sees itself, and as in the images */
 	const CoreEntry
 		*core; /* from an image: well-formed protobuf, tc and thread_core are there, nothing else holds */
 	CoreEntry *const

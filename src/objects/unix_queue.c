@@ -462,7 +462,7 @@ struct error *unix_packet_send(int fd, const struct unix_packet *packet, const s
 	if (packet->right_count > UNIX_RIGHTS_MAX)
 		return error_new(EBADMSG, "%zu descriptors in one message", packet->right_count);
 	if (more && more->has_pid) {
-		const struct ucred credentials = {.pid = more->pid, .uid = more->uid, .gid = more->gid};
+		const struct ucred credentials = {.pid = packet->sender, .uid = more->uid, .gid = more->gid};
 		add_control(&message, SCM_CREDENTIALS, &credentials, sizeof(credentials));
 	}
 	if (packet->right_count > 0)

@@ -44,6 +44,7 @@ struct unix_packet {
 	const SkPacketEntry *entry;
 	const uint8_t *bytes;
 	const GodwitPacket *more; /* NULL: nothing */
+	pid_t sender;             /* whose credentials more has, as this process sees it */
 	const int *rights;        /* descriptors of this process, as many as the entry has */
 	size_t right_count;
 };

@@ -540,6 +540,9 @@ static struct error *fill_one(const UnixSkEntry *entry, const struct unix_packet
 	TRY(socket_set(sender.fd, SOL_SOCKET, SO_SNDBUFFORCE, ROOM_BYTES, "SO_SNDBUFFORCE"));
 	whole.rights = rights.fds;
 	whole.right_count = rights.count;
+	/* Only those of the program itself are carried: unix_queue.c. */
+	const struct restore_task *task = restore_task(restore);
+	whole.sender = task ? task->process->pid : packet->more ? (pid_t)packet->more->pid : 0;
 	return unix_packet_send(sender.fd, &whole, sender.address.bytes ? &sender.address : NULL);
 }
 

@@ -33,7 +33,8 @@ enum {
 };
 
 struct cgroup_home {
-	pid_t pid;
+	pid_t pid;       /* from cgroup_home_enter() on */
+	pid_t companion; /* 0: none */
 	char name[32];
 	struct cgroup_mounts hierarchies;     /* owned */
 	char *groups[CGROUP_HIERARCHIES_MAX]; /* owned: folders, of those hierarchies that have one */
@@ -99,7 +100,6 @@ struct cgroup_home *cgroup_home_new(pid_t pid)
 	/* Programs of several PID namespaces have the same PID. */
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
 		random = clock_now_ns();
-	home->pid = pid;
 	home->group_fd = -1;
 	snprintf(home->name, sizeof(home->name), PREFIX "%d-%08" PRIx32, pid, (uint32_t)random);
 	home->wants_scope = scope_can_be();
@@ -153,6 +153,13 @@ static int move_to_own(struct cgroup_home *home, size_t i)
 	return r;
 }
 
+/* One that can't be moved, though the program could: nothing to be done about it. */
+static void take_companion(const struct cgroup_home *home, size_t i, bool is_top)
+{
+	if (home->companion)
+		(void)move(is_top ? home->hierarchies.list[i].top : home->groups[i], home->companion);
+}
+
 /* All of our own making. */
 static void enter_groups(struct cgroup_home *home)
 {
@@ -169,8 +176,9 @@ static void enter_groups(struct cgroup_home *home)
 			r = move_to_own(home, i);
 		if (r < 0)
 			add_refusal(home, hierarchy, -r);
-		else if (!is_top)
-			home->count++;
+		else
+			take_companion(home, i, is_top);
+		home->count += r == 0 && !is_top;
 	}
 }
 
@@ -181,7 +189,7 @@ static bool enter_scope(struct cgroup_home *home)
 
 	if (!home->wants_scope)
 		return false;
-	auto_error struct error *error = scope_make(home->pid, name);
+	auto_error struct error *error = scope_make(home->pid, home->companion, name);
 	if (error)
 		home->no_scope = error_line(error);
 	else
@@ -189,8 +197,10 @@ static bool enter_scope(struct cgroup_home *home)
 	return !error;
 }
 
-void cgroup_home_enter(struct cgroup_home *home)
+void cgroup_home_enter(struct cgroup_home *home, pid_t pid, pid_t companion)
 {
+	home->pid = pid;
+	home->companion = companion;
 	if (!enter_scope(home))
 		enter_groups(home);
 }

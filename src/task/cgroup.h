@@ -22,14 +22,15 @@
 
 struct cgroup_home;
 
-/* For a process that doesn't have to be there yet. Never NULL. */
+/* For a process that doesn't have to be there yet; its PID is for the name. Never NULL. */
 struct cgroup_home *cgroup_home_new(pid_t pid);
 
 /* Its group of version 2, for clone3(2), CLONE_INTO_CGROUP; borrowed. -1: none. */
 int cgroup_home_fd(const struct cgroup_home *home);
 
-/* Moves it to all the groups that it isn't in yet; where the kernel doesn't let us, it stays where it is. */
-void cgroup_home_enter(struct cgroup_home *home);
+/* Moves it to all the groups that it isn't in yet; where the kernel doesn't let us, it stays where it is. companion is
+ * moved along; 0: none. */
+void cgroup_home_enter(struct cgroup_home *home, pid_t pid, pid_t companion);
 
 /* Where it is now, for a log; the caller frees. */
 char *cgroup_home_line(const struct cgroup_home *home);

@@ -49,7 +49,8 @@ struct thread *process_add_thread(struct process *process, pid_t tid)
 		abort();
 	process->threads = threads;
 	process->thread_count = count;
-	threads[count - 1] = (struct thread){.tid = tid, .index = count - 1, .call.number = ARCH_CALL_NONE};
+	threads[count - 1] =
+		(struct thread){.tid = tid, .own_tid = tid, .index = count - 1, .call.number = ARCH_CALL_NONE};
 	return &threads[count - 1];
 }
 
@@ -60,7 +61,7 @@ struct thread *process_take_place(struct process *process, pid_t tid)
 
 		if (!thread->is_gone)
 			continue;
-		*thread = (struct thread){.tid = tid, .index = i, .call.number = ARCH_CALL_NONE};
+		*thread = (struct thread){.tid = tid, .own_tid = tid, .index = i, .call.number = ARCH_CALL_NONE};
 		return thread;
 	}
 	return process_add_thread(process, tid);
@@ -106,6 +107,7 @@ static struct error *open_process(pid_t pid, struct process *process)
 	auto_free char *path = xformat("/proc/%d/mem", pid);
 
 	process->pid = pid;
+	process->own_pid = pid;
 	process->mem_fd = -1;
 	process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (process->pidfd < 0)
@@ -133,7 +135,7 @@ struct error *process_seize(pid_t pid, struct process **ret_process)
 	return NULL;
 }
 
-struct error *process_adopt(pid_t pid, struct process **ret_process)
+struct error *process_adopt(pid_t pid, pid_t own_pid, struct process **ret_process)
 {
 	auto_process struct process *process = xalloc(sizeof(*process));
 
@@ -145,7 +147,8 @@ struct error *process_adopt(pid_t pid, struct process **ret_process)
 		r = (int)ptrace(PTRACE_SEIZE, pid, NULL, BUILD_OPTIONS);
 	if (r < 0)
 		return error_new(errno, "PTRACE_SEIZE(%d)", pid);
-	process_add_thread(process, pid);
+	process->own_pid = own_pid;
+	process_add_thread(process, pid)->own_tid = own_pid;
 	*ret_process = take(process);
 	return NULL;
 }

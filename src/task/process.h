@@ -53,8 +53,9 @@ struct interrupted_call {
 
 /* A thread of a held process. What is said of it holds while it is stopped or parked. */
 struct thread {
-	pid_t tid;
-	size_t index; /* in process.threads, and in the stub's pages */
+	pid_t tid;     /* as the coordinator sees it */
+	pid_t own_tid; /* as the program sees it: another one in a PID namespace of its own */
+	size_t index;  /* in process.threads, and in the stub's pages */
 	/*
 	 * As the kernel has them, that is perhaps interrupted in a system call; but already put right: a call that the
 	 * stop alone would have ended is made again, a restartable sequence (rseq(2)) has been aborted.
@@ -85,6 +86,7 @@ struct calls;
 
 struct process {
 	pid_t pid;              /* as the coordinator sees it */
+	pid_t own_pid;          /* as the program sees it */
 	int pidfd;              /* owned */
 	int mem_fd;             /* owned: /proc/PID/mem, read and write */
 	struct thread *threads; /* owned; threads[0] is the thread group leader */
@@ -105,7 +107,7 @@ struct process {
 MUST_USE struct error *process_seize(pid_t pid, struct process **ret_process);
 
 /* Attaches to a task of our own making, which is to be built: it dies with us. */
-MUST_USE struct error *process_adopt(pid_t pid, struct process **ret_process);
+MUST_USE struct error *process_adopt(pid_t pid, pid_t own_pid, struct process **ret_process);
 
 /* Stops all threads, new ones too. On failure all run again. */
 MUST_USE struct error *process_stop(struct process *process);
@@ -169,7 +171,7 @@ MUST_USE struct error *process_wait_gone(struct process *process);
  * so that it is traced from its first instruction and its maker isn't stopped. It takes the place of one that has ended, or
  * becomes the last one in threads.
  */
-MUST_USE struct error *process_join(struct process *process, pid_t tid);
+MUST_USE struct error *process_join(struct process *process, pid_t tid, pid_t own_tid);
 
 /* Ends a parked thread of ours that isn't the leader, and waits for that. Its place in threads stays: is_gone. */
 MUST_USE struct error *process_end_thread(struct process *process, size_t thread);

@@ -30,15 +30,16 @@ static bool is_inside(pid_t pid, const char *name)
 	return procfs_read(pid, "cgroup", &cgroups, NULL) == 0 && strstr(cgroups, end);
 }
 
-struct error *scope_make(pid_t pid, const char *name)
+struct error *scope_make(pid_t pid, pid_t companion, const char *name)
 {
 	auto_free char *pid_text = xformat("%d", pid);
+	auto_free char *second_text = xformat("%d", companion ? companion : pid); /* one that is named twice is one */
 	const char *const argv[] = {"busctl", "call", "--quiet", "org.freedesktop.systemd1",
 	                            "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
 	                            "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail",
 	                            /* Its properties, the first number says how many; no other units. */
-	                            "3", "Description", "s", "Program restored by godwit", "PIDs", "au", "1", pid_text,
-	                            "CollectMode", "s", "inactive-or-failed", "0", NULL};
+	                            "3", "Description", "s", "Program restored by godwit", "PIDs", "au", "2", pid_text,
+	                            second_text, "CollectMode", "s", "inactive-or-failed", "0", NULL};
 
 	TRY(run_program(argv, BUSCTL_MS, NULL));
 	/* The answer is that of a job that has only been begun. */

@@ -17,5 +17,5 @@
 /* Does systemd run here, and mean the same processes by their PIDs as we do? */
 bool scope_can_be(void);
 
-/* Returns when the process is in it. name ends with ".scope". */
-MUST_USE struct error *scope_make(pid_t pid, const char *name);
+/* Returns when the process is in it. name ends with ".scope". companion is put there as well; 0: none. */
+MUST_USE struct error *scope_make(pid_t pid, pid_t companion, const char *name);

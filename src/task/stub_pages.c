@@ -311,12 +311,13 @@ struct error *process_enter(struct process *process, uint64_t at_address, size_t
 	return NULL;
 }
 
-struct error *process_join(struct process *process, pid_t tid)
+struct error *process_join(struct process *process, pid_t tid, pid_t own_tid)
 {
 	struct stub_pages *stub = process->stub;
 	enum stop stop;
 
 	struct thread *thread = process_take_place(process, tid);
+	thread->own_tid = own_tid;
 	assert(thread->index < stub->room);
 	TRY(thread_wait_interrupted(thread, &stop));
 	if (stop != STOP_INTERRUPTED)

@@ -138,22 +138,49 @@ static struct error *clear_memory(struct build *build)
 }
 
 /* In its time namespace, if it needs one, which is for nobody else. */
-static struct error *clone_task(const struct build *build, const struct nursery_request *request, pid_t *ret_pid)
+static struct error *clone_in_time(const struct build *build, const struct nursery_request *request)
 {
 	int former;
 
 	if (!build->options.clocks)
-		return nursery_clone(request, ret_pid);
+		return nursery_clone(request);
 	TRY(clocks_enter(build->options.clocks, &former));
 	auto_fd int former_fd = former;
-	struct error *error = nursery_clone(request, ret_pid);
+	struct error *error = nursery_clone(request);
 	return error_join(error, clocks_leave(former_fd));
 }
 
-/* Whoever ends the groups that we are in (systemd stops ssh) isn't to end the program. */
-static void leave_our_cgroups(struct build *build)
+/* There its init has number 1, and leads session and group 1. */
+static struct error *check_numbers(const struct nursery_request *request)
 {
-	cgroup_home_enter(build->home);
+	if (request->pid != 1 && request->session != 1 && request->group != 1)
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "PID %d, session %d, group %d: 1 is that of the namespace's init",
+	                            request->pid, request->session, request->group),
+	                  "without --pids new it can be restored where these are free");
+}
+
+/* In its PID namespace, if it gets one. */
+static struct error *clone_task(struct build *build, struct nursery_request *request, pid_t *ret_pid)
+{
+	*ret_pid = request->pid;
+	if (!build->options.new_pids)
+		return clone_in_time(build, request);
+	TRY(check_numbers(request));
+	TRY(pid_space_new(request->pid, build->options.is_child, &build->space));
+	/* It is the init's child: that one is ours. */
+	request->is_apart = true;
+	request->is_child = false;
+	TRY(pid_space_enter(build->space));
+	struct error *error = clone_in_time(build, request);
+	TRY(error_join(error, pid_space_leave()));
+	return pid_space_only_child(build->space, ret_pid);
+}
+
+/* Whoever ends the groups that we are in (systemd stops ssh) isn't to end the program. */
+static void leave_our_cgroups(struct build *build, pid_t pid)
+{
+	cgroup_home_enter(build->home, pid, build->space ? pid_space_init(build->space) : 0);
 	auto_free char *line = cgroup_home_line(build->home);
 	log_line(build->options.log, LOG_PHASES, "%s", line);
 	if (cgroup_home_no_scope(build->home))
@@ -198,14 +225,14 @@ static struct error *make_task(struct build *build)
 	}
 	TRY(clone_task(build, &request, &pid));
 	test_stop("destination-cloned");
-	auto_error struct error *error = process_adopt(pid, &build->process);
+	auto_error struct error *error = process_adopt(pid, build->model->pid, &build->process);
 	if (error) {
 		kill(pid, SIGKILL);
 		return take(error);
 	}
 	be_first_victim(pid);
 	if (build->home)
-		leave_our_cgroups(build);
+		leave_our_cgroups(build, pid);
 	TRY(process_stop(build->process));
 	TRY(find_stub_address(build, &stub_address));
 	TRY(process_enter(build->process, stub_address, stub_room(build)));
@@ -431,6 +458,16 @@ struct memory *build_memory(struct build *build)
 
 pid_t build_pid(const struct build *build)
 {
+	return build->process ? build->process->pid : build->model->pid;
+}
+
+pid_t build_child(const struct build *build)
+{
+	return build->space ? pid_space_init(build->space) : build_pid(build);
+}
+
+pid_t build_own_pid(const struct build *build)
+{
 	return build->model->pid;
 }
 
@@ -545,11 +582,16 @@ static void wait_end(pid_t tid)
 /* All threads are traced by us, also those that haven't been joined yet; the leader's end waits for theirs. */
 static void end_task(const struct build *build)
 {
-	const PstreeEntry *pstree = build->model->pstree;
+	auto_free int *tids = NULL;
+	size_t count = 0;
 
+	if (procfs_numbers(build->process->pid, "task", &tids, &count) < 0)
+		count = 0;
 	kill(build->process->pid, SIGKILL);
-	for (size_t i = pstree->n_threads; i-- > 0;)
-		wait_end((pid_t)pstree->threads[i]);
+	for (size_t i = count; i-- > 0;)
+		if (tids[i] != build->process->pid)
+			wait_end(tids[i]);
+	wait_end(build->process->pid);
 }
 
 void build_free(struct build *build)
@@ -565,6 +607,7 @@ void build_free(struct build *build)
 	memory_free(build->memory);
 	shared_build_free(build->shared);
 	process_free(build->process);
+	pid_space_free(build->space);
 	forget_model(build);
 	restored_ghosts_free(build->ghosts);
 	for (size_t i = 0; i < build->resume_count; i++)

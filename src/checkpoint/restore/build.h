@@ -32,6 +32,7 @@ struct build_options {
 		*clocks;      /* borrowed until free: how far its clocks are ahead of ours; NULL: they are ours */
 	struct log *log;      /* borrowed until free; may be NULL */
 	bool is_left_stopped; /* also one that wasn't stopped when it was saved */
+	bool new_pids;        /* in a PID namespace of its own */
 	bool is_child;        /* of this process, in its control groups; else an orphan in groups of its own */
 	bool program_runs;    /* until build_renew(): its files may change meanwhile */
 };
@@ -57,7 +58,9 @@ MUST_USE struct error *build_renew(struct build *build, const struct image_store
 
 struct memory *build_memory(struct build *build);
 struct shared_build *build_shared(struct build *build);
-pid_t build_pid(const struct build *build);
+pid_t build_pid(const struct build *build);     /* as this process sees it, as soon as it is there */
+pid_t build_child(const struct build *build);   /* whose end is its end, if it is to be a child of this process */
+pid_t build_own_pid(const struct build *build); /* as it sees itself, and as in the images */
 
 /* It doesn't run at the end. */
 bool build_stays_stopped(const struct build *build);

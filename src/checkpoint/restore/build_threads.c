@@ -78,7 +78,7 @@ static struct error *preflight_tids(const struct model *model)
 /* Of each part the first thread that has a problem: the others seldom say anything new. */
 struct error *build_threads_preflight(struct build *build)
 {
-	struct error *all = preflight_tids(build->model);
+	struct error *all = build->options.new_pids ? NULL : preflight_tids(build->model);
 
 	for (const struct state_ops *const *ops = all_state_ops; *ops; ops++) {
 		struct error *first = NULL;
@@ -124,6 +124,42 @@ static struct error *name_holder(struct error *error, const struct build *build,
 	return error;
 }
 
+/* Those of the wanted threads that we don't have yet, by what they call themselves. */
+static struct error *join_new(struct process *process, const uint32_t *own_tids, size_t count)
+{
+	auto_number_map struct number_map *known = number_map_new();
+	auto_number_map struct number_map *wanted = number_map_new();
+	auto_free int *tids = NULL;
+	size_t tid_count = 0;
+	uint64_t unused;
+
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (!process->threads[i].is_gone)
+			number_map_add(known, (uint64_t)process->threads[i].tid, 0, i);
+	for (size_t i = 0; i < count; i++)
+		number_map_add(wanted, own_tids[i], 0, i);
+	int r = procfs_numbers(process->pid, "task", &tids, &tid_count);
+	for (size_t i = 0; r == 0 && i < tid_count; i++) {
+		pid_t own_tid = 0;
+
+		if (number_map_find(known, (uint64_t)tids[i], 0, &unused))
+			continue;
+		r = procfs_own_tid(process->pid, tids[i], &own_tid);
+		if (r == 0 && number_map_find(wanted, (uint64_t)own_tid, 0, &unused))
+			TRY(process_join(process, tids[i], own_tid));
+	}
+	return r < 0 ? error_new(-r, "threads of process %d", process->pid) : NULL;
+}
+
+static struct error *join(struct process *process, const uint32_t *own_tids, size_t count)
+{
+	if (process->own_pid != process->pid)
+		return join_new(process, own_tids, count);
+	for (size_t i = 0; i < count; i++)
+		TRY(process_join(process, (pid_t)own_tids[i], (pid_t)own_tids[i]));
+	return NULL;
+}
+
 static struct error *make_some(struct build *build, const uint32_t *tids, size_t count)
 {
 	auto_batch struct batch *batch = process_batch(build->process, 0);
@@ -132,10 +168,8 @@ static struct error *make_some(struct build *build, const uint32_t *tids, size_t
 		append_clone(batch, (pid_t)tids[i]);
 	struct error *error = process_run(build->process, batch);
 	if (error)
-		return name_holder(error, build, tids, count);
-	for (size_t i = 0; i < count; i++)
-		TRY(process_join(build->process, (pid_t)tids[i]));
-	return NULL;
+		return build->options.new_pids ? error : name_holder(error, build, tids, count);
+	return join(build->process, tids, count);
 }
 
 static struct number_map *map_of_tids(const uint32_t *tids, size_t count)
@@ -154,7 +188,7 @@ static struct error *end_unwanted(struct process *process, const uint32_t *tids,
 
 	for (size_t i = 1; i < process->thread_count; i++)
 		if (!process->threads[i].is_gone &&
-		    !number_map_find(wanted, (uint64_t)process->threads[i].tid, 0, &unused))
+		    !number_map_find(wanted, (uint64_t)process->threads[i].own_tid, 0, &unused))
 			TRY(process_end_thread(process, i));
 	return NULL;
 }
@@ -166,7 +200,7 @@ static struct number_map *map_of_threads(const struct process *process)
 
 	for (size_t i = 0; i < process->thread_count; i++)
 		if (!process->threads[i].is_gone)
-			number_map_add(map, (uint64_t)process->threads[i].tid, 0, i);
+			number_map_add(map, (uint64_t)process->threads[i].own_tid, 0, i);
 	return map;
 }
 
@@ -232,6 +266,8 @@ static struct error *append_part(struct parts *parts, const struct state_ops *op
 	state.process = build->process;
 	state.pid = build->process->pid;
 	state.tid = build->process->threads[thread].tid;
+	state.own_pid = build->process->own_pid;
+	state.own_tid = build->process->threads[thread].own_tid;
 	if (ops->scope == STATE_PROCESS && thread != 0)
 		return NULL;
 	batch_about(batch, ops->name, (uint32_t)state.tid);

@@ -6,6 +6,7 @@
 
 #include "arch/x86_64/core.h"
 #include "checkpoint/restore/build.h"
+#include "checkpoint/restore/pid_space.h"
 #include "objects/file_locks.h"
 #include "task/cgroup.h"
 #include "task/process.h"
@@ -20,6 +21,7 @@ struct build {
 	struct build_options options;
 	struct model *model;            /* owned; of what is restored */
 	struct process *process;        /* owned */
+	struct pid_space *space;        /* owned; NULL: that of this process */
 	struct cgroup_home *home;       /* owned; NULL: where we are */
 	struct memory *memory;          /* owned; NULL once it is complete */
 	struct shared_build *shared;    /* owned */

@@ -57,9 +57,11 @@ static void check_number(uint32_t number, const char *what, const int *pids, siz
 		return;
 	if (procfs_read(holder, "comm", &name, NULL) == 0)
 		name[strcspn(name, "\n")] = '\0';
-	problems_add(problems, error_hint(error_new(EEXIST, "%s %u of the program is in use here by process %d (%s)",
-	                                            what, number, holder, name ? name : "?"),
-	                                  "End that process, or start it again so that it gets another PID"));
+	problems_add(problems,
+	             error_hint(error_new(EEXIST, "%s %u of the program is in use here by process %d (%s)", what,
+	                                  number, holder, name ? name : "?"),
+	                        "End that process, start it again so that it gets another PID, or pass --pids new: the "
+	                        "program gets a PID namespace of its own then"));
 }
 
 static void check_pid_max(const GodwitNeeds *needs, struct problems *problems)
@@ -82,7 +84,8 @@ static void check_pids(const GodwitNeeds *needs, struct problems *problems)
 	auto_free int *pids = NULL;
 	size_t count = 0;
 
-	if (procfs_numbers(getpid(), "..", &pids, &count) < 0)
+	check_pid_max(needs, problems);
+	if (needs->new_pids || procfs_numbers(getpid(), "..", &pids, &count) < 0)
 		return;
 	for (size_t i = 0; i < needs->n_tids; i++)
 		check_number(needs->tids[i], needs->tids[i] == needs->pid ? "PID" : "thread ID", pids, count, problems);
@@ -90,7 +93,6 @@ static void check_pids(const GodwitNeeds *needs, struct problems *problems)
 		check_number(needs->group, "process group", pids, count, problems);
 	if (needs->session && needs->session != needs->pid && needs->session != needs->group)
 		check_number(needs->session, "session", pids, count, problems);
-	check_pid_max(needs, problems);
 }
 
 /* ---- Memory ---- */

@@ -54,6 +54,8 @@ struct error *needs_of_images(const struct needs_images *request, GodwitNeeds **
 		if (model->pstree->threads[i] > needs->highest_tid)
 			needs->highest_tid = model->pstree->threads[i];
 	needs->cpu_caps = request->cpu_caps;
+	needs->has_new_pids = true;
+	needs->new_pids = request->new_pids;
 	TRY(count_memory(request->images_dir_fd, model, needs));
 	TRY(take_processor(request->store, needs));
 	*ret_needs = take(needs);

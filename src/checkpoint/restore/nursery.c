@@ -164,11 +164,10 @@ struct error *nursery_name_holder(struct error *error, pid_t pid)
 	if (error_errnum(error) != EEXIST || procfs_read(pid, "comm", &comm, NULL) < 0)
 		return error;
 	comm[strcspn(comm, "\n")] = '\0';
-	return error_hint(
-		error,
-		"PID %d is taken by %s: end that program, or run `godwit restore` inside a PID namespace made by "
-		"`unshare --pid --fork --mount-proc`",
-		pid, comm);
+	return error_hint(error,
+	                  "PID %d is taken by %s: end that program, or pass --pids new, which gives it a PID namespace "
+	                  "of its own",
+	                  pid, comm);
 }
 
 /* A PID whose holder has just died becomes free soon. */
@@ -178,15 +177,36 @@ static void wait_until_free(pid_t pid)
 		usleep(1000);
 }
 
+/* For a helper: any; but in a namespace where numbers have just begun it would get one that the program is to have. */
+static pid_t spare_number(const struct nursery_request *request)
+{
+	pid_t highest = request->pid;
+
+	if (!request->is_apart)
+		return 0;
+	highest = request->session > highest ? request->session : highest;
+	highest = request->group > highest ? request->group : highest;
+	return highest + 1;
+}
+
+/* Which of the numbers that have to be made is somebody else's. */
+static pid_t taken_number(const struct nursery_request *request)
+{
+	return request->group && request->group != request->pid && kill(request->pid, 0) < 0 ? request->group
+	                                                                                     : request->pid;
+}
+
 static struct error *clone_and_wait(const struct nursery_request *request, struct progress *progress)
 {
 	pid_t own_session = getsid(0);
-	bool needs_leader = request->session && request->session != request->pid && request->session != own_session;
+	bool needs_leader = request->session && request->session != request->pid &&
+	                    (request->is_apart || request->session != own_session);
 	bool needs_helper = needs_leader || !request->is_child;
-	pid_t wanted = needs_leader ? request->session : needs_helper ? 0 : request->pid;
+	pid_t wanted = needs_leader ? request->session : needs_helper ? spare_number(request) : request->pid;
 
-	wait_until_free(request->pid);
-	if (needs_leader)
+	if (!request->is_apart)
+		wait_until_free(request->pid);
+	if (needs_leader && !request->is_apart)
 		wait_until_free(wanted);
 	pid_t first = clone_as(wanted, 0, -1);
 	if (first == 0 && needs_helper)
@@ -194,17 +214,18 @@ static struct error *clone_and_wait(const struct nursery_request *request, struc
 	if (first == 0)
 		be_task(request, progress);
 	if (first < 0)
-		return nursery_name_holder(error_new(errno, "clone3 with PID %d", wanted), wanted);
+		return request->is_apart ? error_new(errno, "clone3 with PID %d in a new PID namespace", wanted)
+		                         : nursery_name_holder(error_new(errno, "clone3 with PID %d", wanted), wanted);
 	struct error *error = wait_for(request, first, progress);
 	if (needs_helper || error) {
 		kill(first, SIGKILL);
 		while (waitpid(first, NULL, 0) < 0 && errno == EINTR)
 			continue;
 	}
-	return error ? nursery_name_holder(error, request->pid) : NULL;
+	return error && !request->is_apart ? nursery_name_holder(error, taken_number(request)) : error;
 }
 
-struct error *nursery_clone(const struct nursery_request *request, pid_t *ret_pid)
+struct error *nursery_clone(const struct nursery_request *request)
 {
 	struct progress *progress =
 		mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -213,7 +234,5 @@ struct error *nursery_clone(const struct nursery_request *request, pid_t *ret_pi
 		return error_new(errno, "mmap");
 	struct error *error = clone_and_wait(request, progress);
 	munmap(progress, sizeof(*progress));
-	if (!error)
-		*ret_pid = request->pid;
 	return error;
 }

@@ -20,6 +20,7 @@ struct nursery_request {
 	int kept_fd;   /* a pidfd of this process (pidfd_open(2)), which the task keeps … */
 	int kept_as;   /* … under this number */
 	int cgroup_fd; /* a folder of version 2: it is born in that control group, where that can be; -1: in ours */
+	bool is_apart; /* it is made in a new PID namespace (pid_space_enter()): all numbers are of that one, and free */
 	bool is_child; /* it becomes a child of this process; else an orphan, whose parent doesn't die */
 };
 
@@ -27,4 +28,4 @@ struct nursery_request {
 MUST_USE struct error *nursery_name_holder(struct error *error, pid_t pid);
 
 /* A session or group whose leader is dead gets one for a moment. */
-MUST_USE struct error *nursery_clone(const struct nursery_request *request, pid_t *ret_pid);
+MUST_USE struct error *nursery_clone(const struct nursery_request *request);

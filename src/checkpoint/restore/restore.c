@@ -32,6 +32,7 @@ static struct error *preflight(const struct restore_options *options, const stru
 		.store = store,
 		.images_dir_fd = options->images_dir_fd,
 		.is_shell_job = options->carry.shell_job,
+		.new_pids = options->new_pids,
 		.cpu_caps = options->cpu_caps,
 	};
 
@@ -60,14 +61,14 @@ static struct error *let_go(struct build *build, struct incoming *incoming, pid_
 	return error_join(error, build_release(build));
 }
 
-struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
+struct error *restore_run(const struct restore_options *options, pid_t *ret_pid, pid_t *ret_child)
 {
 	auto_keeper struct keeper *keeper = NULL;
 	auto_image_store struct image_store *store = NULL;
 	auto_incoming struct incoming *incoming = NULL;
 	auto_build struct build *build = NULL;
 
-	*ret_pid = 0;
+	*ret_pid = *ret_child = 0;
 	TRY(keeper_start(&keeper));
 	struct build_options build_options = {
 		.carry = &options->carry,
@@ -75,6 +76,7 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 		.log = options->log,
 		.is_left_stopped = options->leave_stopped,
 		.is_child = options->is_child,
+		.new_pids = options->new_pids,
 	};
 	TRY(image_store_read(options->images_dir_fd, &store));
 	TRY(check_whole(store));
@@ -88,11 +90,13 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid)
 	TRY(incoming_lock(store, &incoming));
 	TRY(build_new(store, &build_options, &build));
 	pid_t pid = build_pid(build);
+	*ret_child = build_child(build);
 	log_line(options->log, LOG_PHASES, "process %d is there, with its areas", pid);
 	test_stop("built");
 	TRY(hooks_run(options->hooks, "setup-namespaces", pid, HOOK_NO_LIMIT_MS));
 	TRY(hooks_run(options->hooks, "post-setup-namespaces", pid, HOOK_NO_LIMIT_MS));
-	TRY(page_files_fill(options->images_dir_fd, pid, build_memory(build), build_shared(build)), "memory");
+	TRY(page_files_fill(options->images_dir_fd, build_own_pid(build), build_memory(build), build_shared(build)),
+	    "memory");
 	log_line(options->log, LOG_PHASES, "its memory is filled");
 	test_stop("filled");
 	TRY(build_complete(build));

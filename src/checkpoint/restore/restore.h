@@ -20,6 +20,7 @@ struct restore_options {
 	bool leave_stopped;
 	bool is_child;     /* the process becomes our child, that is we wait for its end */
 	unsigned cpu_caps; /* enum cpu_cap: what of the processor that it was saved on has to be here */
+	bool new_pids;     /* in a PID namespace of its own */
 	struct carry_options carry;
 	struct restore_watcher *watcher; /* borrowed; may be NULL */
 	struct hooks *hooks;             /* borrowed; may be NULL */
@@ -27,5 +28,6 @@ struct restore_options {
 };
 
 /* The process runs (or is stopped, as asked). When this fails with *ret_pid 0, nothing of it is left; else it runs, but not
- * all of it is as it should be. */
-MUST_USE struct error *restore_run(const struct restore_options *options, pid_t *ret_pid);
+ * all of it is as it should be. *ret_child is whose end it is that we are told of, if it was to be our child: the process, or
+ * the init of its PID namespace. */
+MUST_USE struct error *restore_run(const struct restore_options *options, pid_t *ret_pid, pid_t *ret_child);

@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "checkpoint/restore/pid_space.h"
 #include "checkpoint/save/children.h"
 #include "checkpoint/save/preconditions.h"
 #include "objects/standard_streams.h"
@@ -35,8 +36,9 @@ static const struct {
 	const char *link;
 	const char *what;
 } namespaces[] = {
-	{"ns/pid", "PID"}, {"ns/net", "network"}, {"ns/mnt", "mount"},     {"ns/ipc", "IPC"},
-	{"ns/uts", "UTS"}, {"ns/user", "user"},   {"ns/cgroup", "cgroup"},
+	{"ns/pid", "PID"}, /* the first: is_apart() */
+	{"ns/net", "network"}, {"ns/mnt", "mount"}, {"ns/ipc", "IPC"},
+	{"ns/uts", "UTS"},     {"ns/user", "user"}, {"ns/cgroup", "cgroup"},
 };
 
 static bool is_same_namespace(pid_t pid, const char *link)
@@ -52,9 +54,26 @@ static bool is_same_namespace(pid_t pid, const char *link)
 	return own_stat.st_ino == its_stat.st_ino && own_stat.st_dev == its_stat.st_dev;
 }
 
+/* Was it given a PID namespace by us? Then its parent is the init of that. */
+static bool is_apart(pid_t pid)
+{
+	uint64_t parent = 0;
+
+	if (is_same_namespace(pid, "ns/pid") || procfs_stat_field(pid, 4, &parent) < 0)
+		return false;
+	auto_free char *name = name_of((pid_t)parent);
+	return strcmp(name, PID_SPACE_INIT) == 0;
+}
+
 static void check_namespaces(pid_t pid, struct problems *problems)
 {
-	for (size_t i = 0; i < sizeof(namespaces) / sizeof(namespaces[0]); i++)
+	bool is_own = is_apart(pid);
+
+	if (is_own)
+		problems_add(problems,
+		             error_hint(error_new(ENOTSUP, "it is in the PID namespace that --pids new gave it"),
+		                        "it can't be carried a second time; it has to be started again"));
+	for (size_t i = is_own; i < sizeof(namespaces) / sizeof(namespaces[0]); i++)
 		if (!is_same_namespace(pid, namespaces[i].link))
 			problems_add(problems,
 			             error_hint(error_new(ENOTSUP, "it is in a %s namespace other than godwit's",

@@ -105,7 +105,7 @@ static struct error *restore_mm_flags(const struct state_restore *state, struct 
 {
 	ProtobufCMessage *message;
 
-	TRY(image_get(state->store, IMAGE_MM, (uint64_t)state->pid, 0, &message));
+	TRY(image_get(state->store, IMAGE_MM, (uint64_t)state->own_pid, 0, &message));
 	const MmEntry *mm = (const MmEntry *)message;
 
 	if (mm->has_dumpable && mm->dumpable != DUMPABLE_ROOT_ONLY)

@@ -73,10 +73,10 @@ static struct error *append_signal(const struct state_restore *state, struct bat
 	struct arg signal = val((uint64_t)info.si_signo);
 	struct arg bytes = batch_bytes(batch, &info, sizeof(info));
 	if (for_process)
-		batch_call(batch, rt_sigqueueinfo, val((uint64_t)state->pid), signal, bytes);
+		batch_call(batch, rt_sigqueueinfo, val((uint64_t)state->own_pid), signal, bytes);
 	else
-		batch_call(batch, rt_tgsigqueueinfo, val((uint64_t)state->pid), val((uint64_t)state->tid), signal,
-		           bytes);
+		batch_call(batch, rt_tgsigqueueinfo, val((uint64_t)state->own_pid), val((uint64_t)state->own_tid),
+		           signal, bytes);
 	return NULL;
 }
 

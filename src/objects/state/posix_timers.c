@@ -271,7 +271,7 @@ static size_t maker(const struct state_restore *state, const PosixTimerEntry *en
 {
 	if (is_of_maker(entry))
 		for (size_t i = 0; i < state->process->thread_count; i++)
-			if (state->process->threads[i].tid == entry->notify_thread_id)
+			if (state->process->threads[i].own_tid == entry->notify_thread_id)
 				return i;
 	return state->thread;
 }
