@@ -27,7 +27,7 @@ for word; do
 	case \$word in
 	*.scope) name=\$word ;;
 	PIDs) is_next=1 ;;
-	au | 1) ;;
+	au | [12]) ;;
 	*) [ ! "\${is_next:-}" ] || { pid=\$word is_next=; } ;;
 	esac
 done

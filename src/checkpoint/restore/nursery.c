@@ -21,6 +21,7 @@
 struct progress {
 	uint32_t word;   /* futex: one of the values below */
 	int32_t failure; /* errno */
+	int32_t number;  /* that could not be had, if it is that */
 };
 enum { WORKING, READY, FAILED };
 enum {
@@ -102,6 +103,7 @@ __attribute__((noreturn)) static void be_task(const struct nursery_request *requ
 {
 	if (request->session == getpid() && setsid() < 0)
 		fail(progress);
+	progress->number = request->group;
 	if (!join_group(request) || !keep_one_descriptor(request))
 		fail(progress);
 	say(progress, READY);
@@ -129,6 +131,7 @@ __attribute__((noreturn)) static void be_helper(const struct nursery_request *re
 {
 	if (is_leader && setsid() < 0)
 		fail(progress);
+	progress->number = request->pid;
 	pid_t task = clone_task(request, request->is_child ? CLONE_PARENT : 0);
 	if (task == 0)
 		be_task(request, progress);
@@ -189,13 +192,6 @@ static pid_t spare_number(const struct nursery_request *request)
 	return highest + 1;
 }
 
-/* Which of the numbers that have to be made is somebody else's. */
-static pid_t taken_number(const struct nursery_request *request)
-{
-	return request->group && request->group != request->pid && kill(request->pid, 0) < 0 ? request->group
-	                                                                                     : request->pid;
-}
-
 static struct error *clone_and_wait(const struct nursery_request *request, struct progress *progress)
 {
 	pid_t own_session = getsid(0);
@@ -222,7 +218,7 @@ static struct error *clone_and_wait(const struct nursery_request *request, struc
 		while (waitpid(first, NULL, 0) < 0 && errno == EINTR)
 			continue;
 	}
-	return error && !request->is_apart ? nursery_name_holder(error, taken_number(request)) : error;
+	return error && !request->is_apart ? nursery_name_holder(error, progress->number) : error;
 }
 
 struct error *nursery_clone(const struct nursery_request *request)
