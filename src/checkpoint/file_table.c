@@ -161,6 +161,22 @@ bool file_table_is_link(const struct file_table *table, int fd, const char *expe
 	return strcmp(link, expected) == 0;
 }
 
+/* What the program calls a process, thread or group that we call number: the same, unless it is in a PID namespace of its
+ * own. A group goes by its leader's name, or by its own. 0: nobody whom it could call. */
+static pid_t own_number(pid_t pid, pid_t number)
+{
+	pid_t own_pid = pid;
+	pid_t own = 0;
+	pid_t session;
+	uint64_t group = 0;
+
+	if (number == 0 || procfs_own_tid(pid, pid, &own_pid) < 0 || own_pid == pid)
+		return number;
+	if (procfs_stat_field(pid, 5, &group) == 0 && (pid_t)group == number)
+		return procfs_own_groups(pid, &own, &session) == 0 ? own : 0;
+	return procfs_own_tid(pid, number, &own) == 0 || procfs_own_tid(number, number, &own) == 0 ? own : 0;
+}
+
 /* F_GETOWN_EX and F_GETSIG of fcntl(2); who set it isn't told by the kernel. */
 static struct error *read_owner(const struct open_file *file, FownEntry *owner)
 {
@@ -172,7 +188,7 @@ static struct error *read_owner(const struct open_file *file, FownEntry *owner)
 		return error_new(errno, "F_GETOWN_EX(%d)", file->fd);
 	owner->signum = (uint32_t)fcntl(fd, F_GETSIG);
 	owner->pid_type = (uint32_t)ex.type;
-	owner->pid = (uint32_t)ex.pid;
+	owner->pid = (uint32_t)own_number(file->pid, ex.pid);
 	return NULL;
 }
 

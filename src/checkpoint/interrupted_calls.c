@@ -22,11 +22,11 @@ void interrupted_calls_save(const struct process *process, struct image_store *s
 
 		if (thread->call.number == ARCH_CALL_NONE)
 			continue;
-		entry.tid = (uint32_t)thread->tid;
+		entry.tid = (uint32_t)thread->own_tid;
 		entry.outcome = arch_call_outcome(&thread->registers);
 		entry.has_left_ns = entry.outcome == ARCH_CALL_FROM_BLOCK && thread->call.left_ns;
 		entry.left_ns = thread->call.left_ns;
-		image_put(store, IMAGE_GODWIT_CALLS, (uint64_t)process->pid, &entry.base);
+		image_put(store, IMAGE_GODWIT_CALLS, (uint64_t)process->own_pid, &entry.base);
 	}
 }
 

@@ -18,28 +18,35 @@ void needs_free(GodwitNeeds *needs)
 		godwit_needs__free_unpacked(needs, NULL);
 }
 
+/* As the program sees them. A thread that has ended by now needs nothing. */
 static struct error *read_ids(pid_t pid, GodwitNeeds *needs)
 {
 	auto_free int *tids = NULL;
-	uint64_t group = 0;
-	uint64_t session = 0;
+	pid_t own_pid = pid;
+	pid_t group = 0;
+	pid_t session = 0;
 	size_t count;
 
 	int r = procfs_numbers(pid, "task", &tids, &count);
 	if (r == 0)
-		r = procfs_stat_field(pid, 5, &group);
-	if (r == 0)
-		r = procfs_stat_field(pid, 6, &session);
+		r = procfs_own_groups(pid, &group, &session);
 	if (r < 0)
 		return error_new(-r, "process %d", pid);
-	needs->pid = (uint32_t)pid;
+	(void)procfs_own_tid(pid, pid, &own_pid);
+	needs->pid = (uint32_t)own_pid;
 	needs->group = (uint32_t)group;
 	needs->session = (uint32_t)session;
 	needs->tids = xalloc((count + 1) * sizeof(*needs->tids));
-	for (; needs->n_tids < count; needs->n_tids++)
-		needs->tids[needs->n_tids] = (uint32_t)tids[needs->n_tids];
-	needs->highest_tid = count > 0 ? (uint32_t)tids[count - 1] : 0; /* they ascend */
 	needs->has_highest_tid = true;
+	for (size_t i = 0; i < count; i++) {
+		pid_t own_tid = tids[i];
+
+		if (own_pid != pid && procfs_own_tid(pid, tids[i], &own_tid) < 0)
+			continue;
+		needs->tids[needs->n_tids++] = (uint32_t)own_tid;
+		if ((uint32_t)own_tid > needs->highest_tid)
+			needs->highest_tid = (uint32_t)own_tid;
+	}
 	return NULL;
 }
 

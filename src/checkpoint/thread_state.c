@@ -205,7 +205,7 @@ static struct error *ask(const struct thread_states *states, struct process *pro
 
 	asked->batch = process_batch(process, thread);
 	asked->core = core_new(thread == 0);
-	asked->extra = extra_new(tid);
+	asked->extra = extra_new(process->threads[thread].own_tid);
 	asked->collected = find_collected(states, tid);
 	if (!asked->collected) {
 		asked->late.tid = tid;
@@ -243,7 +243,7 @@ static struct error *save(const struct thread_states *states, struct process *pr
 			TRY(ops->save(&state, asked->collected->parts[i], asked->parts[i], asked->batch), "%s",
 			    ops->name);
 	}
-	image_put(store, IMAGE_CORE, (uint64_t)registers_of->tid, &asked->core->base);
+	image_put(store, IMAGE_CORE, (uint64_t)registers_of->own_tid, &asked->core->base);
 	image_put(store, IMAGE_GODWIT_THREADS, 0, &asked->extra->base);
 	return NULL;
 }

@@ -70,15 +70,20 @@ struct thread *process_take_place(struct process *process, pid_t tid)
 /* One that has ended meanwhile is no error. */
 static struct error *seize_thread(struct process *process, pid_t tid)
 {
-	if (ptrace(PTRACE_SEIZE, tid, NULL, SEIZE_OPTIONS) == 0) {
-		process_add_thread(process, tid)->seccomp = seccomp_mode(process->pid, tid);
-		return NULL;
+	if (ptrace(PTRACE_SEIZE, tid, NULL, SEIZE_OPTIONS) < 0) {
+		int errnum = errno;
+		return thread_has_ended(tid, errnum)
+		               ? NULL
+		               : error_hint(error_new(errnum, "PTRACE_SEIZE(%d)", tid),
+		                            "a debugger may hold it, or CAP_SYS_PTRACE is missing");
 	}
-	int errnum = errno;
-	if (!thread_has_ended(tid, errnum))
-		return error_hint(error_new(errnum, "PTRACE_SEIZE(%d)", tid),
-		                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
-	return NULL;
+	struct thread *thread = process_add_thread(process, tid);
+	thread->seccomp = seccomp_mode(process->pid, tid);
+	if (process->own_pid == process->pid)
+		return NULL;
+	/* If it has ended meanwhile, its name is of no use any more. */
+	int r = procfs_own_tid(process->pid, tid, &thread->own_tid);
+	return r < 0 && r != -ENOENT && r != -ESRCH ? error_new(-r, "status of thread %d", tid) : NULL;
 }
 
 /* Seizes the threads that aren't yet. */
@@ -126,6 +131,8 @@ struct error *process_seize(pid_t pid, struct process **ret_process)
 	TRY(open_process(pid, process));
 	if (procfs_find_area(pid, "[vdso]", &process->vdso) < 0)
 		process->vdso = (struct procfs_range){0};
+	/* Where nobody tells (Linux before 4.1), it has no other one. */
+	(void)procfs_own_tid(pid, pid, &process->own_pid);
 	/* First, whatever the others' numbers: they go on at 300 behind the largest. */
 	TRY(seize_thread(process, pid));
 	TRY(seize_new_threads(process, &new));

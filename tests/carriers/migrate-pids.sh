@@ -3,7 +3,7 @@
 # SPDX-FileCopyrightText: The godwit authors
 
 # Moved live into a PID namespace of its own, where its PID is taken on the other host: there it has another one for
-# everybody but itself.
+# everybody but itself. And back, where it has its PID for all again.
 carry() {
 	# shellcheck disable=SC2016
 	on b sh -c 'echo $(($1 - 1)) >/proc/sys/kernel/ns_last_pid; sleep 1000 </dev/null >/dev/null 2>&1 & [ $! = $1 ]' \
@@ -11,6 +11,9 @@ carry() {
 	move b --pids new
 	# The innermost of the numbers is its own. Some processes end while they are looked at.
 	# shellcheck disable=SC2016
+	original=$pid
 	pid=$(on b sh -c 'sed -n "s/^NSpid:.\([0-9]*\).$1\$/\1/p" /proc/[0-9]*/status 2>/dev/null || true' find "$pid")
 	[ "$pid" ] || fail "it isn't in a PID namespace of its own"
+	move a
+	pid=$original
 }

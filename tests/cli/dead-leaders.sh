@@ -85,7 +85,7 @@ wait_gone a "$pid"
 for number in "$session" "$group"; do
 	hold a "$number"
 	! on_a "$GODWIT" restore -d -D "$dir.images" >"$SHARED/migrate.log" 2>&1 || fail "restored over $number"
-	told "$number is taken by sleep"
+	told "$number of the program is in use here by process $number (sleep)"
 	! on_a test -e "/proc/$pid" || fail "something is left of it"
 	on_a kill -KILL "$holder"
 	wait_gone a "$holder"
@@ -110,5 +110,8 @@ start apart
 hold b "$session"
 migrate --pids new || fail "it did not move"
 there=$(on_b sh -c "grep -lE '^NSpid:.[0-9]+.$pid\$' /proc/[0-9]*/status 2>/dev/null | cut -d / -f 3")
-check b "$there"
-echo "ok moved into a PID namespace of its own"
+on_b "$GODWIT" migrate "$there" a --ssh "$HOSTS ssh" --remote-path "$GODWIT" >"$SHARED/migrate.log" 2>&1 ||
+	fail "it did not move back"
+wait_gone b "$there"
+check a
+echo "ok moved into a PID namespace of its own, and back"

@@ -41,7 +41,7 @@ if [ "$unified" ]; then
 	*) fail "it is in $group" ;;
 	esac
 	check_lives unified
-	on_a rmdir "$unified/${group##*/}"
+	on_a rmdir "$unified/${group##*/}" || true # any other restore on the machine may have been faster
 	restored locked "mount --rbind '$unified' /sys/fs/cgroup && mount -o remount,ro,bind /sys/fs/cgroup" \
 		"it stays in that of godwit in /sys/fs/cgroup \(Read-only file system\)"
 	check_lives locked

@@ -78,5 +78,5 @@ case $group in
 *) fail "it was in $group" ;;
 esac
 grep -q "systemd has made no scope for it: .*Access denied" "$SHARED/own.images/restore.log" || fail "no reason in the log"
-on_a rmdir "$top$group"
+on_a rmdir "$top$group" || true # any other restore on the machine may have been faster
 echo "ok a group where systemd refuses"

@@ -13,6 +13,7 @@
 #include "checkpoint/save/track_holder.h"
 #include "image/pages.h"
 #include "util/alloc.h"
+#include "util/procfs.h"
 
 struct chain {
 	pid_t pid;
@@ -56,7 +57,9 @@ static struct error *read_parent(struct chain *chain, int parent_fd)
 	auto_pages_reader struct pages_reader *reader = NULL;
 	struct page_run run;
 
-	TRY(pages_reader_open(parent_fd, chain->pid, &reader));
+	pid_t own_pid = chain->pid;
+	(void)procfs_own_tid(chain->pid, chain->pid, &own_pid);
+	TRY(pages_reader_open(parent_fd, own_pid, &reader));
 	while (pages_reader_next(reader, &run))
 		ranges_append(&chain->parent, run.address, run.address + (uint64_t)run.page_count * PAGE_BYTES);
 	return NULL;

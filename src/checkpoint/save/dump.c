@@ -280,7 +280,7 @@ static struct error *open_page_files(struct dump *dump)
 	const struct ranges *parent = dump->chain ? chain_parent(dump->chain) : NULL;
 	uint64_t bytes = pages_in_memory(options->pid) * PAGE_BYTES + more_bytes;
 
-	TRY(page_files_open(options->images_dir_fd, options->pid, parent, &dump->pages));
+	TRY(page_files_open(options->images_dir_fd, saver_own_pid(dump->saver), parent, &dump->pages));
 	if (is_written_late(dump))
 		page_files_gather(&dump->pages, bytes < waiting_bytes_max ? bytes : waiting_bytes_max);
 	return NULL;

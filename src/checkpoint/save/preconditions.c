@@ -54,7 +54,7 @@ static bool is_same_namespace(pid_t pid, const char *link)
 	return own_stat.st_ino == its_stat.st_ino && own_stat.st_dev == its_stat.st_dev;
 }
 
-/* Was it given a PID namespace by us? Then its parent is the init of that. */
+/* Was it given a PID namespace by us? Then its parent is the init of that, and what it sees itself as can be carried. */
 static bool is_apart(pid_t pid)
 {
 	uint64_t parent = 0;
@@ -67,13 +67,7 @@ static bool is_apart(pid_t pid)
 
 static void check_namespaces(pid_t pid, struct problems *problems)
 {
-	bool is_own = is_apart(pid);
-
-	if (is_own)
-		problems_add(problems,
-		             error_hint(error_new(ENOTSUP, "it is in the PID namespace that --pids new gave it"),
-		                        "it can't be carried a second time; it has to be started again"));
-	for (size_t i = is_own; i < sizeof(namespaces) / sizeof(namespaces[0]); i++)
+	for (size_t i = is_apart(pid) ? 1 : 0; i < sizeof(namespaces) / sizeof(namespaces[0]); i++)
 		if (!is_same_namespace(pid, namespaces[i].link))
 			problems_add(problems,
 			             error_hint(error_new(ENOTSUP, "it is in a %s namespace other than godwit's",

@@ -57,7 +57,8 @@ static struct error *save(struct predump *predump)
 	uint64_t start_ns = clock_now_ns();
 
 	/* Not what shared memory holds: each dump has all of that. */
-	TRY(page_files_open(predump->options->images_dir_fd, predump->options->pid, chain_parent(chain), &files));
+	TRY(page_files_open(predump->options->images_dir_fd, saver_own_pid(predump->saver), chain_parent(chain),
+	                    &files));
 	TRY(chain_begin(chain));
 	TRY(tracker_round(chain_tracker(chain), saver_areas(predump->saver), &files.sink));
 	statistics->memory_ns = clock_now_ns() - start_ns;

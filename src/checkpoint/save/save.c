@@ -32,7 +32,8 @@
 
 struct saver {
 	pid_t pid;
-	int pidfd; /* owned */
+	pid_t own_pid; /* as it sees itself, and so in the images */
+	int pidfd;     /* owned */
 	const struct carry_options *options;
 	struct file_table *files; /* owned; of the last look */
 	struct areas areas;       /* of the last look */
@@ -48,7 +49,8 @@ struct error *saver_new(pid_t pid, const struct carry_options *options, struct s
 {
 	auto_saver struct saver *saver = xalloc(sizeof(*saver));
 
-	saver->pid = pid;
+	saver->pid = saver->own_pid = pid;
+	(void)procfs_own_tid(pid, pid, &saver->own_pid);
 	saver->options = options;
 	saver->is_detached = preconditions_detach(pid, options);
 	saver->pidfd = procfs_open_pid(pid);
@@ -160,23 +162,17 @@ static void put_processor(const struct cpu *cpu, struct image_store *store)
 	image_put(store, IMAGE_GODWIT_PROCESSOR, 0, &entry.base);
 }
 
-/* Who is who: fields 5 and 6 of proc_pid_stat(5). */
+/* Who is who. */
 static struct error *put_pstree(const struct saver *saver, uint32_t *tids, size_t count, struct image_store *store)
 {
 	PstreeEntry entry = PSTREE_ENTRY__INIT;
-	pid_t pid = saver->pid;
-	auto_free char *stat = NULL;
-	uint64_t group;
-	uint64_t session;
+	pid_t group;
+	pid_t session;
 
-	int r = procfs_read(pid, "stat", &stat, NULL);
-	if (r >= 0)
-		r = procfs_field(stat, 5, &group);
-	if (r >= 0)
-		r = procfs_field(stat, 6, &session);
+	int r = procfs_own_groups(saver->pid, &group, &session);
 	if (r < 0)
-		return error_new(-r, "stat of process %d", pid);
-	entry.pid = (uint32_t)pid;
+		return error_new(-r, "group and session of process %d", saver->pid);
+	entry.pid = (uint32_t)saver->own_pid;
 	entry.pgid = saver->is_detached ? entry.pid : (uint32_t)group;
 	entry.sid = saver->is_detached ? entry.pid : (uint32_t)session;
 	entry.n_threads = count;
@@ -191,26 +187,31 @@ static struct error *put_held_threads(const struct saver *saver, const struct pr
 	auto_free uint32_t *tids = xalloc(process->thread_count * sizeof(*tids));
 
 	for (size_t i = 0; i < process->thread_count; i++)
-		tids[i] = (uint32_t)process->threads[i].tid;
+		tids[i] = (uint32_t)process->threads[i].own_tid;
 	return put_pstree(saver, tids, process->thread_count, store);
 }
 
 /* Those that there are just now, the leader first. */
 static struct error *put_running_threads(const struct saver *saver, struct image_store *store)
 {
-	pid_t pid = saver->pid;
 	auto_free int *all = NULL;
 	size_t count;
 	size_t used = 1;
 
-	int r = procfs_numbers(pid, "task", &all, &count);
+	int r = procfs_numbers(saver->pid, "task", &all, &count);
 	if (r < 0)
-		return error_new(-r, "threads of process %d", pid);
+		return error_new(-r, "threads of process %d", saver->pid);
 	auto_free uint32_t *tids = xalloc((count + 1) * sizeof(*tids));
-	tids[0] = (uint32_t)pid;
-	for (size_t i = 0; i < count; i++)
-		if (all[i] != pid)
-			tids[used++] = (uint32_t)all[i];
+	tids[0] = (uint32_t)saver->own_pid;
+	for (size_t i = 0; i < count; i++) {
+		pid_t own_tid = all[i];
+
+		if (all[i] == saver->pid)
+			continue;
+		/* One that has ended by now is left out. */
+		if (saver->own_pid == saver->pid || procfs_own_tid(saver->pid, all[i], &own_tid) == 0)
+			tids[used++] = (uint32_t)own_tid;
+	}
 	return put_pstree(saver, tids, used, store);
 }
 
@@ -235,17 +236,18 @@ static struct error *put_fs(struct saver *saver, uint64_t *ret_locked_bytes, str
 	*ret_locked_bytes = locked_kb * 1024;
 	entry.has_umask = true;
 	entry.umask = (uint32_t)umask;
-	image_put(store, IMAGE_FS, (uint64_t)saver->pid, &entry.base);
+	image_put(store, IMAGE_FS, (uint64_t)saver->own_pid, &entry.base);
 	return NULL;
 }
 
 static struct error *put_mm(struct saver *saver, uint32_t lock_future, struct image_store *store)
 {
 
-	memory_extra_put(saver->pid, &saver->areas, lock_future, store);
+	memory_extra_put(saver->own_pid, &saver->areas, lock_future, store);
 	TRY(shared_memory_put(saver->pid, &saver->areas, store));
 	return save_mm(&(struct save_mm){
 		.pid = saver->pid,
+		.own_pid = saver->own_pid,
 		.areas = &saver->areas,
 		.mapped = &saver->mapped,
 		.all = file_table_open_files(saver->files),
@@ -293,7 +295,7 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	put_inventory(store, &ids);
 	put_processor(&saver->cpu, store);
 	TRY(put_held_threads(saver, process, store));
-	image_put(store, IMAGE_IDS, (uint64_t)saver->pid, &ids.base);
+	image_put(store, IMAGE_IDS, (uint64_t)saver->own_pid, &ids.base);
 	TRY(thread_states_save(saver->states, process, store, &saver->answers));
 	interrupted_calls_save(process, store);
 	TRY(put_fs(saver, &locked_bytes, store));
@@ -303,6 +305,11 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 	TRY(file_table_save(saver->files, ids.files_id, store));
 	/* Last: what is left of a timer was asked before, so that none comes before its time by these clocks. */
 	return clocks_save(saver->pid, store);
+}
+
+pid_t saver_own_pid(const struct saver *saver)
+{
+	return saver->own_pid;
 }
 
 const struct areas *saver_areas(const struct saver *saver)

@@ -47,6 +47,9 @@ size_t saver_room_bytes(const struct saver *saver);
 void saver_drop_copies(struct saver *saver);
 
 /* The areas as of the last save, or of the time when the saver was made. Borrowed until the next save. */
+/* What the program calls itself: it may be in a PID namespace of its own. */
+pid_t saver_own_pid(const struct saver *saver);
+
 const struct areas *saver_areas(const struct saver *saver);
 /* It gets a session of its own where it comes to. */
 bool saver_is_detached(const struct saver *saver);

@@ -93,6 +93,6 @@ struct error *save_mm(const struct save_mm *save)
 	mm.has_thp_disabled = true;
 	mm.thp_disabled = save->answers.is_thp_disabled;
 	TRY(mapped_files_put_link(save->mapped, save->pid, "exe", save->all, save->store, &mm.exe_file_id));
-	image_put(save->store, IMAGE_MM, (uint64_t)save->pid, &mm.base);
+	image_put(save->store, IMAGE_MM, (uint64_t)save->own_pid, &mm.base);
 	return NULL;
 }

@@ -9,6 +9,7 @@
 
 struct save_mm {
 	pid_t pid;
+	pid_t own_pid; /* as it sees itself */
 	const struct areas *areas;
 	struct mapped_files *mapped;
 	struct open_files *all;

@@ -92,6 +92,27 @@ static bool is_of_maker(const PosixTimerEntry *entry)
 	return clock == CLOCK_THREAD_CPUTIME_ID || (clock < 0 && (clock & CLOCK_OF_THREAD) && clock_owner(clock) == 0);
 }
 
+/* As the program calls it, which is in a PID namespace of its own perhaps: clocks have those numbers. */
+static pid_t own_tid(pid_t pid, pid_t tid)
+{
+	pid_t own = tid;
+
+	return procfs_own_tid(pid, tid, &own) < 0 ? tid : own;
+}
+
+static bool has_thread(pid_t pid, pid_t own)
+{
+	auto_free int *tids = NULL;
+	size_t count = 0;
+
+	if (procfs_numbers(pid, "task", &tids, &count) < 0)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (own_tid(pid, tids[i]) == own)
+			return true;
+	return false;
+}
+
 /* Is it a clock of the program's own, or one that all have? */
 static bool is_carried_clock(pid_t pid, const PosixTimerEntry *entry)
 {
@@ -105,9 +126,8 @@ static bool is_carried_clock(pid_t pid, const PosixTimerEntry *entry)
 	if ((clock & CLOCK_KIND) == CLOCK_OF_FILE)
 		return false;
 	if (!(clock & CLOCK_OF_THREAD))
-		return owner == 0 || owner == pid;
-	auto_free char *path = xformat("/proc/%d/task/%d", pid, owner);
-	return access(path, F_OK) == 0;
+		return owner == 0 || owner == own_tid(pid, pid);
+	return has_thread(pid, owner);
 }
 
 static struct error *check_clock(pid_t pid, const PosixTimerEntry *entry)
@@ -123,6 +143,7 @@ static struct error *read_timers(pid_t pid, TaskTimersEntry *timers)
 {
 	auto_free char *text = NULL;
 	size_t room = 0;
+	int is_apart = -1; /* in a PID namespace of its own; below 0: nobody has looked */
 
 	int r = procfs_read(pid, "timers", &text, NULL);
 	if (r == -ENOENT) /* a kernel without POSIX timers, or CONFIG_CHECKPOINT_RESTORE, which we have checked */
@@ -134,6 +155,11 @@ static struct error *read_timers(pid_t pid, TaskTimersEntry *timers)
 
 		if (!entry)
 			return error_new(EPROTO, "timers of process %d: \"%.40s\"", pid, next);
+		/* The kernel shows it as we call it. */
+		if (entry->has_notify_thread_id && is_apart < 0)
+			is_apart = own_tid(pid, pid) != pid;
+		if (entry->has_notify_thread_id && is_apart)
+			entry->notify_thread_id = own_tid(pid, entry->notify_thread_id);
 		if (timers->n_posix == room) {
 			room = room ? room * 2 : 8;
 			timers->posix = reallocarray(timers->posix, room, sizeof(PosixTimerEntry *));
