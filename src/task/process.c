@@ -224,14 +224,18 @@ struct error *process_stop_again(struct process *process)
 /*
  * With another kernel, the code of the vDSO in which a thread has been stopped has no data any more: memory/vdso.h. Those
  * functions that read a counter then ask the kernel; for the others (time(2), coarse clocks), which are short, the thread
- * runs on until it is outside. Not by single steps: a thread whose tracer dies between two of them is killed.
+ * runs on until it is outside. Not by single steps: a thread whose tracer dies between two of them is killed. Who has been
+ * stopped by a signal (SIGSTOP) doesn't run.
  */
 static struct error *leave_vdso(const struct process *process, struct thread *thread)
 {
 	enum { TRIES = 20 };
 
-	for (int tries = 0; tries < TRIES && !thread->is_gone && thread_is_in(thread, &process->vdso); tries++)
+	for (int tries = 0; tries < TRIES && !thread->stop_signal && !thread->is_gone; tries++) {
+		if (!thread_is_in(thread, &process->vdso))
+			return NULL;
 		TRY(thread_run_on(process, thread));
+	}
 	return NULL;
 }
 

@@ -4,16 +4,18 @@
 /*
  * Memory that a disk writes: reads from a file with O_DIRECT that go on while the program is carried, by one thread with
  * a descriptor that stays, and by one that opens it anew for each read. The trap: what a device writes into a page that
- * was pinned beforehand is told by no write-protection.
+ * was pinned beforehand is told by no write-protection. The file is where a disk is: the runner's folder is in memory.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 
 #include "subject.h"
 
@@ -37,10 +39,18 @@ static uint64_t word_at(int block, size_t index)
 	return (uint64_t)(block + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ index * UINT64_C(0xff51afd7ed558ccd);
 }
 
-static void make_file(const struct subject *subject, const char *path)
+static void make_file(const struct subject *subject, char *path)
 {
 	static uint64_t words[WORDS];
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	struct statfs system;
+	int fd = mkostemp(path, O_CLOEXEC);
+
+	if (fd < 0 || fstatfs(fd, &system) < 0)
+		subject_fail(subject, "%s: errno %d", path, errno);
+	if (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC) {
+		unlink(path);
+		subject_skip(subject, "%s is no disk", path);
+	}
 
 	for (int block = 0; block < BLOCKS; block++) {
 		for (size_t i = 0; i < WORDS; i++)
@@ -97,9 +107,8 @@ static void start(struct reader *reader)
 		subject_fail(reader->subject, "pthread_create");
 }
 
-static void check(struct reader *reader)
+static void check(const struct reader *reader)
 {
-	pthread_join(reader->thread, NULL);
 	for (size_t i = 0; i < WORDS; i++)
 		if (reader->words[i] != word_at(reader->block, i))
 			subject_fail(reader->subject, "reader %d, word %zu: not of block %d", reader->opens_anew, i,
@@ -111,9 +120,8 @@ int main(int argc, char **argv)
 	struct subject subject = subject_begin(argc, argv);
 	static struct reader readers[READERS];
 	atomic_bool is_over = false;
-	char path[4096];
+	char path[] = "/var/tmp/godwit-direct-io-XXXXXX";
 
-	snprintf(path, sizeof(path), "%s/blocks", subject.dir);
 	make_file(&subject, path);
 	for (int i = 0; i < READERS; i++) {
 		readers[i] = (struct reader){.subject = &subject, .path = path, .opens_anew = i, .is_over = &is_over};
@@ -121,6 +129,9 @@ int main(int argc, char **argv)
 	}
 	subject_ready(&subject);
 	atomic_store(&is_over, true);
+	for (int i = 0; i < READERS; i++)
+		pthread_join(readers[i].thread, NULL);
+	unlink(path);
 	for (int i = 0; i < READERS; i++)
 		check(&readers[i]);
 	return subject_pass(&subject);

@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * The registers of threads: general ones, FS and GS base, x87 stack and control word, MXCSR, XMM to ZMM and mask
+ * The registers of threads: general ones, a flag, FS and GS base, x87 stack and control word, MXCSR, XMM to ZMM and mask
  * registers, PKRU: the most that the processor has. Each thread holds values of its own in all of them while it is
  * carried: three of them in a system call, which preserves them, one outside of any.
  */
@@ -14,7 +14,17 @@
 
 #include "crew.h"
 
-enum { VECTORS = 32, MASKS = 8, GENERAL = 8, MORE = 5, STACK = 8, SPINNING = 3, SET_GS = 0x1001, GET_GS = 0x1004 };
+enum {
+	VECTORS = 32,
+	MASKS = 8,
+	GENERAL = 8,
+	MORE = 5,
+	STACK = 8,
+	SPINNING = 3,
+	DIRECTION = 1 << 10,
+	SET_GS = 0x1001,
+	GET_GS = 0x1004
+};
 enum width { SSE, AVX, AVX512 };
 
 struct state {
@@ -25,11 +35,12 @@ struct state {
 	double stack[STACK];
 	uint32_t mxcsr;
 	uint16_t control;
-	uint16_t unused;
+	uint16_t flags; /* the low half of RFLAGS */
 };
 _Static_assert(offsetof(struct state, masks) == 2048 && offsetof(struct state, general) == 2112 &&
                        offsetof(struct state, more) == 2176 && offsetof(struct state, stack) == 2216 &&
-                       offsetof(struct state, mxcsr) == 2280 && offsetof(struct state, control) == 2284,
+                       offsetof(struct state, mxcsr) == 2280 && offsetof(struct state, control) == 2284 &&
+                       offsetof(struct state, flags) == 2286,
                "as below");
 
 /* Loads what is in in, waits until *word isn't 0, stores what is there then. */
@@ -71,13 +82,14 @@ __asm__(".macro each do\n"
         "mov %rax, %rdi; xor %esi, %esi; xor %edx, %edx; xor %r10d, %r10d\n"
         "4: mov $202, %eax; syscall; cmpl $0, (%rdi); je 4b; jmp 7f\n"
         "5: mov 2176(%rdi), %rcx; mov 2184(%rdi), %rdx; mov 2192(%rdi), %rsi\n"
-        "mov 2200(%rdi), %r10; mov 2208(%rdi), %r11\n"
+        "mov 2200(%rdi), %r10; mov 2208(%rdi), %r11; std\n"
         "6: pause; cmpl $0, (%rax); je 6b\n"
         "7: mov 16(%rsp), %rax\n"
         "mov %rbx, 2112(%rax); mov %rbp, 2120(%rax); mov %r8, 2128(%rax); mov %r9, 2136(%rax)\n"
         "mov %r12, 2144(%rax); mov %r13, 2152(%rax); mov %r14, 2160(%rax); mov %r15, 2168(%rax)\n"
         "mov %rcx, 2176(%rax); mov %rdx, 2184(%rax); mov %rsi, 2192(%rax)\n"
         "mov %r10, 2200(%rax); mov %r11, 2208(%rax)\n"
+        "pushfq; pop %rcx; mov %cx, 2286(%rax); cld\n"
         "stmxcsr 2280(%rax); fnstcw 2284(%rax)\n"
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7\n"
         "fstpl 2216+\\n*8(%rax)\n"
@@ -200,6 +212,8 @@ static void compare(const struct subject *subject, const struct holder *holder)
 	/* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): the very bits */
 	if (memcmp(before->stack, after->stack, sizeof(before->stack)) != 0)
 		subject_fail(subject, "thread %d: x87 stack", holder->number);
+	if ((after->flags & DIRECTION) != (holder->number == SPINNING ? DIRECTION : 0))
+		subject_fail(subject, "thread %d: direction flag", holder->number);
 	/* Flags of exceptions, the lowest six bits, may have been raised by neither. */
 	if (before->mxcsr != after->mxcsr || before->control != after->control)
 		subject_fail(subject, "thread %d: MXCSR %#x, x87 control word %#x", holder->number, after->mxcsr,
