@@ -122,3 +122,51 @@ echo "ok restore waits for the last, and passes the status on"
 
 ! on_b "$GODWIT" restore -D "$SHARED/images" --pids new --shell-job 2>"$SHARED/migrate.log" || fail "restored as a job"
 told "--shell-job and --pids new exclude each other"
+
+# A thread that begins during the rounds, whose TID somebody has over there: the attempt ends, names him, and the program
+# runs on. With a namespace of its own it doesn't matter.
+cat >"$SHARED/threads.py" <<'PYTHON'
+import signal, sys, threading
+def more(*_):
+    thread = threading.Thread(target=threading.Event().wait, daemon=True)
+    thread.start()
+    open(sys.argv[1] + ".thread", "w").write(f"{thread.native_id}\n")
+signal.signal(signal.SIGUSR2, more)
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(open(sys.argv[1] + ".end", "w").close()))
+open(sys.argv[1], "w").close()
+while True:
+    signal.pause()
+PYTHON
+# moved_with_thread NUMBER [OPTION]...: it begins, with this TID, while the rounds are under way
+moved_with_thread() {
+	number=$1
+	shift
+	on_b sh -c "echo $((number - 1)) >/proc/sys/kernel/ns_last_pid; sleep 1000 </dev/null >/dev/null 2>&1 & [ \$! = $number ]
+		echo 20000 >/proc/sys/kernel/ns_last_pid" || fail "$number could not be taken on b"
+	on_a env GODWIT_TEST_STOP_AT=round:STOP "$GODWIT" migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" "$@" \
+		>"$SHARED/migrate.log" 2>&1 &
+	moving=$!
+	wait_until on_a sh -c 'ps -o stat= -C godwit | grep -q T'
+	rm -f "$SHARED/threads.thread"
+	on_a sh -c "echo $((number - 1)) >/proc/sys/kernel/ns_last_pid; kill -USR2 $pid"
+	wait_until [ -s "$SHARED/threads.thread" ]
+	[ "$(cat "$SHARED/threads.thread")" = "$number" ] || fail "its TID is $(cat "$SHARED/threads.thread"), not $number"
+	# It stops at each round.
+	while on_a pkill -CONT -x godwit; do sleep 0.01; done
+	wait $moving && status=0 || status=$?
+}
+pid=$(start_on a "$SHARED/threads.log" python3 "$SHARED/threads.py" "$SHARED/threads")
+wait_for "$SHARED/threads"
+moved_with_thread 30001
+[ "$status" != 0 ] || fail "moved over the TID 30001"
+told "PID 30001 is taken by sleep"
+told "The program runs on here"
+on_a grep -q '^TracerPid:.0$' "/proc/$pid/status" || fail "it is still held"
+echo "ok a TID that is taken during the rounds"
+moved_with_thread 30002 --pids new
+[ "$status" = 0 ] || fail "it did not move"
+there=$(over_there)
+on_b kill -USR1 "$there"
+wait_for "$SHARED/threads.end"
+wait_gone b "$there"
+echo "ok in a namespace of its own it doesn't matter"
