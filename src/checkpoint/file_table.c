@@ -523,7 +523,8 @@ struct error *file_table_add_in_flight(struct file_table *table, size_t from, si
 		if (!ops || !ops->in_flight)
 			continue;
 		TRY(file_table_about(ops->in_flight(&table->list[i], &fds, &count), &table->list[i]));
-		TRY(file_table_about(add_copies(table, fds, count), &table->list[i]), "descriptors in flight");
+		struct error *error = add_copies(table, fds, count); /* moves the list */
+		TRY(file_table_about(error, &table->list[i]), "descriptors in flight");
 	}
 	publish(table);
 	return NULL;
