@@ -29,7 +29,7 @@ MUST_USE struct error *needs_read(const struct needs_request *request, GodwitNee
 struct needs_images {
 	const struct image_store *store;
 	int images_dir_fd;
-	bool is_shell_job;
+	const struct carry_options *carry;
 	bool new_pids; /* it will be in a PID namespace of its own */
 	unsigned cpu_caps;
 };

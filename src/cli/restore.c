@@ -51,6 +51,7 @@ static const struct option_spec restore_table[] = {
 	{"pidfile", 0, "FILE", "write its PID there, just before it runs", set_pidfile},
 	COMMON_CARRY,
 	COMMON_CPU,
+	COMMON_STDIO,
 	{0},
 };
 

@@ -3,7 +3,7 @@
 
 #include "objects/file_extra.h"
 
-static uint64_t key(FdTypes type, uint32_t id)
+uint64_t file_extra_key(FdTypes type, uint32_t id)
 {
 	return (uint64_t)type << 32 | id;
 }
@@ -12,7 +12,7 @@ static uint64_t key_of(const ProtobufCMessage *message)
 {
 	const FileExtraEntry *extra = (const FileExtraEntry *)message;
 
-	return key(extra->type, extra->id);
+	return file_extra_key(extra->type, extra->id);
 }
 
 struct error *file_extra_find(struct restore_files *restore, FdTypes type, uint32_t id, FileExtraEntry **ret_extra)
@@ -20,7 +20,10 @@ struct error *file_extra_find(struct restore_files *restore, FdTypes type, uint3
 	size_t index = 0;
 	bool is_found;
 
-	TRY(restore_find(restore, IMAGE_FILE_EXTRA, key_of, key(type, id), &is_found, &index));
+	*ret_extra = (FileExtraEntry *)restore_replacement(restore, IMAGE_FILE_EXTRA, file_extra_key(type, id));
+	if (*ret_extra)
+		return NULL;
+	TRY(restore_find(restore, IMAGE_FILE_EXTRA, key_of, file_extra_key(type, id), &is_found, &index));
 	*ret_extra = NULL;
 	if (!is_found)
 		return NULL;

@@ -162,8 +162,15 @@ MUST_USE struct error *restore_find(struct restore_files *restore, enum image_ki
                                     uint64_t (*key_of)(const ProtobufCMessage *message), uint64_t key,
                                     bool *ret_is_found, size_t *ret_index);
 
-/* The entry of files.img with that id, of whatever type. The caller frees it. */
+/* The entry of files.img with that id, of whatever type; or number index of them. The caller frees it. */
 MUST_USE struct error *restore_file_entry(struct restore_files *restore, uint32_t id, FileEntry **ret_entry);
+MUST_USE struct error *restore_nth_file_entry(struct restore_files *restore, size_t index, FileEntry **ret_entry);
+
+/* From here on this message (taken over) is what is found under that key of an image, whatever the store has. */
+void restore_replace(struct restore_files *restore, enum image_kind kind, uint64_t key, ProtobufCMessage *message);
+
+/* A copy of it, for the caller to free; NULL: there is none. */
+ProtobufCMessage *restore_replacement(const struct restore_files *restore, enum image_kind kind, uint64_t key);
 
 /* A number under a key of a type, kept as long as restore. restore_note() is false, and changes nothing, where that key
  * has one already; restore_noted() is false where it has none. */
@@ -272,6 +279,9 @@ struct file_ops {
 
 	/* Puts file into the images. Reads only, but for hold(): the program must not notice a save that fails half way. */
 	struct error *(*save)(const struct open_file *file, struct image_store *store);
+
+	/* Was it of somebody else, who has stayed: stays() of an entry. May be NULL: never. */
+	bool (*entry_stays)(const FileEntry *entry, const struct restore_files *restore);
 
 	/* Can it be made again on this host? Called when nothing has been made yet. May be NULL: nothing is known. */
 	struct error *(*preflight)(const FileEntry *entry, struct restore_files *restore);

@@ -392,7 +392,7 @@ static struct error *verify_entry(struct restore_files *restore, size_t index, b
 	bool is_ghost;
 	bool is_output;
 
-	TRY(image_get(restore_store(restore), IMAGE_FILES, 0, index, (ProtobufCMessage **)&entry));
+	TRY(restore_nth_file_entry(restore, index, &entry));
 	if (entry->type != FD_TYPES__REG)
 		return NULL;
 	if (!entry->reg)

@@ -26,6 +26,7 @@ struct restore_files {
 	struct restored_ghosts *ghosts;               /* borrowed, or the own ones */
 	struct number_map *notes;                     /* (type, key): of restore_note() */
 	struct number_map *places;                    /* (id, 0): number in the task */
+	struct number_map *replaced;                  /* (kind, key): a message, one of the kept */
 	struct restore_task task;
 	char **made; /* owned: paths */
 	size_t made_count;
@@ -80,6 +81,7 @@ struct restore_files *restore_files_new(const struct image_store *store, const s
 	restore->ghosts = restore->own_ghosts;
 	restore->notes = number_map_new();
 	restore->places = number_map_new();
+	restore->replaced = number_map_new();
 	return restore;
 }
 
@@ -95,6 +97,7 @@ void restore_files_free(struct restore_files *restore)
 	restored_ghosts_free(restore->own_ghosts);
 	number_map_free(restore->notes);
 	number_map_free(restore->places);
+	number_map_free(restore->replaced);
 	for (size_t i = 0; i < restore->made_count; i++) {
 		folder_remove(restore->made[i]); /* a file, too */
 		free(restore->made[i]);
@@ -239,6 +242,26 @@ struct error *restore_find(struct restore_files *restore, enum image_kind kind,
 	return NULL;
 }
 
+void restore_replace(struct restore_files *restore, enum image_kind kind, uint64_t key, ProtobufCMessage *message)
+{
+	restore_keep(restore, message);
+	number_map_add(restore->replaced, kind, key, (uintptr_t)message);
+}
+
+ProtobufCMessage *restore_replacement(const struct restore_files *restore, enum image_kind kind, uint64_t key)
+{
+	uint64_t value;
+
+	if (!number_map_find(restore->replaced, kind, key, &value))
+		return NULL;
+	const ProtobufCMessage *message =
+		(const ProtobufCMessage *)(uintptr_t)value; /* NOLINT(performance-no-int-to-ptr): one of ours */
+	size_t size_bytes = protobuf_c_message_get_packed_size(message);
+	auto_free uint8_t *bytes = xalloc(size_bytes + 1);
+	protobuf_c_message_pack(message, bytes);
+	return protobuf_c_message_unpack(message->descriptor, NULL, size_bytes, bytes);
+}
+
 static uint64_t entry_key(const ProtobufCMessage *message)
 {
 	return ((const FileEntry *)message)->id;
@@ -248,12 +271,27 @@ struct error *restore_file_entry(struct restore_files *restore, uint32_t id, Fil
 {
 	bool is_found;
 	size_t index;
-	ProtobufCMessage *message;
+	ProtobufCMessage *message = restore_replacement(restore, IMAGE_FILES, id);
 
+	*ret_entry = (FileEntry *)message;
+	if (message)
+		return NULL;
 	TRY(restore_find(restore, IMAGE_FILES, entry_key, id, &is_found, &index));
 	if (!is_found)
 		return error_new(EBADMSG, "files.img has no file %#x", id);
 	TRY(image_get(restore->store, IMAGE_FILES, 0, index, &message));
 	*ret_entry = (FileEntry *)message;
+	return NULL;
+}
+
+struct error *restore_nth_file_entry(struct restore_files *restore, size_t index, FileEntry **ret_entry)
+{
+	ProtobufCMessage *message;
+
+	TRY(image_get(restore->store, IMAGE_FILES, 0, index, &message));
+	ProtobufCMessage *other = restore_replacement(restore, IMAGE_FILES, ((const FileEntry *)message)->id);
+	if (other)
+		protobuf_c_message_free_unpacked(message, NULL);
+	*ret_entry = (FileEntry *)(other ? other : message);
 	return NULL;
 }

@@ -243,8 +243,11 @@ struct error *socket_extras_find(struct restore_files *restore, uint32_t id, God
 {
 	bool is_found = false;
 	size_t index = 0;
-	ProtobufCMessage *message;
+	ProtobufCMessage *message = restore_replacement(restore, IMAGE_GODWIT_SOCKETS, id);
 
+	*ret_extras = (GodwitSocketEntry *)message;
+	if (message)
+		return NULL;
 	TRY(restore_find(restore, IMAGE_GODWIT_SOCKETS, id_of, id, &is_found, &index));
 	if (!is_found) {
 		*ret_extras = NULL;

@@ -5,12 +5,13 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#include "file-extra.pb-c.h"
+#include "objects/file_extra.h"
 #include "objects/journal_stream.h"
 #include "objects/outlet.h"
 #include "objects/services.h"
 #include "objects/socket_options.h"
 #include "objects/standard_streams.h"
+#include "objects/tty.h"
 #include "objects/unix_diag.h"
 #include "objects/unix_outside.h"
 #include "util/alloc.h"
@@ -146,4 +147,80 @@ const struct file_ops *stdio_ops_for(const struct open_file *file)
 		return is_output ? &output_ops : &null_ops;
 	}
 	return NULL;
+}
+
+/* ---- In images ---- */
+
+/* What of an entry the ones above look at. */
+static struct open_file describe(const FileEntry *entry, const struct carry_options *options, struct open_files *all)
+{
+	bool is_socket = entry->type == FD_TYPES__UNIXSK;
+
+	return (struct open_file){
+		.id = entry->id,
+		.status_flags = is_socket ? entry->usk->flags | O_RDWR : entry->tty->flags,
+		.owner = is_socket ? entry->usk->fown : entry->tty->fown,
+		.options = options,
+		.all = all,
+	};
+}
+
+static struct error *take_over(const struct image_store *from, enum image_kind kind, uint64_t key,
+                               struct restore_files *restore)
+{
+	ProtobufCMessage *message;
+
+	if (image_count(from, kind, 0) == 0)
+		return NULL;
+	TRY(image_get(from, kind, 0, 0, &message));
+	restore_replace(restore, kind, key, message);
+	return NULL;
+}
+
+/* By saving it, into a store of its own. */
+static struct error *replace(const FileEntry *entry, struct restore_files *restore)
+{
+	auto_image_store struct image_store *store = image_store_new();
+	auto_open_files struct open_files all = {0};
+	const struct open_file file = describe(entry, restore_options(restore), &all);
+
+	TRY(stdio_ops_for(&file)->save(&file, store));
+	TRY(take_over(store, IMAGE_FILES, entry->id, restore));
+	TRY(take_over(store, IMAGE_FILE_EXTRA, file_extra_key(FD_TYPES__REG, entry->id), restore));
+	return take_over(store, IMAGE_GODWIT_SOCKETS, entry->id, restore);
+}
+
+static struct error *replace_if_it_stays(uint32_t id, struct restore_files *restore)
+{
+	FileEntry *entry;
+
+	TRY(restore_file_entry(restore, id, &entry));
+	const struct file_ops *ops = file_ops_of_type(entry->type);
+	struct error *error =
+		ops && ops->entry_stays && ops->entry_stays(entry, restore) ? replace(entry, restore) : NULL;
+	file_entry__free_unpacked(entry, NULL);
+	return error;
+}
+
+struct error *standard_streams_replace(struct restore_files *restore, uint32_t files_id)
+{
+	const struct image_store *store = restore_store(restore);
+	size_t count = restore_options(restore)->stdio == STDIO_KEEP ? 0 : image_count(store, IMAGE_FDINFO, files_id);
+
+	for (size_t i = 0; i < count; i++) {
+		ProtobufCMessage *message;
+
+		TRY(image_get(store, IMAGE_FDINFO, files_id, i, &message));
+		uint32_t fd = ((const FdinfoEntry *)message)->fd;
+		uint32_t id = ((const FdinfoEntry *)message)->id;
+		protobuf_c_message_free_unpacked(message, NULL);
+		if (fd <= STDERR_FILENO)
+			TRY(replace_if_it_stays(id, restore), "fd %u", fd);
+	}
+	return NULL;
+}
+
+bool standard_streams_detach(const struct image_store *store, const struct carry_options *options)
+{
+	return options->stdio != STDIO_KEEP && !options->shell_job && tty_is_of_session(store);
 }

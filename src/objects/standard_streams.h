@@ -15,5 +15,10 @@
 /* For the errors that the other ways out are told by. */
 extern const char stdio_terminal_hint[];
 
+/* In images: puts something else in the place of the standard streams (of this fdinfo image) that had another end, and leaves
+ * the session of a terminal. */
+MUST_USE struct error *standard_streams_replace(struct restore_files *restore, uint32_t files_id);
+bool standard_streams_detach(const struct image_store *store, const struct carry_options *options);
+
 /* The kind of what takes the place of this file, and writes it into the images; NULL: nothing is to. */
 const struct file_ops *stdio_ops_for(const struct open_file *file);

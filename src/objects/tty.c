@@ -366,6 +366,31 @@ static struct error *find_out(const TtyInfoEntry *info, const struct image_store
 	return NULL;
 }
 
+static bool tty_entry_stays(const FileEntry *entry, const struct restore_files *restore)
+{
+	auto_info TtyInfoEntry *info = NULL;
+	enum becomes becomes = BECOMES_HUNG_UP;
+	auto_error struct error *error = info_of(entry, restore_store(restore), &info);
+
+	if (!error)
+		error = find_out(info, restore_store(restore), &becomes);
+	return !error && becomes == BECOMES_OURS;
+}
+
+static bool has_session(const TtyInfoEntry *info, uint64_t unused)
+{
+	(void)unused;
+	return info->sid != 0;
+}
+
+bool tty_is_of_session(const struct image_store *store)
+{
+	auto_info TtyInfoEntry *info = NULL;
+	auto_error struct error *error = find_info(store, has_session, 0, &info);
+
+	return !error && info;
+}
+
 /* ---- Making them ---- */
 
 /* The terminal that we are called from. */
@@ -379,7 +404,8 @@ static struct error *check_own_terminal(const TtyInfoEntry *info)
 		return error_hint(
 			error_new(ENOTTY, "the program had a terminal, and standard input here is none"),
 			"godwit restore --shell-job, or godwit receive --listen for migrate, is to be called from "
-			"a terminal, which becomes the program's; or migrate or save it with --stdio null instead");
+			"a terminal, which becomes the program's; or migrate, save or restore it with --stdio null "
+		        "instead");
 	if (info->sid && (ioctl(STDIN_FILENO, TIOCGSID, &session) < 0 || session != getsid(0)))
 		return error_hint(error_new(ENOTTY, "the program had a controlling terminal, and we have none"),
 		                  "call godwit from the shell that is to have the program as its job");
@@ -636,6 +662,7 @@ const struct file_ops tty_ops = {
 	.check = tty_check,
 	.stays = tty_stays,
 	.save = tty_save,
+	.entry_stays = tty_entry_stays,
 	.preflight = tty_preflight,
 	.restore = tty_restore,
 	.finish = tty_finish,

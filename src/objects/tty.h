@@ -8,6 +8,9 @@
 
 #include "image/store.h"
 
+/* Does the program that these images are of have a terminal of a session that has stayed? */
+bool tty_is_of_session(const struct image_store *store);
+
 /*
  * SIGWINCH, if the terminal has another size than the one that the images tell of. A signal that came earlier would find
  * the program outside of the system call that it waits in, and so would be heeded only with the next key.

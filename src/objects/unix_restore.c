@@ -73,15 +73,14 @@ static const UnixSkEntry *noted_entry(const struct restore_files *restore, enum 
 
 static struct error *scan_one(struct restore_files *restore, size_t index, uint32_t *count)
 {
-	ProtobufCMessage *message;
+	FileEntry *entry;
 
-	TRY(image_get(restore_store(restore), IMAGE_FILES, 0, index, &message));
-	const FileEntry *entry = (FileEntry *)message;
+	TRY(restore_nth_file_entry(restore, index, &entry));
 	if (entry->type != FD_TYPES__UNIXSK) {
-		protobuf_c_message_free_unpacked(message, NULL);
+		file_entry__free_unpacked(entry, NULL);
 		return NULL;
 	}
-	restore_keep(restore, message);
+	restore_keep(restore, &entry->base);
 	TRY(check_entry(entry->usk));
 	note_entry(restore, KEY_NTH, (*count)++, entry->usk);
 	note_entry(restore, KEY_INODE, entry->usk->ino, entry->usk);

@@ -362,6 +362,12 @@ static struct error *unixsk_save(const struct open_file *file, struct image_stor
 	return NULL;
 }
 
+static bool unixsk_entry_stays(const FileEntry *entry, const struct restore_files *restore)
+{
+	(void)restore;
+	return entry->usk && unix_outside_is(entry->usk);
+}
+
 const struct file_ops unixsk_ops = {
 	.name = "unixsk",
 	.type = FD_TYPES__UNIXSK,
@@ -375,6 +381,7 @@ const struct file_ops unixsk_ops = {
 	.go_on = unixsk_go_on,
 	.in_flight = unixsk_in_flight,
 	.save = unixsk_save,
+	.entry_stays = unixsk_entry_stays,
 	.preflight = unix_verify,
 	.restore = unix_restore,
 	.finish = unix_finish,

@@ -76,6 +76,9 @@ host=b
 ! on b "$GODWIT" restore -D "$SHARED/images/one" -d 2>"$SHARED/errors.log" || fail "restored where there is no journal"
 grep -qF "the journal of systemd isn't there" "$SHARED/errors.log" || fail "it isn't said what is missing"
 
+on b "$GODWIT" restore -D "$SHARED/images/one" -d --stdio null 2>"$SHARED/errors.log" && fail "restored without syslog"
+! grep -qF "the journal of systemd isn't there" "$SHARED/errors.log" || fail "the journal isn't needed any more"
+
 # A host with a syslog of its own, at the place where that has always been.
 on b sh -c 'mkdir /run/dev && mount --rbind /dev /run/dev && mount -t tmpfs tmpfs /dev &&
 	for name in null zero full random urandom ptmx; do touch /dev/$name && mount --bind /run/dev/$name /dev/$name || exit 1; done'

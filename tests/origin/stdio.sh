@@ -97,7 +97,7 @@ wait_until on b sh -c "ss -Hltn 'sport = :7777' | grep -q LISTEN"
 start job
 ! on a "$GODWIT" migrate "$pid" tls://10.77.0.2:7777 --key "$SHARED/key" --shell-job 2>"$SHARED/errors.log" ||
 	fail "migrated without a terminal"
-for needle in "on the other host" "standard input here is none" "or migrate or save it with --stdio null instead"; do
+for needle in "on the other host" "standard input here is none" "or migrate, save or restore it with --stdio null instead"; do
 	grep -qF -e "$needle" "$SHARED/errors.log" || fail "nothing says '$needle'"
 done
 on a "$GODWIT" migrate "$pid" tls://10.77.0.2:7777 --key "$SHARED/key" --stdio null || fail "migrate over TLS"
@@ -122,7 +122,20 @@ save one --stdio null
 wait_gone a "$pid"
 bring_back one
 say saved "$null"
-echo "ok images have it, too"
+start job
+save one --shell-job
+wait_gone a "$pid"
+host=b
+restore() { on b "$GODWIT" restore -D "$SHARED/images/one" -d "$@" 2>"$SHARED/errors.log"; }
+! restore --shell-job || fail "restored without a terminal"
+grep -qF "standard input here is none" "$SHARED/errors.log" || fail "it isn't said that there is no terminal"
+! restore --stdio /run/none/log || fail "restored with output to nowhere"
+grep -qF "folder /run/none, for /run/none/log to be made there" "$SHARED/errors.log" || fail "it isn't said that there is no folder"
+on b rm /run/full/log
+restore --stdio /run/full/log || fail "restore --stdio FILE"
+say restored "fd0 /run/full/log, fd1 /run/full/log, fd2 /run/full/log, read 0, same, own session, no terminal"
+is_file /run/full/log "1 restored\n2 restored\n7 restored\n" || fail "written: $(on b cat /run/full/log)"
+echo "ok images have it, too, or get it when they are restored"
 
 start watched
 refused "--stdio null" "epoll watches fd 0, which becomes a file, and no file can be watched"
@@ -136,14 +149,23 @@ start_on b "$SHARED/heard.log" /usr/bin/python3 -S "$origin/log_services.py" "$S
 wait_for "$SHARED/heard/ready"
 move b --stdio journal
 say journal "fd0 /dev/null, fd1 socket, fd2 socket, read 0, same, own session, no terminal"
+# is_heard NAME TEXT: of the stream
 is_heard() {
-	printf "python3\n\n6\n1\n0\n0\n0\n1 %s\n2 %s\n7 %s\nEND\n" "$1" "$1" "$1" |
+	printf "%s\n\n6\n1\n0\n0\n0\n1 %s\n2 %s\n7 %s\nEND\n" "$1" "$2" "$2" "$2" |
 		cmp -s - "$(find "$SHARED/heard" -name 'stream-*' -size +5c)"
 }
-wait_until is_heard journal
+wait_until is_heard python3 journal
 rm "$SHARED"/heard/stream-*
 start leader
 move b --stdio journal
 say terminal "fd0 socket, fd1 socket, fd2 socket, read 0, same, own session, no terminal"
-wait_until is_heard terminal
+wait_until is_heard python3 terminal
+rm "$SHARED"/heard/stream-*
+start job
+save one --shell-job
+wait_gone a "$pid"
+host=b
+restore --stdio journal || fail "restore --stdio journal"
+say again "fd0 socket, fd1 socket, fd2 socket, read 0, same, own session, no terminal"
+wait_until is_heard "" again
 echo "ok they become a stream to the journal"

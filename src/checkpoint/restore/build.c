@@ -22,6 +22,7 @@
 #include "objects/ghost.h"
 #include "objects/memfd.h"
 #include "objects/reg_file.h"
+#include "objects/standard_streams.h"
 #include "objects/tty.h"
 #include "util/alloc.h"
 #include "util/number_map.h"
@@ -202,15 +203,26 @@ static void be_first_victim(pid_t pid)
 	(void)written;
 }
 
-static struct error *make_task(struct build *build)
+/* Its session and its process group; 0: those that we are in. */
+static void choose_groups(const struct build *build, struct nursery_request *request)
 {
 	const PstreeEntry *pstree = build->model->pstree;
-	bool is_job = build->options.carry->shell_job;
 	bool is_group_leader = pstree->pgid == pstree->pid;
+
+	request->session = (pid_t)pstree->sid;
+	request->group = (pid_t)pstree->pgid;
+	if (standard_streams_detach(build->model->store, build->options.carry))
+		request->session = request->group = (pid_t)pstree->pid;
+	else if (build->options.carry->shell_job) {
+		request->session = 0;
+		request->group = is_group_leader ? request->group : 0;
+	}
+}
+
+static struct error *make_task(struct build *build)
+{
 	struct nursery_request request = {
 		.pid = build->model->pid,
-		.session = is_job ? 0 : (pid_t)pstree->sid,
-		.group = is_job && !is_group_leader ? 0 : (pid_t)pstree->pgid,
 		.kept_fd = build->own_pidfd,
 		.kept_as = build->spare_base,
 		.cgroup_fd = -1,
@@ -223,6 +235,7 @@ static struct error *make_task(struct build *build)
 		build->home = cgroup_home_new(build->model->pid);
 		request.cgroup_fd = cgroup_home_fd(build->home);
 	}
+	choose_groups(build, &request);
 	TRY(clone_task(build, &request, &pid));
 	test_stop("destination-cloned");
 	auto_error struct error *error = process_adopt(pid, build->model->pid, &build->process);
@@ -330,6 +343,7 @@ static struct error *prepare(struct build *build, const struct image_store *stor
 	TRY(model_read(store, &build->model));
 	TRY(find_spare_base(build, &build->spare_base));
 	build->files = new_files(build, store);
+	TRY(standard_streams_replace(build->files, build->model->ids->files_id));
 	if (build->options.program_runs)
 		restore_files_set_running(build->files);
 	return NULL;
@@ -349,10 +363,9 @@ static struct error *preflight_files(const struct build *build)
 	auto_problems struct problems problems = {0};
 
 	for (size_t i = 0; i < image_count(build->model->store, IMAGE_FILES, 0); i++) {
-		ProtobufCMessage *message;
+		FileEntry *entry;
 
-		TRY(image_get(build->model->store, IMAGE_FILES, 0, i, &message));
-		FileEntry *entry = (FileEntry *)message;
+		TRY(restore_nth_file_entry(build->files, i, &entry));
 		const struct file_ops *ops = file_ops_of_type(entry->type);
 		if (ops && ops->preflight)
 			problems_add(&problems, ops->preflight(entry, build->files));
@@ -554,6 +567,7 @@ struct error *build_outlive(struct build *build)
 	/* A spare end of a pipe that is still held here would delay its EOF. */
 	restore_files_free(build->files);
 	build->files = new_files(build, build->model->store);
+	TRY(standard_streams_replace(build->files, build->model->ids->files_id));
 	TRY(process_outlive(build->process, build_stays_stopped(build)));
 	build->is_released = true;
 	return NULL;

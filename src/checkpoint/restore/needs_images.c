@@ -10,6 +10,7 @@
 #include "checkpoint/model.h"
 #include "checkpoint/needs.h"
 #include "image/pages.h"
+#include "objects/standard_streams.h"
 #include "util/alloc.h"
 
 static struct error *count_memory(int dir_fd, const struct model *model, GodwitNeeds *needs)
@@ -48,8 +49,10 @@ struct error *needs_of_images(const struct needs_images *request, GodwitNeeds **
 	godwit_needs__init(needs);
 	TRY(model_read(request->store, &model));
 	needs->pid = model->pstree->pid;
-	needs->session = request->is_shell_job ? 0 : model->pstree->sid;
-	needs->group = request->is_shell_job ? 0 : model->pstree->pgid;
+	bool is_detached = standard_streams_detach(request->store, request->carry);
+	bool is_new = is_detached || request->carry->shell_job;
+	needs->session = is_new ? 0 : model->pstree->sid;
+	needs->group = is_new ? 0 : model->pstree->pgid;
 	for (size_t i = 0; i < model->thread_count; i++)
 		if (model->pstree->threads[i] > needs->highest_tid)
 			needs->highest_tid = model->pstree->threads[i];

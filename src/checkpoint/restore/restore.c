@@ -31,7 +31,7 @@ static struct error *preflight(const struct restore_options *options, const stru
 	const struct needs_images request = {
 		.store = store,
 		.images_dir_fd = options->images_dir_fd,
-		.is_shell_job = options->carry.shell_job,
+		.carry = &options->carry,
 		.new_pids = options->new_pids,
 		.cpu_caps = options->cpu_caps,
 	};
