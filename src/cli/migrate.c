@@ -128,7 +128,7 @@ static struct error *set_stop_unit(void *options, const char *value)
 }
 
 static const struct option_spec migrate_table[] = {
-	{"max-downtime", 0, "MS", "stop for the last round when it would take this long (default: 20)",
+	{"max-downtime", 0, "MS", "no pause that is longer, as long as rounds make it shorter (default: 20)",
          set_max_downtime},
 	{"max-freeze", 0, "MS", "give up, and let it run on here, after this long (default: 2000)", set_max_freeze},
 	{"max-rounds", 0, "N", "send memory in at most N rounds while it runs (default: 30)", set_max_rounds},

@@ -311,6 +311,15 @@ static void log_round(struct source *source)
 	         (unsigned long long)progress->left_pages, (double)progress->predicted_pause_ns / 1e6);
 }
 
+/* The pause may be as long as it would be by now, and another round would take off little of it. */
+static bool is_short_enough(const struct source *source)
+{
+	uint64_t predicted_ns = source->progress.predicted_pause_ns;
+
+	return predicted_ns <= (uint64_t)source->options->max_downtime_ms * 1000000 &&
+	       predicted_ns <= FIXED_PAUSE_NS + FIXED_PAUSE_NS / 4;
+}
+
 /* Until the pause would be short enough, or doesn't become shorter any more. */
 static struct error *send_rounds(struct source *source)
 {
@@ -324,7 +333,7 @@ static struct error *send_rounds(struct source *source)
 		tell(source, "rounds", true);
 		log_round(source);
 		uint64_t predicted_ns = source->progress.predicted_pause_ns;
-		if (predicted_ns <= (uint64_t)options->max_downtime_ms * 1000000 || predicted_ns > former_ns / 10 * 9)
+		if (is_short_enough(source) || predicted_ns > former_ns / 10 * 9)
 			return NULL;
 		former_ns = predicted_ns;
 	}
