@@ -41,6 +41,9 @@ struct dirty_way {
 	/* Begins, by a batch in the process, which is parked; what it returns lives on when that has been thawed. */
 	struct error *(*begin)(struct process *process, struct dirty **ret_dirty);
 	struct error *(*look)(struct dirty *dirty, const struct look *look);
+	/* The same at the end, when the process stands still: without a new beginning, with ret_there, by one scan of all
+	 * pages. NULL: look() and dirty_scan_there() do it by two. */
+	struct error *(*look_last)(struct dirty *dirty, const struct look *look);
 	void (*end)(struct dirty *dirty);
 
 	/* For rounds that are made by one process after another; NULL where that can't be. The descriptor that has to be

@@ -47,13 +47,22 @@ bool dirty_has_pages(const struct area *area)
 	return false;
 }
 
-int dirty_scan_piece(struct dirty_scan *scan, struct page_query *query, uint64_t written, const struct look *look)
+int dirty_scan_step(struct dirty_scan *scan, struct page_query *query)
 {
 	struct page_query piece = *query;
 
 	if (piece.end - piece.start > piece_bytes)
 		piece.end = piece.start + piece_bytes;
 	int r = page_scan_next(&scan->pages, &piece, &scan->regions);
+	if (r == 0)
+		query->start = scan->regions.end;
+	return r;
+}
+
+int dirty_scan_piece(struct dirty_scan *scan, struct page_query *query, uint64_t written, const struct look *look)
+{
+	int r = dirty_scan_step(scan, query);
+
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < scan->regions.count; i++) {
@@ -66,7 +75,6 @@ int dirty_scan_piece(struct dirty_scan *scan, struct page_query *query, uint64_t
 		if (is_doubtful || (region->categories & written))
 			ranges_append(look->ret_written, region->start, region->end);
 	}
-	query->start = scan->regions.end;
 	return 0;
 }
 
@@ -114,11 +122,8 @@ static struct error *find_absent(struct dirty_scan *scan, const struct area *are
 	struct page_query query = query_for_absent(&scan->pages, area);
 
 	while (query.start < query.end) {
-		struct page_query piece = query;
+		int r = dirty_scan_step(scan, &query);
 
-		if (piece.end - piece.start > piece_bytes)
-			piece.end = piece.start + piece_bytes;
-		int r = page_scan_next(&scan->pages, &piece, &scan->regions);
 		if (r < 0)
 			return error_new(-r, "scan from %#" PRIx64, query.start);
 		for (size_t i = 0; i < scan->regions.count; i++) {
@@ -127,7 +132,6 @@ static struct error *find_absent(struct dirty_scan *scan, const struct area *are
 			if (!(region->categories & UAPI_PAGE_IS_SWAPPED))
 				ranges_append(absent, region->start, region->end);
 		}
-		query.start = scan->regions.end;
 	}
 	return NULL;
 }

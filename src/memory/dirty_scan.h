@@ -23,6 +23,10 @@ DEFINE_OWNED(struct dirty_scan *, dirty_scan_close)
 /* Has the area pages whose content is the process's own? */
 bool dirty_has_pages(const struct area *area);
 
+/* One piece of a query, which it moves on behind what was scanned: its regions are in scan. 0 or the negative errno of
+ * page_scan_next(). */
+int dirty_scan_step(struct dirty_scan *scan, struct page_query *query);
+
 /*
  * One piece of a query, which it moves on behind what was scanned. Regions go into look's lists: all into ret_there, and
  * those with the category written into ret_written. 0 or the negative errno of page_scan_next().

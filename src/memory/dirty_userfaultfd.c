@@ -258,12 +258,95 @@ static struct error *look_at_pages(struct dirty *dirty, const struct look *look)
 	return NULL;
 }
 
+/* ---- The last look ---- */
+
+/* While it is made. */
+struct last {
+	struct dirty_scan *scan;
+	uint64_t not_own; /* categories of pages in the present area that aren't content of its own */
+	struct ranges *written;
+	struct ranges absent;
+};
+
+/* All pages but those that are there and not written: these are many, and are told in few regions anyway. */
+static struct page_query query_for_last(struct last *last, const struct area *area)
+{
+	struct page_query query = page_query_for(&last->scan->pages, area);
+
+	last->not_own = query.excluded;
+	last->scan->doubts_swapped = area_content(area) == AREA_CONTENT_PRIVATE_FILE;
+	last->scan->doubts_all = area->entry.flags & MAP_HUGETLB;
+	query.any = last->scan->doubts_all ? 0 : query.excluded | UAPI_PAGE_IS_PRESENT | UAPI_PAGE_IS_WRITTEN;
+	query.inverted = last->scan->doubts_all ? 0 : UAPI_PAGE_IS_PRESENT;
+	query.returned = query.excluded | UAPI_PAGE_IS_PRESENT | UAPI_PAGE_IS_SWAPPED | UAPI_PAGE_IS_WRITTEN;
+	query.excluded = 0;
+	query.flags = UAPI_PM_SCAN_CHECK_WPASYNC;
+	return query;
+}
+
+static void sort_region(struct last *last, const struct uapi_page_region *region)
+{
+	bool is_present = region->categories & UAPI_PAGE_IS_PRESENT;
+	bool is_swapped = region->categories & UAPI_PAGE_IS_SWAPPED;
+	bool is_own = (is_present || is_swapped) && !(region->categories & last->not_own);
+	bool is_doubtful = last->scan->doubts_all || (last->scan->doubts_swapped && !is_present);
+
+	if (!is_own && !is_swapped)
+		ranges_append(&last->absent, region->start, region->end);
+	if (is_own && (is_doubtful || region->categories & UAPI_PAGE_IS_WRITTEN))
+		ranges_append(last->written, region->start, region->end);
+}
+
+static struct error *scan_last(struct last *last, const struct area *area)
+{
+	struct page_query query = query_for_last(last, area);
+	const struct page_regions *regions = &last->scan->regions;
+
+	while (query.start < query.end) {
+		int r = dirty_scan_step(last->scan, &query);
+
+		if (r == -EPERM && query.flags) { /* as in scan_unregistered() */
+			last->scan->doubts_all = true;
+			query.any = query.inverted = query.flags = 0;
+			continue;
+		}
+		if (r < 0)
+			return error_new(-r, "scan from %#" PRIx64, query.start);
+		for (size_t i = 0; i < regions->count; i++)
+			sort_region(last, &regions->list[i]);
+	}
+	return NULL;
+}
+
+static struct error *look_last(struct dirty *dirty, const struct look *look)
+{
+	auto_dirty_scan struct dirty_scan *scan = NULL;
+	auto_ranges struct ranges all = {0};
+	struct last last = {.written = look->ret_written};
+	struct error *error = NULL;
+
+	TRY(dirty_scan_open(dirty->pid, &scan));
+	last.scan = scan;
+	for (size_t i = 0; !error && i < look->areas->count; i++) {
+		const struct area *area = &look->areas->list[i];
+
+		if (!dirty_has_pages(area))
+			continue;
+		ranges_append(&all, area->entry.start, area->entry.end);
+		error = scan_last(&last, area);
+	}
+	*look->ret_there = ranges_without(&all, &last.absent);
+	ranges_free(&last.absent);
+	return error;
+}
+
 const struct dirty_way dirty_userfaultfd = {
 	.name = "userfaultfd",
 	.knows_shared = true,
 	.misses_devices = true,
 	.begin = begin,
 	.look = look_at_pages,
+	.look_last = look_last,
 	.end = end,
 	.keep = keep,
 	.keep_end = keep_end,

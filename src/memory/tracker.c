@@ -285,10 +285,15 @@ static struct error *look_anew(struct round *round, const struct areas *areas)
 static struct error *look_last(struct round *round, const struct areas *areas)
 {
 	struct tracker *tracker = round->tracker;
+	const struct look both = {.areas = areas, .ret_there = &round->there, .ret_written = &round->written};
 	const struct look look = {.areas = areas, .ret_written = &round->written};
 
-	TRY(tracker->way->look(tracker->dirty, &look));
-	TRY(dirty_scan_there(tracker->pid, areas, &round->there));
+	if (tracker->way->look_last) {
+		TRY(tracker->way->look_last(tracker->dirty, &both));
+	} else {
+		TRY(tracker->way->look(tracker->dirty, &look));
+		TRY(dirty_scan_there(tracker->pid, areas, &round->there));
+	}
 	auto_ranges struct ranges hot = common(&tracker->hot, &round->there);
 	ranges_unite(&round->written, &hot);
 	return NULL;
