@@ -121,17 +121,24 @@ static struct error *tls_error(const char *what)
 	return error_new(EPROTO, "%s: %s", what, text);
 }
 
-/* BIO_f_buffer(3): what is written waits for tls_flush(), or for the buffer to be full. */
-static bool buffer_output(SSL *ssl)
+/*
+ * BIO_f_buffer(3), so that several records go with one system call, each way. What is written waits for tls_flush(), or for
+ * the buffer to be full. What is read isn't left to SSL_CTX_set_read_ahead(3): OpenSSL moves all that is behind a record
+ * to the front of its buffer, for each record.
+ */
+static bool buffer_both_ways(SSL *ssl, int fd)
 {
-	BIO *socket = SSL_get_wbio(ssl);
+	BIO *socket = BIO_new_socket(fd, BIO_NOCLOSE);
 	BIO *buffer = BIO_new(BIO_f_buffer());
 
-	if (!buffer || !BIO_set_write_buffer_size(buffer, BUFFER_BYTES) || !BIO_up_ref(socket)) {
+	if (!socket || !buffer || !BIO_set_write_buffer_size(buffer, BUFFER_BYTES) ||
+	    !BIO_set_read_buffer_size(buffer, BUFFER_BYTES)) {
 		BIO_free(buffer);
+		BIO_free(socket);
 		return false;
 	}
-	SSL_set0_wbio(ssl, BIO_push(buffer, socket));
+	BIO *both = BIO_push(buffer, socket);
+	SSL_set_bio(ssl, both, both);
 	return true;
 }
 
@@ -148,11 +155,8 @@ static struct error *prepare(int fd, const uint8_t *key, struct tls *tls)
 	SSL_CTX_set_psk_find_session_callback(tls->context, find_session);
 	SSL_CTX_set_num_tickets(tls->context, 0); /* nobody resumes */
 	SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_AUTO_RETRY);
-	SSL_CTX_set_read_ahead(tls->context, 1);
-	/* Several records with one system call, each way. */
-	SSL_CTX_set_default_read_buffer_len(tls->context, BUFFER_BYTES);
 	tls->ssl = SSL_new(tls->context);
-	if (!tls->ssl || !SSL_set_fd(tls->ssl, fd) || !buffer_output(tls->ssl))
+	if (!tls->ssl || !buffer_both_ways(tls->ssl, fd))
 		return tls_error("TLS");
 	SSL_set_app_data(tls->ssl, tls);
 	/* A peer that stops in the middle of a record. */
@@ -242,5 +246,5 @@ int tls_flush(struct tls *tls)
 
 bool tls_pending(const struct tls *tls)
 {
-	return SSL_has_pending(tls->ssl);
+	return SSL_has_pending(tls->ssl) || BIO_pending(SSL_get_rbio(tls->ssl)) > 0;
 }
