@@ -95,7 +95,7 @@ static int read_whole_fdinfo(pid_t pid, int fdinfo_dir, int fd, char **ret_text)
 		return procfs_read(pid, name, ret_text, NULL);
 	}
 	text[n] = '\0';
-	*ret_text = xformat("%s", text);
+	*ret_text = xcopy(text);
 	return 0;
 }
 
@@ -228,7 +228,7 @@ static struct error *identify(struct file_table *table, const struct file_table 
 		before = NULL;
 	if (!before)
 		return read_link_and_stat(table->pid, seen->fd, &description->link, &file->stat);
-	description->link = xformat("%s", before->link);
+	description->link = xcopy(before->link);
 	description->owner = before->owner;
 	description->ops = before->ops;
 	file->stat = known_file->stat;
@@ -258,7 +258,7 @@ static struct error *add_description(struct file_table *table, const struct file
 	struct description *description = &table->descriptions[index];
 
 	/* Ids behind the table's may have been given away before those in flight are known. */
-	file->id = file->pid == getpid() ? open_files_new_id(&table->open_files) : (uint32_t)index + 1;
+	file->id = file->pid != table->pid ? open_files_new_id(&table->open_files) : (uint32_t)index + 1;
 	if ((!known || is_owner_likely(file)) && !(file->status_flags & O_PATH))
 		TRY(read_owner(file, &description->owner));
 	description->fdinfo = take(seen->fdinfo);
@@ -457,6 +457,8 @@ void file_table_free(struct file_table *table)
 
 struct error *file_table_about(struct error *error, const struct open_file *file)
 {
+	if (!error)
+		return NULL;
 	if (file->pid == getpid())
 		return error_wrap(error, "a descriptor in flight (%s)", file->link);
 	return error_wrap(error, "fd %d (%s)", file->fd, file->link);

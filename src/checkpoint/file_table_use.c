@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "checkpoint/file_table_parts.h"
 #include "checkpoint/save/refusal.h"
@@ -102,7 +101,7 @@ static bool needs_hold(const struct file_table *table, size_t index)
 /* Saved by file_table_save_held() and not before. One in flight is known only then. */
 static bool is_late(const struct file_table *table, size_t index)
 {
-	return table->list[index].pid == getpid() || needs_lock(table, index) || needs_hold(table, index);
+	return table->list[index].pid != table->pid || needs_lock(table, index) || needs_hold(table, index);
 }
 
 bool file_table_needs_lock(const struct file_table *table)

@@ -137,14 +137,11 @@ static struct error *inetsk_check(const struct open_file *file)
 static bool inetsk_needs_lock(const struct open_file *file)
 {
 	struct tcp_socket_state tcp;
-	int protocol;
 	int fd;
 	auto_error struct error *error = open_file_borrow(file, &fd);
 
-	if (error || socket_get(fd, SOL_SOCKET, SO_PROTOCOL, &protocol) < 0 || protocol != IPPROTO_TCP)
-		return false;
-	error = tcp_state(fd, &tcp);
-	return !error && (tcp.state == LISTEN || tcp_is_connection(tcp.state));
+	/* Not of UDP. */
+	return !error && tcp_has_state(fd, &tcp) && (tcp.state == LISTEN || tcp_is_connection(tcp.state));
 }
 
 /* Of one that needs the lock. Asked again and again while the program stands still: no more calls than needed. */
@@ -155,12 +152,15 @@ static struct error *inetsk_unsent(const struct open_file *file, struct unsent *
 	int bytes = 0;
 
 	TRY(open_file_borrow(file, &fd));
+	if (ioctl(fd, SIOCOUTQ, &bytes) == 0) {
+		ret_unsent->bytes += (uint64_t)bytes;
+		return NULL;
+	}
+	if (errno != EINVAL) /* a listener has no queue: tcp(7) */
+		return error_new(errno, "ioctl(SIOCOUTQ)");
 	TRY(tcp_state(fd, &tcp));
 	if (tcp.state == LISTEN)
 		ret_unsent->connections += tcp.waiting;
-	if (tcp_is_connection(tcp.state) && ioctl(fd, SIOCOUTQ, &bytes) < 0)
-		return error_new(errno, "ioctl(SIOCOUTQ)");
-	ret_unsent->bytes += (uint64_t)bytes;
 	return NULL;
 }
 
@@ -195,10 +195,13 @@ static void flow_of(const union socket_address *own, const union socket_address 
 
 static struct error *inetsk_flow(const struct open_file *file, struct flow *ret_flow)
 {
-	struct look look;
+	union socket_address own;
+	union socket_address peer;
+	int fd;
 
-	TRY(look_at(file, &look));
-	flow_of(&look.own, &look.peer, look.tcp.state == LISTEN, ret_flow);
+	TRY(open_file_borrow(file, &fd));
+	TRY(socket_addresses(fd, &own, &peer));
+	flow_of(&own, &peer, socket_port(&peer) == 0, ret_flow);
 	return NULL;
 }
 
@@ -286,7 +289,7 @@ static void fill(const struct open_file *file, const struct look *look, InetSkEn
 	save_ip_options(look, &parts->ip);
 	socket->ip_opts = &parts->ip;
 	socket->has_v6only = look->kind.family == AF_INET6;
-	socket->v6only = get_bool(look->fd, IPPROTO_IPV6, IPV6_V6ONLY);
+	socket->v6only = socket->has_v6only && get_bool(look->fd, IPPROTO_IPV6, IPV6_V6ONLY);
 	if (!is_tcp(look))
 		return;
 	save_tcp_options(look, &parts->tcp);
@@ -311,7 +314,7 @@ static struct error *inetsk_save(const struct open_file *file, struct image_stor
 	fill(file, &look, &socket, &parts);
 	socket.opts = &options.entry;
 	if (is_connection(&look))
-		TRY(tcp_save(look.fd, look.tcp.state, socket.ino, store));
+		TRY(tcp_save(look.fd, &look.tcp, socket.ino, store));
 	entry.type = FD_TYPES__INETSK;
 	entry.id = file->id;
 	entry.isk = &socket;

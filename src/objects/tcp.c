@@ -60,19 +60,30 @@ static bool has_peer_end(uint32_t state)
 	return state == CLOSE_WAIT || state == LAST_ACK || state == CLOSING;
 }
 
-struct error *tcp_state(int fd, struct tcp_socket_state *ret_state)
+/* What all that is asked for lies in: the kernel copies no more. */
+enum { INFO_BYTES = offsetof(struct tcp_info, tcpi_segs_in) + sizeof(((struct tcp_info *)NULL)->tcpi_segs_in) };
+
+bool tcp_has_state(int fd, struct tcp_socket_state *ret_state)
 {
 	struct tcp_info info = {0};
-	socklen_t size = sizeof(info);
+	socklen_t size = INFO_BYTES;
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
-		return error_new(errno, "getsockopt(TCP_INFO)");
+		return false;
 	ret_state->state = info.tcpi_state;
 	/* For a listener these two mean something else: tcp_get_info() of Linux. */
 	ret_state->waiting = info.tcpi_unacked;
 	ret_state->backlog = info.tcpi_sacked;
 	ret_state->was_connected = info.tcpi_segs_in > 0;
-	return NULL;
+	ret_state->options = info.tcpi_options;
+	ret_state->send_scale = info.tcpi_snd_wscale;
+	ret_state->receive_scale = info.tcpi_rcv_wscale;
+	return true;
+}
+
+struct error *tcp_state(int fd, struct tcp_socket_state *ret_state)
+{
+	return tcp_has_state(fd, ret_state) ? NULL : error_new(errno, "getsockopt(TCP_INFO)");
 }
 
 static struct error *set(int fd, int name, int value, const char *what)
@@ -104,26 +115,22 @@ struct error *tcp_go_on(int fd)
 
 /* ---- Saving ---- */
 
-static struct error *read_options(int fd, TcpStreamEntry *stream)
+static struct error *read_options(int fd, const struct tcp_socket_state *state, TcpStreamEntry *stream)
 {
-	struct tcp_info info = {0};
-	socklen_t size = sizeof(info);
 	int mss;
 	int timestamp;
 
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
-		return error_new(errno, "getsockopt(TCP_INFO)");
 	int r = socket_get(fd, IPPROTO_TCP, TCP_MAXSEG, &mss);
 	if (r >= 0)
 		r = socket_get(fd, IPPROTO_TCP, TCP_TIMESTAMP, &timestamp);
 	if (r < 0)
 		return error_new(-r, "getsockopt(TCP_MAXSEG, TCP_TIMESTAMP)");
-	stream->opt_mask = info.tcpi_options;
-	stream->snd_wscale = info.tcpi_snd_wscale;
+	stream->opt_mask = state->options;
+	stream->snd_wscale = state->send_scale;
 	stream->has_rcv_wscale = true;
-	stream->rcv_wscale = info.tcpi_rcv_wscale;
+	stream->rcv_wscale = state->receive_scale;
 	stream->mss_clamp = (uint32_t)mss;
-	stream->has_timestamp = info.tcpi_options & TCPI_OPT_TIMESTAMPS;
+	stream->has_timestamp = state->options & TCPI_OPT_TIMESTAMPS;
 	stream->timestamp = (uint32_t)timestamp;
 	return NULL;
 }
@@ -188,15 +195,16 @@ static struct error *peek(int fd, uint32_t size_bytes, uint8_t **ret_bytes)
 	return NULL;
 }
 
-static struct error *read_stream(int fd, uint32_t state, TcpStreamEntry *stream, uint8_t **ret_in, uint8_t **ret_out)
+static struct error *read_stream(int fd, const struct tcp_socket_state *state, TcpStreamEntry *stream, uint8_t **ret_in,
+                                 uint8_t **ret_out)
 {
-	TRY(read_options(fd, stream));
+	TRY(read_options(fd, state, stream));
 	TRY(read_window(fd, stream));
 	TRY(read_sequence(fd, TCP_SEND_QUEUE, &stream->outq_seq));
 	TRY(queue_bytes(fd, SIOCOUTQ, "SIOCOUTQ", &stream->outq_len));
 	stream->has_unsq_len = true;
 	TRY(queue_bytes(fd, SIOCOUTQNSD, "SIOCOUTQNSD", &stream->unsq_len));
-	if (is_own_end_pending(state) && stream->outq_len > 0)
+	if (is_own_end_pending(state->state) && stream->outq_len > 0)
 		stream->outq_len--; /* the FIN counts as one byte */
 	TRY(peek(fd, stream->outq_len, ret_out));
 	TRY(read_sequence(fd, TCP_RECV_QUEUE, &stream->inq_seq));
@@ -204,7 +212,7 @@ static struct error *read_stream(int fd, uint32_t state, TcpStreamEntry *stream,
 	return peek(fd, stream->inq_len, ret_in);
 }
 
-struct error *tcp_save(int fd, uint32_t state, uint64_t inode, struct image_store *store)
+struct error *tcp_save(int fd, const struct tcp_socket_state *state, uint64_t inode, struct image_store *store)
 {
 	TcpStreamEntry stream = TCP_STREAM_ENTRY__INIT;
 	auto_free uint8_t *in = NULL;

@@ -24,6 +24,8 @@ struct tcp_socket_state {
 	uint32_t state;
 	uint32_t waiting, backlog; /* of a listener: connections that are not accepted yet, and how many may be */
 	bool was_connected;        /* a segment has come in */
+	/* As they were agreed upon when the connection was made: TCPI_OPT_* of linux/tcp.h. */
+	uint8_t options, send_scale, receive_scale;
 };
 
 /* Is it a connection in this state, with sequence numbers? See tcp(7) and netinet/tcp.h for the numbers. */
@@ -31,11 +33,15 @@ bool tcp_is_connection(uint32_t state);
 
 MUST_USE struct error *tcp_state(int fd, struct tcp_socket_state *ret_state);
 
+/* The same. False: it is no TCP socket, or doesn't tell. */
+bool tcp_has_state(int fd, struct tcp_socket_state *ret_state);
+
 /* Puts a socket into repair mode. */
 MUST_USE struct error *tcp_begin(int fd);
 
-/* Puts the connection into the store. The socket stays in repair mode, on failure too. Runs frozen. */
-MUST_USE struct error *tcp_save(int fd, uint32_t state, uint64_t inode, struct image_store *store);
+/* Puts the connection into the store, whose state is as it was before tcp_begin(). The socket stays in repair mode, on failure too. Runs frozen. */
+MUST_USE struct error *tcp_save(int fd, const struct tcp_socket_state *state, uint64_t inode,
+                                struct image_store *store);
 
 /* Is it in repair mode? */
 bool tcp_is_held(int fd);
