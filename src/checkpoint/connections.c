@@ -159,11 +159,14 @@ struct error *connections_save(struct connections *connections, struct image_sto
 	struct file_table *files = saver_files(connections->saver);
 
 	TRY(hold_and_find(connections, files));
+	/* Before the lock, which drops what peers send meanwhile. */
+	TRY(file_table_ask(files));
 	TRY(lock(connections));
 	test_stop("locked");
 	TRY(file_table_hold_locked(files, &connections->held));
 	TRY(tell_keeper(connections));
 	TRY(file_table_save_held(files, store));
+	file_table_forget_answers(files);
 	test_stop("held");
 	return NULL;
 }

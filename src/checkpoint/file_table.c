@@ -435,6 +435,7 @@ void file_table_free(struct file_table *table)
 {
 	if (!table)
 		return;
+	file_table_forget_answers(table);
 	open_files_free(&table->open_files);
 	for (size_t i = 0; i < table->count; i++) {
 		free(table->descriptions[i].link);

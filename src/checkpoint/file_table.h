@@ -71,6 +71,11 @@ void file_table_outlets(const struct file_table *table,
                         void (*call)(const struct open_file *file, const struct outlet *outlet, void *data),
                         void *data);
 
+/* Asks what file_table_save_held() will need to know about many connections, by two threads. What is asked holds as long
+ * as the program stands still. */
+MUST_USE struct error *file_table_ask(struct file_table *table);
+void file_table_forget_answers(struct file_table *table);
+
 /* What is on its way, of all connections. */
 MUST_USE struct error *file_table_unsent(const struct file_table *table, struct unsent *ret_unsent);
 

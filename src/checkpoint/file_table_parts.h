@@ -15,6 +15,7 @@ struct description {
 	uint64_t mount, inode;      /* of fdinfo: they tell whether it is the same as before */
 	size_t rank;                /* in order, once the table is complete */
 	bool is_lock_known, needs_lock;
+	void *answers; /* owned: room for those of file_ops.read; NULL: not asked */
 };
 
 struct number {
@@ -43,6 +44,9 @@ struct file_table {
 	int *copies;   /* owned, with its descriptors */
 	size_t copy_count;
 };
+
+/* One answer for all that is done with this table, whatever a peer does meanwhile. */
+bool file_table_needs_lock_at(const struct file_table *table, size_t index);
 
 /* Says which file an error is about. NULL stays NULL. */
 struct error *file_table_about(struct error *error, const struct open_file *file);

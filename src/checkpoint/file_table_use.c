@@ -77,8 +77,7 @@ void file_table_check(const struct file_table *table, struct problems *problems)
 	}
 }
 
-/* One answer for all that is done with this table, whatever a peer does meanwhile. */
-static bool needs_lock(const struct file_table *table, size_t index)
+bool file_table_needs_lock_at(const struct file_table *table, size_t index)
 {
 	struct description *description = &table->descriptions[index];
 	const struct file_ops *ops = description->ops;
@@ -101,13 +100,14 @@ static bool needs_hold(const struct file_table *table, size_t index)
 /* Saved by file_table_save_held() and not before. One in flight is known only then. */
 static bool is_late(const struct file_table *table, size_t index)
 {
-	return table->list[index].pid != table->pid || needs_lock(table, index) || needs_hold(table, index);
+	return table->list[index].pid != table->pid || file_table_needs_lock_at(table, index) ||
+	       needs_hold(table, index);
 }
 
 bool file_table_needs_lock(const struct file_table *table)
 {
 	for (size_t i = 0; i < table->count; i++)
-		if (needs_lock(table, i))
+		if (file_table_needs_lock_at(table, i))
 			return true;
 	return false;
 }
@@ -118,7 +118,7 @@ struct error *file_table_unsent(const struct file_table *table, struct unsent *r
 	for (size_t i = 0; i < table->count; i++) {
 		const struct file_ops *ops = table->descriptions[i].ops;
 
-		if (ops && ops->unsent && (!ops->needs_lock || needs_lock(table, i)))
+		if (ops && ops->unsent && (!ops->needs_lock || file_table_needs_lock_at(table, i)))
 			TRY(file_table_about(ops->unsent(&table->list[i], ret_unsent), &table->list[i]));
 	}
 	return NULL;
@@ -130,7 +130,7 @@ struct error *file_table_flows(const struct file_table *table, struct flow **ret
 	size_t count = 0;
 
 	for (size_t i = 0; i < table->count; i++)
-		if (needs_lock(table, i))
+		if (file_table_needs_lock_at(table, i))
 			TRY(file_table_about(table->descriptions[i].ops->flow(&table->list[i], &flows[count++]),
 			                     &table->list[i]));
 	*ret_flows = take(flows);
@@ -178,7 +178,7 @@ struct error *file_table_hold(const struct file_table *table, size_t from, size_
 struct error *file_table_hold_locked(const struct file_table *table, struct held_files *held)
 {
 	for (size_t i = 0; i < table->count; i++)
-		if (needs_lock(table, i))
+		if (file_table_needs_lock_at(table, i))
 			TRY(hold_one(table, i, held));
 	return NULL;
 }
@@ -225,7 +225,7 @@ struct error *file_table_save_listeners(const struct file_table *table, struct i
 	for (size_t i = 0; i < table->count; i++) {
 		struct flow flow;
 
-		if (!needs_lock(table, i))
+		if (!file_table_needs_lock_at(table, i))
 			continue;
 		TRY(file_table_about(table->descriptions[i].ops->flow(&table->list[i], &flow), &table->list[i]));
 		if (flow.is_listener)

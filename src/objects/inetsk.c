@@ -214,7 +214,7 @@ static bool get_bool(int fd, int level, int name)
 	return socket_get(fd, level, name, &value) == 0 && value != 0;
 }
 
-static void save_ip_options(const struct look *look, IpOptsEntry *entry)
+static void read_ip_options(const struct look *look, IpOptsEntry *entry)
 {
 	int value;
 
@@ -229,7 +229,7 @@ static void save_ip_options(const struct look *look, IpOptsEntry *entry)
 	entry->ttl = (uint32_t)value;
 }
 
-static void save_tcp_options(const struct look *look, TcpOptsEntry *entry)
+static void read_tcp_options(const struct look *look, TcpOptsEntry *entry)
 {
 	int value;
 
@@ -274,8 +274,41 @@ static void fill_addresses(const struct look *look, InetSkEntry *socket, struct 
 		socket->ifname = parts->interface;
 }
 
-static void fill(const struct open_file *file, const struct look *look, InetSkEntry *socket, struct entry_parts *parts)
+/* All that is asked of a socket, but for what takes repair mode. */
+struct answers {
+	struct look look;
+	struct socket_options options;
+	struct socket_extras extras;
+	struct entry_parts parts;
+	bool is_v6only;
+};
+
+static struct error *inetsk_read(const struct open_file *file, void *ret_answers)
 {
+	struct answers *answers = ret_answers;
+	struct look *look = &answers->look;
+
+	TRY(look_at(file, look));
+	enum socket_traits traits = traits_of((uint32_t)look->kind.family, (uint32_t)look->kind.protocol,
+	                                      is_connection(look) || look->tcp.was_connected);
+	TRY(socket_options_save(look->fd, traits, &answers->options));
+	socket_extras_read(look->fd, traits, &answers->extras);
+	read_ip_options(look, &answers->parts.ip);
+	answers->is_v6only = look->kind.family == AF_INET6 && get_bool(look->fd, IPPROTO_IPV6, IPV6_V6ONLY);
+	if (is_tcp(look))
+		read_tcp_options(look, &answers->parts.tcp);
+	return NULL;
+}
+
+static void inetsk_free_answers(void *answers)
+{
+	socket_options_free(&((struct answers *)answers)->options);
+}
+
+static void fill(const struct open_file *file, struct answers *answers, InetSkEntry *socket)
+{
+	const struct look *look = &answers->look;
+
 	socket->id = file->id;
 	socket->ino = (uint32_t)file->stat.st_ino;
 	socket->family = (uint32_t)look->kind.family;
@@ -285,41 +318,47 @@ static void fill(const struct open_file *file, const struct look *look, InetSkEn
 	socket->flags = file->status_flags;
 	socket->backlog = look->tcp.state == LISTEN ? look->tcp.backlog : 0;
 	socket->fown = file->owner;
-	fill_addresses(look, socket, parts);
-	save_ip_options(look, &parts->ip);
-	socket->ip_opts = &parts->ip;
+	fill_addresses(look, socket, &answers->parts);
+	socket->opts = &answers->options.entry;
+	socket->ip_opts = &answers->parts.ip;
 	socket->has_v6only = look->kind.family == AF_INET6;
-	socket->v6only = socket->has_v6only && get_bool(look->fd, IPPROTO_IPV6, IPV6_V6ONLY);
-	if (!is_tcp(look))
-		return;
-	save_tcp_options(look, &parts->tcp);
-	socket->tcp_opts = &parts->tcp;
+	socket->v6only = answers->is_v6only;
+	if (is_tcp(look))
+		socket->tcp_opts = &answers->parts.tcp;
 }
 
-static struct error *inetsk_save(const struct open_file *file, struct image_store *store)
+static struct error *put(const struct open_file *file, struct answers *answers, struct image_store *store)
 {
 	InetSkEntry socket = INET_SK_ENTRY__INIT;
 	FileEntry entry = FILE_ENTRY__INIT;
 	GodwitSocketEntry extras = GODWIT_SOCKET_ENTRY__INIT;
-	struct entry_parts parts;
-	struct look look;
-	auto_socket_options struct socket_options options = {0};
+	struct look *look = &answers->look;
 
-	TRY(look_at(file, &look));
-	enum socket_traits traits = traits_of((uint32_t)look.kind.family, (uint32_t)look.kind.protocol,
-	                                      is_connection(&look) || look.tcp.was_connected);
-	/* Before repair mode, which changes some (SO_REUSEADDR). */
-	TRY(socket_options_save(look.fd, traits, &options));
-	TRY(socket_extras_save(look.fd, file, traits, &extras, store));
-	fill(file, &look, &socket, &parts);
-	socket.opts = &options.entry;
-	if (is_connection(&look))
-		TRY(tcp_save(look.fd, &look.tcp, socket.ino, store));
+	/* It may have changed since it was read, by a timer. */
+	if (is_tcp(look))
+		TRY(tcp_state(look->fd, &look->tcp));
+	socket_extras_put(&answers->extras, file, &extras, store);
+	fill(file, answers, &socket);
+	if (is_connection(look))
+		TRY(tcp_save(look->fd, &look->tcp, socket.ino, store));
 	entry.type = FD_TYPES__INETSK;
 	entry.id = file->id;
 	entry.isk = &socket;
 	image_put(store, IMAGE_FILES, 0, &entry.base);
 	return NULL;
+}
+
+static struct error *inetsk_save(const struct open_file *file, struct image_store *store)
+{
+	struct answers own = {0};
+
+	if (file->answers)
+		return put(file, file->answers, store);
+	struct error *error = inetsk_read(file, &own);
+	if (!error)
+		error = put(file, &own, store);
+	inetsk_free_answers(&own);
+	return error;
 }
 
 /* Repair mode overwrites SO_REUSEADDR: tcp_setsockopt() of Linux. */
@@ -561,6 +600,9 @@ const struct file_ops inetsk_ops = {
 	.flow = inetsk_flow,
 	.entry_flow = inetsk_entry_flow,
 	.hold = inetsk_hold,
+	.read = inetsk_read,
+	.answer_bytes = sizeof(struct answers),
+	.free_answers = inetsk_free_answers,
 	.save = inetsk_save,
 	.go_on = inetsk_go_on,
 	.preflight = inetsk_preflight,

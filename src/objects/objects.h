@@ -55,6 +55,7 @@ struct open_file {
 	const struct carry_options *options;
 	struct open_files *all; /* what it is one of */
 	bool becomes_file;      /* in a check: a file takes its place, which no epoll can watch */
+	void *answers;          /* of file_ops.read; NULL: nobody has asked yet */
 };
 
 /* A number in a task's table of descriptors. */
@@ -276,6 +277,15 @@ struct file_ops {
 	 * free the array. They become descriptions of the program like others, without a number. May be NULL: none.
 	 */
 	struct error *(*in_flight)(const struct open_file *file, int **ret_fds, size_t *ret_count);
+
+	/*
+	 * What takes most of the time of a save(), in a way that several threads can do it for several files at once: asks
+	 * the kernel about a file of which there is a copy (open_file_borrow()) already, and leaves what it says in
+	 * answer_bytes zeroed bytes. The thread that saves finds them in file->answers. May be NULL: save() asks by itself.
+	 */
+	struct error *(*read)(const struct open_file *file, void *ret_answers);
+	size_t answer_bytes;
+	void (*free_answers)(void *answers); /* what they point to */
 
 	/* Puts file into the images. Reads only, but for hold(): the program must not notice a save that fails half way. */
 	struct error *(*save)(const struct open_file *file, struct image_store *store);

@@ -183,7 +183,8 @@ static const struct option_row rows[] = {
 	IPV6(IPV6_MINHOPCOUNT, 0, USUALLY(0)),
 };
 
-enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]), VALUE_BYTES_MAX = 16 };
+enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]), VALUE_BYTES_MAX = SOCKET_EXTRA_BYTES_MAX };
+_Static_assert(sizeof(rows) / sizeof(rows[0]) <= (size_t)SOCKET_EXTRAS_MAX, "a value for each row");
 
 static bool applies(const struct option_row *row, enum socket_traits traits)
 {
@@ -207,23 +208,34 @@ static bool worth_saving(int fd, const struct option_row *row, uint8_t value[VAL
 	return !row->has_usual || memcmp(value, &row->usual, sizeof(int)) != 0;
 }
 
-struct error *socket_extras_save(int fd, const struct open_file *file, enum socket_traits traits,
-                                 GodwitSocketEntry *entry, struct image_store *store)
+void socket_extras_read(int fd, enum socket_traits traits, struct socket_extras *ret_extras)
 {
-	uint8_t values[ROW_COUNT][VALUE_BYTES_MAX];
+	for (size_t i = 0; i < ROW_COUNT; i++) {
+		size_t size_bytes = 0;
+
+		if (applies(&rows[i], traits) && worth_saving(fd, &rows[i], ret_extras->values[i], &size_bytes))
+			ret_extras->sizes_bytes[i] = (uint8_t)size_bytes;
+		else
+			ret_extras->sizes_bytes[i] = 0;
+	}
+}
+
+void socket_extras_put(const struct socket_extras *extras, const struct open_file *file, GodwitSocketEntry *entry,
+                       struct image_store *store)
+{
 	GodwitSocketOption options[ROW_COUNT];
 	GodwitSocketOption *pointers[ROW_COUNT];
 
 	for (size_t i = 0; i < ROW_COUNT; i++) {
 		GodwitSocketOption *option = &options[entry->n_options];
-		size_t size_bytes = 0;
 
-		if (!applies(&rows[i], traits) || !worth_saving(fd, &rows[i], values[i], &size_bytes))
+		if (extras->sizes_bytes[i] == 0)
 			continue;
 		godwit_socket_option__init(option);
 		option->level = rows[i].level;
 		option->name = (uint32_t)rows[i].name;
-		option->value = (ProtobufCBinaryData){.len = size_bytes, .data = values[i]};
+		option->value.len = extras->sizes_bytes[i];
+		option->value.data = (uint8_t *)(uintptr_t)extras->values[i];
 		pointers[entry->n_options++] = option;
 	}
 	entry->id = file->id;
@@ -231,6 +243,15 @@ struct error *socket_extras_save(int fd, const struct open_file *file, enum sock
 	entry->options = pointers;
 	image_put(store, IMAGE_GODWIT_SOCKETS, 0, &entry->base);
 	entry->options = NULL; /* they live here */
+}
+
+struct error *socket_extras_save(int fd, const struct open_file *file, enum socket_traits traits,
+                                 GodwitSocketEntry *entry, struct image_store *store)
+{
+	struct socket_extras extras;
+
+	socket_extras_read(fd, traits, &extras);
+	socket_extras_put(&extras, file, entry, store);
 	return NULL;
 }
 

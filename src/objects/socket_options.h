@@ -41,7 +41,19 @@ void socket_options_free(struct socket_options *options);
 /* Fills options, which is zeroed. They point into themselves: not to be copied. */
 MUST_USE struct error *socket_options_save(int fd, enum socket_traits traits, struct socket_options *options);
 
-/* Puts the others into sockets.godwit, with what entry (initialized) says besides. */
+/* The values of the others, those that are worth saving. */
+enum { SOCKET_EXTRAS_MAX = 128, SOCKET_EXTRA_BYTES_MAX = 16 };
+struct socket_extras {
+	uint8_t values[SOCKET_EXTRAS_MAX][SOCKET_EXTRA_BYTES_MAX];
+	uint8_t sizes_bytes[SOCKET_EXTRAS_MAX]; /* 0: isn't worth it */
+};
+void socket_extras_read(int fd, enum socket_traits traits, struct socket_extras *ret_extras);
+
+/* Puts them into sockets.godwit, with what entry (initialized) says besides. */
+void socket_extras_put(const struct socket_extras *extras, const struct open_file *file, GodwitSocketEntry *entry,
+                       struct image_store *store);
+
+/* Both. */
 MUST_USE struct error *socket_extras_save(int fd, const struct open_file *file, enum socket_traits traits,
                                           GodwitSocketEntry *entry, struct image_store *store);
 

@@ -94,7 +94,7 @@ void saver_check(struct saver *saver, struct problems *problems)
 
 size_t saver_room_bytes(const struct saver *saver)
 {
-	enum { FILE_BYTES = 2048, AREA_BYTES = 1024 };
+	enum { FILE_BYTES = 5120, AREA_BYTES = 1024 };
 
 	return file_table_count(saver->files) * FILE_BYTES + saver->areas.count * AREA_BYTES;
 }
