@@ -111,7 +111,7 @@ STUB_CODE void stub_main(struct stub_place *place)
 		uint32_t go = __atomic_load_n(&place->go, __ATOMIC_ACQUIRE);
 
 		if (go != done) {
-			run(&place->control, session);
+			run((struct stub_control *)place->control_address, session);
 			done = go;
 			__atomic_store_n(&place->done, done, __ATOMIC_RELEASE);
 			wake_all(&place->done);

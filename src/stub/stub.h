@@ -6,7 +6,8 @@
  *
  *     code (R-X in the task)    the stub, then one trampoline for each thread
  *     session (RW)              one page for the whole process
- *     places (RW)               one for each thread: registers, stack, and the control pages
+ *     places (RW)               one for each thread: registers and stack
+ *     control pages (RW)        of each thread
  *
  * The coordinator writes a batch of system calls into a thread's control pages and counts its "go" up; the thread runs
  * them in order, stops behind the first that fails unexpectedly, or if the coordinator has died, and says so. It decides
@@ -58,6 +59,16 @@ struct stub_control {
 _Static_assert(sizeof(struct stub_call) == 64, "a call is one cache line");
 _Static_assert(sizeof(struct stub_control) == STUB_PAGES * 4096UL, "whole pages, no padding");
 
+/*
+ * Threads that only tell of themselves have one page of it, with the data behind fewer calls: a program may have
+ * thousands, and a page costs 3 us in its pause.
+ */
+enum {
+	STUB_SMALL_BYTES = 4096,
+	STUB_SMALL_CALLS_MAX = 32,
+	STUB_SMALL_DATA_OFFSET = 64 * (1 + STUB_SMALL_CALLS_MAX),
+};
+
 /* In a page of its own. All words are futexes, but stay and leave are only read when owner has been looked at. */
 struct stub_session {
 	uint32_t owner; /* TID of the coordinator's thread and FUTEX_WAITERS */
@@ -69,8 +80,7 @@ struct stub_session {
 	uint8_t unused[4096 - 28];
 };
 
-enum { STUB_PLACE_PAGES = 1 + STUB_PAGES };
-#define STUB_MAGIC UINT64_C(0x3174697764306721)
+#define STUB_MAGIC UINT64_C(0x3274697764306721)
 
 /* A thread's own: written by the coordinator before the thread comes in. */
 struct stub_place {
@@ -78,16 +88,15 @@ struct stub_place {
 	uint32_t done;    /* by the stub: the last "go" it has run */
 	uint32_t left;    /* by the trampoline: the thread is out, but for two instructions */
 	uint32_t entered; /* by the stub: the thread has come in */
-	uint64_t session_address;
+	uint64_t session_address, control_address;
 	uint64_t signal_mask; /* to put back */
 	uint64_t held_result; /* of a thread that isn't parked: what its last call returned; then done is 1 */
 	struct arch_saved saved;
-	uint8_t stack[4096 - 40 - sizeof(struct arch_saved)]; /* grows down, away from control */
-	struct stub_control control;
+	uint8_t stack[4096 - 48 - sizeof(struct arch_saved)]; /* grows down, from the next place */
 };
 
 _Static_assert(sizeof(struct stub_session) == 4096UL, "a page");
-_Static_assert(sizeof(struct stub_place) == STUB_PLACE_PAGES * 4096UL, "whole pages, no padding");
+_Static_assert(sizeof(struct stub_place) == 4096UL, "a page, no padding");
 
 /* Runs the batch. Uses nothing but its argument and the stack: no libc, no globals, no relocations. */
 void stub_run(struct stub_control *control);

@@ -23,8 +23,9 @@ struct note {
 };
 
 struct batch {
-	struct stub_control control;
-	struct note notes[STUB_CALLS_MAX];
+	struct stub_control *control; /* laid out as in the task; what is there of it */
+	struct note *notes;           /* for each call */
+	size_t calls_max, data_offset, data_bytes;
 	uint64_t task_address;
 	size_t thread;
 	size_t data_used_bytes;
@@ -32,13 +33,34 @@ struct batch {
 	struct object_ref object; /* of the next call */
 };
 
-struct batch *batch_new(uint64_t task_address, size_t thread)
+static struct batch *make(uint64_t task_address, size_t thread, size_t calls_max, size_t data_offset, size_t bytes)
 {
-	struct batch *batch = xalloc(sizeof(*batch));
+	struct batch *batch = xalloc(sizeof(*batch) + bytes + calls_max * sizeof(struct note));
 
+	batch->control = (struct stub_control *)(void *)(batch + 1);
+	batch->notes = (struct note *)(void *)((uint8_t *)batch->control + bytes);
+	batch->calls_max = calls_max;
+	batch->data_offset = data_offset;
+	batch->data_bytes = bytes - data_offset;
 	batch->task_address = task_address;
 	batch->thread = thread;
 	return batch;
+}
+
+struct batch *batch_new(uint64_t task_address, size_t thread)
+{
+	return make(task_address, thread, STUB_CALLS_MAX, offsetof(struct stub_control, data),
+	            sizeof(struct stub_control));
+}
+
+struct batch *batch_new_small(uint64_t task_address, size_t thread)
+{
+	return make(task_address, thread, STUB_SMALL_CALLS_MAX, STUB_SMALL_DATA_OFFSET, STUB_SMALL_BYTES);
+}
+
+static uint8_t *data_of(const struct batch *batch)
+{
+	return (uint8_t *)batch->control + batch->data_offset;
 }
 
 size_t batch_thread(const struct batch *batch)
@@ -58,11 +80,11 @@ void batch_about(struct batch *batch, const char *kind, uint32_t id)
 
 struct arg batch_append(struct batch *batch, const char *name, long number, size_t arg_count, const struct arg *args)
 {
-	struct stub_control *control = &batch->control;
+	struct stub_control *control = batch->control;
 	uint32_t index = control->count;
 
 	assert(arg_count <= 6);
-	if (index == STUB_CALLS_MAX) {
+	if (index == batch->calls_max) {
 		batch->is_full = true;
 		return val(0);
 	}
@@ -84,28 +106,28 @@ void batch_may_fail(struct batch *batch, struct arg call)
 {
 	if (batch->is_full)
 		return;
-	assert(call.is_result && call.value < batch->control.count);
-	batch->control.calls[call.value].flags |= STUB_MAY_FAIL;
+	assert(call.is_result && call.value < batch->control->count);
+	batch->control->calls[call.value].flags |= STUB_MAY_FAIL;
 }
 
 void batch_always(struct batch *batch, struct arg call)
 {
 	if (batch->is_full)
 		return;
-	assert(call.is_result && call.value < batch->control.count);
-	batch->control.calls[call.value].flags |= STUB_ALWAYS;
+	assert(call.is_result && call.value < batch->control->count);
+	batch->control->calls[call.value].flags |= STUB_ALWAYS;
 }
 
 static uint64_t data_address(const struct batch *batch)
 {
-	return batch->task_address + offsetof(struct stub_control, data);
+	return batch->task_address + batch->data_offset;
 }
 
 struct arg batch_space(struct batch *batch, size_t size_bytes)
 {
 	size_t offset = batch->data_used_bytes;
 
-	if (size_bytes > STUB_DATA_BYTES - offset) {
+	if (size_bytes > batch->data_bytes - offset) {
 		batch->is_full = true;
 		return val(data_address(batch));
 	}
@@ -118,7 +140,7 @@ struct arg batch_bytes(struct batch *batch, const void *bytes, size_t size_bytes
 	struct arg space = batch_space(batch, size_bytes);
 
 	if (!batch->is_full)
-		memcpy(&batch->control.data[space.value - data_address(batch)], bytes, size_bytes);
+		memcpy(data_of(batch) + (space.value - data_address(batch)), bytes, size_bytes);
 	return space;
 }
 
@@ -126,39 +148,39 @@ const void *batch_output(const struct batch *batch, struct arg space)
 {
 	size_t offset = space.value - data_address(batch);
 
-	assert(offset < STUB_DATA_BYTES);
-	return &batch->control.data[offset];
+	assert(offset < batch->data_bytes);
+	return data_of(batch) + offset;
 }
 
 size_t batch_room(const struct batch *batch)
 {
-	return STUB_CALLS_MAX - batch->control.count;
+	return batch->calls_max - batch->control->count;
 }
 
 void batch_copy_out(const struct batch *batch, struct stub_control *pages)
 {
-	const struct stub_control *control = &batch->control;
+	const struct stub_control *control = batch->control;
 
 	pages->count = control->count;
 	pages->done = 0;
 	memcpy(pages->calls, control->calls, control->count * sizeof(control->calls[0]));
-	memcpy(pages->data, control->data, batch->data_used_bytes);
+	memcpy((uint8_t *)pages + batch->data_offset, data_of(batch), batch->data_used_bytes);
 }
 
 struct error *batch_check_size(const struct batch *batch)
 {
 	if (batch->is_full)
-		return error_new(E2BIG, "batch of %u calls and %zu bytes", batch->control.count,
+		return error_new(E2BIG, "batch of %u calls and %zu bytes", batch->control->count,
 		                 batch->data_used_bytes);
 	return NULL;
 }
 
 void batch_take_results(struct batch *batch, const struct stub_control *pages)
 {
-	batch->control.done = pages->done;
-	for (uint32_t i = 0; i < batch->control.count; i++)
-		batch->control.calls[i].result = pages->calls[i].result;
-	memcpy(batch->control.data, pages->data, batch->data_used_bytes);
+	batch->control->done = pages->done;
+	for (uint32_t i = 0; i < batch->control->count; i++)
+		batch->control->calls[i].result = pages->calls[i].result;
+	memcpy(data_of(batch), (const uint8_t *)pages + batch->data_offset, batch->data_used_bytes);
 }
 
 static uint64_t argument(const struct stub_control *control, const struct stub_call *call, size_t n)
@@ -180,7 +202,7 @@ static char *describe_call(const struct batch *batch, uint32_t index)
 		abort();
 	fprintf(out, "%s(", note->name);
 	for (size_t n = 0; n < note->arg_count; n++)
-		fprintf(out, "%s%#" PRIx64, n ? ", " : "", argument(&batch->control, &batch->control.calls[index], n));
+		fprintf(out, "%s%#" PRIx64, n ? ", " : "", argument(batch->control, &batch->control->calls[index], n));
 	fputc(')', out);
 	fclose(out);
 	return text;
@@ -188,7 +210,7 @@ static char *describe_call(const struct batch *batch, uint32_t index)
 
 struct error *batch_check(const struct batch *batch)
 {
-	const struct stub_control *control = &batch->control;
+	const struct stub_control *control = batch->control;
 	uint32_t done = control->done; /* from the task's memory: may be anything */
 
 	TRY(batch_check_size(batch));
@@ -208,6 +230,6 @@ struct error *batch_check(const struct batch *batch)
 
 int64_t batch_result(const struct batch *batch, struct arg call)
 {
-	assert(call.is_result && call.value < batch->control.done);
-	return batch->control.calls[call.value].result;
+	assert(call.is_result && call.value < batch->control->done);
+	return batch->control->calls[call.value].result;
 }

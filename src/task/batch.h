@@ -43,6 +43,9 @@ struct batch;
 /* task_address is where the control pages are mapped in the task, thread the number of the thread that will run it, as
  * its process counts. Never NULL. */
 struct batch *batch_new(uint64_t task_address, size_t thread);
+
+/* The same with STUB_SMALL_BYTES of control pages. */
+struct batch *batch_new_small(uint64_t task_address, size_t thread);
 size_t batch_thread(const struct batch *batch);
 void batch_free(struct batch *batch);
 DEFINE_OWNED(struct batch *, batch_free)

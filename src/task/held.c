@@ -123,7 +123,7 @@ static struct error *make_call(struct process *process, struct thread *thread, c
 
 struct error *held_run(struct process *process, struct thread *thread)
 {
-	struct stub_control *control = &stub_pages_held_place(process->stub, thread).place->control;
+	struct stub_control *control = stub_pages_held_place(process->stub, thread).control;
 	uint32_t count = control->count;
 
 	if (count > STUB_CALLS_MAX)

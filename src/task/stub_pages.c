@@ -24,8 +24,7 @@
 
 enum {
 	PAGE_BYTES = 4096,
-	CODE_BYTES = 4096,     /* of the stub itself; tests/lint/stub.sh looks at its size */
-	DATA_OFFSET = 1 << 28, /* of the session from the code: room for the trampolines of two million threads */
+	CODE_BYTES = 4096, /* of the stub itself; tests/lint/stub.sh looks at its size */
 };
 
 /* The stub as linked into this program: src/stub/stub.c has a section of its own. */
@@ -46,6 +45,8 @@ struct stub_pages {
 	uint64_t code_address, session_address; /* in the task */
 	size_t code_bytes, data_bytes;
 	size_t room;                  /* places */
+	bool is_roomy;                /* each thread has all of the control pages, not only these two: */
+	size_t caller;                /* of process_caller(), and the leader */
 	uint8_t *code;                /* here; owned */
 	struct robust_page *reserved; /* here; owned: the private page, then the data pages */
 	struct stub_session *session; /* in reserved */
@@ -60,6 +61,28 @@ struct stub_pages {
 static uint64_t place_address(const struct stub_pages *stub, size_t thread)
 {
 	return stub->session_address + sizeof(struct stub_session) + thread * sizeof(struct stub_place);
+}
+
+static bool has_small(const struct stub_pages *stub, size_t thread)
+{
+	return !stub->is_roomy && thread != 0 && thread != stub->caller;
+}
+
+/* Of a thread's control pages, from the session on. */
+static size_t control_offset(const struct stub_pages *stub, size_t thread)
+{
+	size_t start = sizeof(struct stub_session) + stub->room * sizeof(struct stub_place);
+
+	if (stub->is_roomy)
+		return start + thread * sizeof(struct stub_control);
+	if (has_small(stub, thread))
+		return start + 2 * sizeof(struct stub_control) + thread * STUB_SMALL_BYTES;
+	return start + (thread != 0) * sizeof(struct stub_control);
+}
+
+static struct stub_control *control_of(const struct stub_pages *stub, size_t thread)
+{
+	return (struct stub_control *)(void *)((uint8_t *)stub->session + control_offset(stub, thread));
 }
 
 static uint64_t trampoline_address(const struct stub_pages *stub, size_t thread)
@@ -187,6 +210,7 @@ static void prepare_place(struct stub_pages *stub, const struct thread *thread, 
 	/* A thread that has ended may have had it. */
 	place->go = place->done = place->left = place->entered = 0;
 	place->session_address = stub->session_address;
+	place->control_address = stub->session_address + control_offset(stub, index);
 	place->signal_mask = thread->signal_mask;
 	arch_saved_set(&place->saved, &registers, trampoline_address(stub, index));
 	arch_trampoline(trampoline(stub, index), &registers, left_address);
@@ -201,7 +225,7 @@ static struct error *send_in(const struct stub_pages *stub, struct thread *threa
 	uint64_t place = place_address(stub, index);
 	uint64_t entry = stub->code_address + (uint64_t)((const uint8_t *)(uintptr_t)stub_main - stub_code_start);
 
-	arch_registers_call(&registers, entry, place, place + offsetof(struct stub_place, control));
+	arch_registers_call(&registers, entry, place, place + sizeof(struct stub_place));
 	int r = arch_registers_set(thread->tid, &registers);
 	if (r < 0)
 		return error_new(-r, "registers of thread %d", thread->tid);
@@ -219,44 +243,23 @@ static size_t code_bytes_for(size_t thread_room)
 	return CODE_BYTES + (trampolines + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
-static size_t data_bytes_for(size_t thread_room)
+static size_t data_bytes_for(size_t thread_room, bool is_roomy)
 {
-	return sizeof(struct stub_session) + thread_room * sizeof(struct stub_place);
+	size_t places = sizeof(struct stub_session) + thread_room * sizeof(struct stub_place);
+
+	return is_roomy ? places + thread_room * sizeof(struct stub_control)
+	                : places + 2 * sizeof(struct stub_control) + thread_room * STUB_SMALL_BYTES;
 }
 
 size_t process_stub_bytes(size_t thread_room)
 {
-	return DATA_OFFSET + data_bytes_for(thread_room);
-}
-
-/* Between where programs are and where their libraries are: 0x3a60d4170000, 0x3b60d4170000 … */
-uint64_t stub_pages_address(unsigned place)
-{
-	return (((UINT64_C(0x3a) + place) << 8 | 0x60) << 32) | 0xd4170000;
-}
-
-static bool is_place(uint64_t address)
-{
-	for (unsigned i = 0; i < STUB_PLACES; i++)
-		if (stub_pages_address(i) == address)
-			return true;
-	return false;
-}
-
-bool stub_pages_is_code_address(uint64_t address)
-{
-	return is_place(address);
-}
-
-bool stub_pages_is_data_address(uint64_t address)
-{
-	return is_place(address - DATA_OFFSET);
+	return STUB_DATA_OFFSET + data_bytes_for(thread_room, true);
 }
 
 static struct error *map_at(struct process *process, uint64_t address, struct stub_pages *stub)
 {
 	TRY(remote_map(process, address, stub->code_bytes, PROT_READ | PROT_EXEC, &stub->code_address));
-	return remote_map(process, address + DATA_OFFSET, stub->data_bytes, PROT_READ | PROT_WRITE,
+	return remote_map(process, address + STUB_DATA_OFFSET, stub->data_bytes, PROT_READ | PROT_WRITE,
 	                  &stub->session_address);
 }
 
@@ -299,8 +302,10 @@ struct error *process_enter(struct process *process, uint64_t at_address, size_t
 	process->stub = stub;
 	assert(stub_bytes <= CODE_BYTES);
 	stub->room = thread_room ? thread_room : process->thread_count;
+	stub->is_roomy = thread_room;
+	stub->caller = process_caller(process);
 	stub->code_bytes = code_bytes_for(stub->room);
-	stub->data_bytes = data_bytes_for(stub->room);
+	stub->data_bytes = data_bytes_for(stub->room, stub->is_roomy);
 	TRY(remote_slot_find(process));
 	TRY(make_pages(process, at_address, stub), "enter process %d", process->pid);
 	memcpy(stub->code, stub_code_start, stub_bytes);
@@ -456,7 +461,9 @@ void stub_pages_free(struct stub_pages *stub)
 struct batch *process_batch(const struct process *process, size_t thread)
 {
 	assert(process->stub && thread < process->thread_count);
-	return batch_new(place_address(process->stub, thread) + offsetof(struct stub_place, control), thread);
+	uint64_t address = process->stub->session_address + control_offset(process->stub, thread);
+
+	return has_small(process->stub, thread) ? batch_new_small(address, thread) : batch_new(address, thread);
 }
 
 static void start(struct process *process, const struct batch *batch)
@@ -464,7 +471,7 @@ static void start(struct process *process, const struct batch *batch)
 	size_t index = batch_thread(batch);
 	struct stub_place *place = &process->stub->places[index];
 
-	batch_copy_out(batch, &place->control);
+	batch_copy_out(batch, control_of(process->stub, index));
 	if (process->threads[index].is_held)
 		return;
 	__atomic_store_n(&place->go, ++process->threads[index].batch_number, __ATOMIC_RELEASE);
@@ -532,7 +539,7 @@ static struct error *finish(struct process *process, struct batch *batch)
 {
 	size_t index = batch_thread(batch);
 	struct thread *thread = &process->threads[index];
-	struct stub_control *control = &process->stub->places[index].control;
+	struct stub_control *control = control_of(process->stub, index);
 
 	if (thread->is_held)
 		TRY(held_run(process, thread));
@@ -590,6 +597,7 @@ struct held_place stub_pages_held_place(const struct stub_pages *stub, const str
 		.code = trampoline(stub, thread->index),
 		.code_address = trampoline_address(stub, thread->index),
 		.place = &stub->places[thread->index],
+		.control = control_of(stub, thread->index),
 		.guard =
 			{
 				.owner = stub->session->owner,
@@ -613,8 +621,9 @@ static struct error *wait_for_result(struct process *process, const struct batch
 {
 	size_t index = batch_thread(batch);
 	const struct stub_place *place = &process->stub->places[index];
+	const struct stub_control *control = control_of(process->stub, index);
 
-	while (__atomic_load_n(&place->control.done, __ATOMIC_ACQUIRE) <= fd.value) {
+	while (__atomic_load_n(&control->done, __ATOMIC_ACQUIRE) <= fd.value) {
 		if (__atomic_load_n(&place->done, __ATOMIC_ACQUIRE) == process->threads[index].batch_number)
 			return NULL; /* it failed before */
 		TRY(look_after(&process->threads[index]));
@@ -653,7 +662,7 @@ struct error *process_make_fd(struct process *process, struct batch *batch, stru
 		return make_fd_held(process, batch, fd, ret_fd);
 
 	struct stub_pages *stub = process->stub;
-	struct stub_place *place = &stub->places[index];
+	struct stub_control *control = control_of(stub, index);
 	/* The word that lets it go on is one of the batch's own, so that it needs no room in the stub's pages. */
 	const uint32_t zero = 0;
 	struct arg word = batch_bytes(batch, &zero, sizeof(zero));
@@ -671,10 +680,10 @@ struct error *process_make_fd(struct process *process, struct batch *batch, stru
 	TRY(wait_for_result(process, batch, fd));
 
 	int fd_here = -1;
-	struct error *error = fetch_fd(process, place->control.calls[fd.value].result, &fd_here);
+	struct error *error = fetch_fd(process, control->calls[fd.value].result, &fd_here);
 	auto_fd int owned = fd_here;
-	uint32_t *go_on = (uint32_t *)(void *)((uint8_t *)&place->control + (word.value - place_address(stub, index)) -
-	                                       offsetof(struct stub_place, control));
+	uint64_t offset = word.value - stub->session_address - control_offset(stub, index);
+	uint32_t *go_on = (uint32_t *)(void *)((uint8_t *)control + offset);
 	__atomic_store_n(go_on, 1, __ATOMIC_RELEASE);
 	wake(go_on);
 	auto_error struct error *batch_error = finish(process, batch);

@@ -21,7 +21,10 @@ void stub_pages_set_left(struct stub_pages *stub, const struct thread *thread);
  * Where the pages are mapped, unless somebody else has a mapping there: at one of a few addresses that say whose they are
  * even if we died before anything was written to them. Code and data are always at the same distance.
  */
-enum { STUB_PLACES = 20 };
+enum {
+	STUB_PLACES = 20,
+	STUB_DATA_OFFSET = 1 << 28, /* of the session from the code: room for the trampolines of two million threads */
+};
 uint64_t stub_pages_address(unsigned place);
 bool stub_pages_is_code_address(uint64_t address);
 bool stub_pages_is_data_address(uint64_t address);
@@ -38,6 +41,7 @@ struct held_place {
 	uint8_t *code; /* here: room for a guarded trampoline */
 	uint64_t code_address;
 	struct stub_place *place;
+	struct stub_control *control;
 	struct arch_guard guard;
 };
 struct held_place stub_pages_held_place(const struct stub_pages *stub, const struct thread *thread);
