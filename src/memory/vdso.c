@@ -35,6 +35,7 @@ struct vdso {
 	struct parts program;
 	uint8_t code[CODE_BYTES_MAX]; /* of the program, as far as it has come */
 	bool has_come[CODE_PAGES_MAX];
+	bool is_fixed; /* the kernel's can't be moved */
 };
 
 static struct error *add(struct parts *parts, const VmaEntry *vma)
@@ -85,24 +86,46 @@ static void append_move(struct batch *batch, struct part *part, uint64_t to)
 	part->end = to + size_bytes;
 }
 
+static uint64_t parts_bytes(const struct parts *parts)
+{
+	return parts->list[parts->count - 1].end - parts->list[0].start;
+}
+
 /* Their distance from each other stays: the code finds its data by it. */
+static struct error *move_to(struct process *task, struct parts *parts, uint64_t to)
+{
+	auto_batch struct batch *batch = process_batch(task, 0);
+	struct parts moved = *parts;
+
+	for (size_t i = 0; i < moved.count; i++)
+		append_move(batch, &moved.list[i], to + (moved.list[i].start - parts->list[0].start));
+	TRY(process_run(task, batch));
+	*parts = moved;
+	return NULL;
+}
+
+/* Where a kernel seals them (CONFIG_MSEAL_SYSTEM_MAPPINGS, Linux 6.16), they stay where it has put them, by chance. */
 static struct error *move_aside(struct vdso *vdso, const MmEntry *mm)
 {
-	auto_batch struct batch *batch = process_batch(vdso->task, 0);
 	struct parts *kernel = &vdso->kernel;
 	uint64_t to = aside_first;
 
 	if (kernel->count == 0)
 		return NULL;
-	uint64_t start = kernel->list[0].start;
-	uint64_t size_bytes = kernel->list[kernel->count - 1].end - start;
+	uint64_t size_bytes = parts_bytes(kernel);
 	while (to < aside_end && !is_free(mm, to, to + size_bytes))
 		to += aside_step;
 	if (to >= aside_end)
 		return error_new(ENOMEM, "no room of %" PRIu64 " bytes between the areas of the program", size_bytes);
-	for (size_t i = 0; i < kernel->count; i++)
-		append_move(batch, &kernel->list[i], to + (kernel->list[i].start - start));
-	return process_run(vdso->task, batch);
+	struct error *error = move_to(vdso->task, kernel, to);
+	vdso->is_fixed = error && error_errnum(error) == EPERM;
+	if (!vdso->is_fixed)
+		return error;
+	error_free(error);
+	if (is_free(mm, kernel->list[0].start, kernel->list[0].start + size_bytes))
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "this kernel has sealed its own where the program has memory"),
+	                  "try again");
 }
 
 struct error *vdso_begin(struct process *task, const MmEntry *mm, struct vdso **ret_vdso)
@@ -235,5 +258,5 @@ struct error *vdso_finish(struct vdso *vdso)
 		return error_new(ENOTSUP, "this kernel has none");
 	if (pread(vdso->task->mem_fd, bytes, kernel.size_bytes, (off_t)here.start) != (ssize_t)kernel.size_bytes)
 		return error_new(errno, "read from %#" PRIx64, here.start);
-	return is_same(vdso, &kernel) ? move_into_place(vdso) : put_jumps(vdso, &kernel);
+	return is_same(vdso, &kernel) && !vdso->is_fixed ? move_into_place(vdso) : put_jumps(vdso, &kernel);
 }

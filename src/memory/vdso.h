@@ -9,7 +9,7 @@
  * Is it the same, they are moved to where the program had its own. If not, the program's code becomes ordinary memory at
  * its place, with jumps into the kernel's (vdso_code.h), which stays where it is out of the way; the next move finds it
  * there. Its data pages are zeros then: what is still in the old code (a signal handler has interrupted it) finds that
- * there is no clock to read, and asks the kernel.
+ * there is no clock to read, and asks the kernel. The same is done where the kernel lets nobody move its own.
  */
 #pragma once
 
