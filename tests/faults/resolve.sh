@@ -141,6 +141,7 @@ saved() {
 	each_command is_kept
 	bring_back
 	[ -z "$(locks)" ] || fail "$what: after restore there is still $(locks)"
+	half_restored
 	what='the lock of a program that nobody wants back'
 	save
 	wait_gone "$host" "$pid"
@@ -149,6 +150,25 @@ saved() {
 	[ -z "$(locks)" ] || fail "$what: after resolve --unlock there is still $(locks)"
 	resolve "$host" 1 --unlock "$pid"
 }
+
+# It stands still, so that it doesn't find its connections dead.
+half_restored() {
+	what='restore killed with its keeper'
+	save
+	wait_gone "$host" "$pid"
+	godwit=$(start_on "$host" "$log" env GODWIT_TEST_STOP_AT=outlives:STOP "$GODWIT" restore --images-dir "$images" \
+		--restore-detached --tcp-established)
+	from=$host
+	reaches_phase "$host" || fail "$what: ended before: $(cat "$log")"
+	kill_keeper "$host"
+	on "$host" kill -KILL "$godwit"
+	wait_until is_stopped
+	resolve "$host" 0 --thaw "$pid"
+	[ -z "$(locks)" ] || fail "$what: after resolve --thaw there is still $(locks)"
+	settle
+}
+
+is_stopped() { [ "$(program_state "$host")" = stopped ] && ! on "$host" pgrep -x 'godwit|keeper'; }
 
 # ---- Migrations ----
 

@@ -146,12 +146,13 @@ kill_children() { # NAME: of the source's godwit
 	done' sh "$godwit" "$1" 2>/dev/null || :
 }
 
-# Not the program, which has our name until it is complete: it may be that by now.
+# Neither the program nor the keeper, which have its name when they begin: by now they may be what their names say.
 # shellcheck disable=SC2016
 kill_receive() {
-	on "$to" sh -c 'ps -eo pid=,comm= | while read -r one name; do
-		[ "$name" != godwit ] || [ "$one" = "$1" ] || kill -KILL "$one"
-	done' sh "$pid" 2>/dev/null || :
+	on "$to" sh -c 'ps -eo pid=,ppid=,comm= | awk -v "program=$1" "
+		\$3 == \"godwit\" && \$1 != program { parent[\$1] = \$2 }
+		END { for (one in parent) if (!(parent[one] in parent)) print one }" |
+		while read -r one; do kill -KILL "$one"; done' sh "$pid" 2>/dev/null || :
 }
 
 # shellcheck disable=SC2016
