@@ -67,16 +67,13 @@ struct thread *process_take_place(struct process *process, pid_t tid)
 	return process_add_thread(process, tid);
 }
 
-/* One that has ended meanwhile is no error. */
 static struct error *seize_thread(struct process *process, pid_t tid)
 {
-	if (ptrace(PTRACE_SEIZE, tid, NULL, SEIZE_OPTIONS) < 0) {
-		int errnum = errno;
-		return thread_has_ended(tid, errnum)
-		               ? NULL
-		               : error_hint(error_new(errnum, "PTRACE_SEIZE(%d)", tid),
-		                            "a debugger may hold it, or CAP_SYS_PTRACE is missing");
-	}
+	bool is_gone;
+
+	TRY(thread_seize(tid, SEIZE_OPTIONS, &is_gone));
+	if (is_gone)
+		return NULL;
 	struct thread *thread = process_add_thread(process, tid);
 	thread->seccomp = seccomp_mode(process->pid, tid);
 	if (process->own_pid == process->pid)
@@ -107,6 +104,18 @@ static struct error *seize_new_threads(struct process *process, size_t *ret_new)
 	return NULL;
 }
 
+/* The memory of a process is that of its first thread, as long as that lives: proc_pid_mem(5). */
+static struct error *memory_error(pid_t pid, int errnum)
+{
+	auto_free int *tids = NULL;
+	size_t count;
+
+	if (errnum == ESRCH && procfs_numbers(pid, "task", &tids, &count) >= 0 && count > 1)
+		return error_hint(error_new(ENOTSUP, "process %d: its first thread has ended, others run on", pid),
+		                  "it can be carried if its main function waits for the other threads");
+	return error_new(errnum, "open(/proc/%d/mem)", pid);
+}
+
 static struct error *open_process(pid_t pid, struct process *process)
 {
 	auto_free char *path = xformat("/proc/%d/mem", pid);
@@ -119,7 +128,7 @@ static struct error *open_process(pid_t pid, struct process *process)
 		return error_new(errno, "process %d", pid);
 	process->mem_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (process->mem_fd < 0)
-		return error_new(errno, "open(%s)", path);
+		return memory_error(pid, errno);
 	return NULL;
 }
 

@@ -58,15 +58,11 @@ static struct error *stop_once(pid_t tid)
 {
 	struct thread thread = {.tid = tid};
 	enum stop stop;
+	bool is_gone;
 
-	if (ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACESYSGOOD) < 0) {
-		int errnum = errno;
-
-		if (thread_has_ended(tid, errnum)) /* and its calls with it */
-			return NULL;
-		return error_hint(error_new(errnum, "PTRACE_SEIZE(%d)", tid),
-		                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
-	}
+	TRY(thread_seize(tid, PTRACE_O_TRACESYSGOOD, &is_gone));
+	if (is_gone) /* and its calls with it */
+		return NULL;
 	/* If it fails, the thread is about to end, which the wait tells. */
 	ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
 	TRY(thread_wait_interrupted(&thread, &stop));

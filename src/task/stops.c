@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "task/stops.h"
+#include "util/negative_errno.h"
 #include "util/procfs.h"
 #include "util/uapi.h"
 
@@ -29,10 +30,16 @@ struct error *thread_ptrace(const struct thread *thread, int request, const char
 	return NULL;
 }
 
-bool thread_has_ended(pid_t tid, int errnum)
+struct error *thread_seize(pid_t tid, int options, bool *ret_is_gone)
 {
-	/* One that nobody has waited for yet can't be traced any more, either: ptrace_attach() of Linux. */
-	return errnum == ESRCH || (errnum == EPERM && procfs_is_dead(tid));
+	int r = ptrace(PTRACE_SEIZE, tid, NULL, options) < 0 ? negative_errno() : 0;
+
+	/* EPERM: nobody has waited for it yet. Linux 6.18 */
+	*ret_is_gone = r == -ESRCH || (r == -EPERM && procfs_is_dead(tid));
+	if (r == 0 || *ret_is_gone)
+		return NULL;
+	return error_hint(error_new(-r, "PTRACE_SEIZE(%d)", tid),
+	                  "a debugger may hold it, or CAP_SYS_PTRACE is missing");
 }
 
 /* As waitpid(2), for the first thread of a process; 0: it has ended, but can't be waited for yet. */

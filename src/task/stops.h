@@ -14,8 +14,8 @@ enum stop {
 	STOP_GONE,        /* the thread has ended */
 };
 
-/* Is this why PTRACE_SEIZE has failed with that errno? */
-bool thread_has_ended(pid_t tid, int errnum);
+/* PTRACE_SEIZE of a thread of another program. *ret_is_gone: it has ended meanwhile, which is no error. */
+MUST_USE struct error *thread_seize(pid_t tid, int options, bool *ret_is_gone);
 
 /* Waits for the thread's next stop. ret_signal is set for STOP_SIGNAL. */
 MUST_USE struct error *thread_wait(struct thread *thread, enum stop *ret_stop, int *ret_signal);

@@ -50,13 +50,16 @@ trackers() { on sh -c 'for name in /proc/[0-9]*/comm; do grep -qx godwit-tracker
 sockets() { on find /run/godwit -name 'tracker-*'; }
 no_tracker() { [ -z "$(trackers)$(sockets)" ]; }
 
-# Each element has only what is new, and says so.
+# Each element has only what is new, and says so. Nothing is new while the program stands still.
 start chain
+on kill -STOP "$pid"
 save pre-dump one
 save pre-dump two --prev-images-dir ../one
 ! warned || fail "the second pre-dump saved all: $(cat "$SHARED/stderr")"
 [ "$(readlink "$images/two/parent")" = ../one ] || fail "no link to the parent"
 [ "$(pages two)" -lt "$(pages one)" ] || fail "the second pre-dump has $(pages two) bytes, the first one $(pages one)"
+on kill -CONT "$pid" # for a moment, or it would write all of its pages on a busy machine
+on kill -STOP "$pid"
 save dump three --prev-images-dir ../two --track-mem
 ! warned || fail "the dump saved all: $(cat "$SHARED/stderr")"
 crit decode -i "$images/three/stats-dump" --pretty >"$SHARED/stats" || fail "crit reads no stats-dump"
@@ -65,6 +68,7 @@ skipped=$(sed -n 's/.*"pages_skipped_parent": \([0-9]*\).*/\1/p' "$SHARED/stats"
 crit x "$images/three" mems >"$SHARED/mems" || fail "crit x mems"
 grep -q "^$pid" "$SHARED/mems" || fail "crit x mems doesn't know the program"
 restore three
+on kill -CONT "$pid"
 wait_until no_tracker
 verdict
 

@@ -30,7 +30,7 @@ killed_at() {
 	mkdir "$dir"
 	pid=$(start_on a "$SHARED/$1.log" "$subject" "$dir")
 	wait_for "$dir/ready"
-	on a env "GODWIT_TEST_STOP_AT=$1" "$GODWIT" migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" \
+	on a env "GODWIT_TEST_STOP_AT=$1" "$GODWIT" migrate "$pid" b --max-freeze 60000 --ssh "$HOSTS ssh" --remote-path "$GODWIT" \
 		>"$SHARED/$1-migrate.log" 2>&1 && fail "$1: the migration wasn't killed"
 	wait_until settled
 	[ "$(state_on "$2")" ] || fail "$1: it doesn't run on $2"

@@ -86,7 +86,7 @@ done
 
 start a "$SHARED/moved"
 moved=$pid
-on_a "$GODWIT" migrate "$moved" b --ssh "$HOSTS ssh" --remote-path "$SHARED/remote"
+on_a "$GODWIT" migrate "$moved" b --max-freeze 60000 --ssh "$HOSTS ssh" --remote-path "$SHARED/remote"
 check_home "$moved"
 moved_home=$home
 end_session

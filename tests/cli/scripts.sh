@@ -86,7 +86,7 @@ rm "$SHARED/refuse"
 
 # Moved: each side has its own.
 move() {
-	with_scripts a migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" -M "--action-script=$SHARED/note there"
+	with_scripts a migrate "$pid" b --max-freeze 60000 --ssh "$HOSTS ssh" --remote-path "$GODWIT" -M "--action-script=$SHARED/note there"
 }
 pid=$(start a)
 for point in pre-dump post-dump pre-restore setup-namespaces post-restore; do

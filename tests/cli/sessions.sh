@@ -25,7 +25,7 @@ start_by() {
 # check WHAT: carries the program twice
 check() {
 	before=$(groups_of "$pid")
-	on "$host" "$GODWIT" migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" >"$SHARED/$1.log" 2>&1 ||
+	on "$host" "$GODWIT" migrate "$pid" b --max-freeze 60000 --ssh "$HOSTS ssh" --remote-path "$GODWIT" >"$SHARED/$1.log" 2>&1 ||
 		fail "$1: migrate"
 	host=b
 	[ "$(groups_of "$pid")" = "$before" ] || fail "$1: moved: $(groups_of "$pid"), not $before"

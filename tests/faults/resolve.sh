@@ -65,10 +65,10 @@ each_command() {
 	"$@" dump
 	on "$host" "$GODWIT" restore --images-dir "$other_images" --restore-detached >"$log" 2>&1 || fail "$(cat "$log")"
 	"$@" restore
-	on "$host" "$GODWIT" migrate "$bystander" "$other" --ssh "$HOSTS ssh" --remote-path "$GODWIT" >"$log" 2>&1 || fail "$(cat "$log")"
+	on "$host" "$GODWIT" migrate "$bystander" "$other" --max-freeze 60000 --ssh "$HOSTS ssh" --remote-path "$GODWIT" >"$log" 2>&1 || fail "$(cat "$log")"
 	wait_gone "$host" "$bystander"
 	"$@" migrate
-	on "$other" "$GODWIT" migrate "$bystander" "$host" --ssh "$HOSTS ssh" --remote-path "$GODWIT" >"$log" 2>&1 || fail "$(cat "$log")"
+	on "$other" "$GODWIT" migrate "$bystander" "$host" --max-freeze 60000 --ssh "$HOSTS ssh" --remote-path "$GODWIT" >"$log" 2>&1 || fail "$(cat "$log")"
 	wait_gone "$other" "$bystander"
 	"$@" receive
 	end_other "$host"

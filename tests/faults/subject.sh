@@ -126,8 +126,8 @@ destination=
 start_moving() { start_moving_without_address --move-address "$service/24" "$@"; }
 start_moving_without_address() {
 	: >"$log"
-	godwit=$(start_on "$host" "$log" "$GODWIT" migrate "$pid" "${destination:-$other}" --ssh "$HOSTS ssh" \
-		--remote-path "$GODWIT" "$@")
+	godwit=$(start_on "$host" "$log" "$GODWIT" migrate "$pid" "${destination:-$other}" --max-freeze 60000 \
+		--ssh "$HOSTS ssh" --remote-path "$GODWIT" "$@")
 	from=$host to=$other
 }
 

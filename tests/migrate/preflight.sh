@@ -66,7 +66,7 @@ wait_gone b "$(cat "$SHARED/tid")"
 
 try --move-address "$service/24" --cpu-cap fpu,nonsense
 refused "is none of none, fpu, ins, cpu, all"
-on_a "$GODWIT" migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" --move-address "$service/24" --cpu-cap all \
+on_a "$GODWIT" migrate "$pid" b --max-freeze 60000 --ssh "$HOSTS ssh" --remote-path "$GODWIT" --move-address "$service/24" --cpu-cap all \
 	>"$SHARED/migrate.log" 2>&1 || fail "nothing was lacking any more"
 wait_gone a "$pid"
 echo "ok without the obstacles it moves"

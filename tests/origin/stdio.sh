@@ -100,7 +100,7 @@ start job
 for needle in "on the other host" "standard input here is none" "or migrate, save or restore it with --stdio null instead"; do
 	grep -qF -e "$needle" "$SHARED/errors.log" || fail "nothing says '$needle'"
 done
-on a "$GODWIT" migrate "$pid" tls://10.77.0.2:7777 --key "$SHARED/key" --stdio null || fail "migrate over TLS"
+on a "$GODWIT" migrate "$pid" tls://10.77.0.2:7777 --key "$SHARED/key" --max-freeze 60000 --stdio null || fail "migrate over TLS"
 wait_gone a "$pid"
 host=b
 say listening "$null"
