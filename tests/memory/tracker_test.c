@@ -6,27 +6,16 @@
  * what the rounds sent is the same.
  */
 
-#include <errno.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
-#include "image/pages.h"
-#include "lib/tempdir.h"
-#include "lib/unit.h"
-#include "memory/areas.h"
-#include "memory/shared_send.h"
-#include "memory/subject.h"
-#include "memory/tracker.h"
-#include "util/number_map.h"
-#include "util/procfs.h"
+#include "memory/copy.h"
 
 static const size_t private_pages = 512;
 static const size_t shared_pages = 128;
-static const size_t read_bytes = 4 << 20; /* by a device */
-enum { CHANGES = 300, ROUNDS = 6, PATH_BYTES = 128 };
+enum { CHANGES = 300, ROUNDS = 6 };
 
 /* ---- The process ---- */
 
@@ -168,155 +157,7 @@ static uint64_t run(unsigned step, void *shared)
 	return 0;
 }
 
-/* ---- The copy ---- */
-
-struct copy {
-	struct page_sink sink;
-	struct number_map *pages; /* address and shared_id to malloc(3)ed bytes */
-	struct shared_sender *shared;
-	size_t put_pages;
-};
-
-static void *bytes_of(uint64_t value)
-{
-	return (void *)(uintptr_t)value;
-}
-
-static void remove_page(struct copy *copy, uint64_t address)
-{
-	uint64_t bytes;
-
-	if (number_map_remove(copy->pages, address, copy->sink.shared_id, &bytes))
-		free(bytes_of(bytes));
-}
-
-static struct error *put(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
-{
-	struct copy *copy = (struct copy *)(void *)sink;
-
-	for (size_t i = 0; i < page_count; i++) {
-		void *page = malloc(PAGE_BYTES);
-
-		remove_page(copy, address + i * PAGE_BYTES);
-		memcpy(page, (const char *)bytes + i * PAGE_BYTES, PAGE_BYTES);
-		number_map_add(copy->pages, address + i * PAGE_BYTES, sink->shared_id, (uintptr_t)page);
-	}
-	copy->put_pages += page_count;
-	return NULL;
-}
-
-static struct error *drop(struct page_sink *sink, uint64_t address, size_t page_count)
-{
-	for (size_t i = 0; i < page_count; i++)
-		remove_page((struct copy *)(void *)sink, address + i * PAGE_BYTES);
-	return NULL;
-}
-
-static struct copy copy_new(void)
-{
-	return (struct copy){
-		.sink = {.put = put, .drop = drop},
-		.pages = number_map_new(),
-		.shared = shared_sender_new(),
-	};
-}
-
-static void copy_free(struct copy *copy)
-{
-	uint64_t bytes;
-
-	while (number_map_pop(copy->pages, &bytes))
-		free(bytes_of(bytes));
-	number_map_free(copy->pages);
-	shared_sender_free(copy->shared);
-}
-#define auto_copy __attribute__((cleanup(copy_free)))
-
-static void copy_forget(struct copy *copy, const struct ranges *gone)
-{
-	for (size_t i = 0; i < gone->count; i++)
-		error_free(
-			drop(&copy->sink, gone->list[i].start, (gone->list[i].end - gone->list[i].start) / PAGE_BYTES));
-}
-
-/* A page that was never sent reads as zeros, or as the mapped file's. */
-static void assert_page(const struct copy *copy, const struct process *process, uint64_t address,
-                        const struct area *area, unsigned char unsent)
-{
-	bool is_shared = area && area_content(area) == AREA_CONTENT_SHARED;
-	uint64_t key = is_shared ? address - area->entry.start + area->entry.pgoff : address;
-	unsigned char there[PAGE_BYTES];
-	unsigned char expected[PAGE_BYTES];
-	uint64_t bytes;
-
-	memset(expected, unsent, sizeof(expected));
-	if (number_map_find(copy->pages, key, is_shared ? area->inode : 0, &bytes))
-		memcpy(expected, bytes_of(bytes), PAGE_BYTES);
-	assert_int_equal(pread(process->mem_fd, there, PAGE_BYTES, (off_t)address), PAGE_BYTES);
-	assert_memory_equal(there, expected, PAGE_BYTES);
-}
-
-static void assert_area(const struct copy *copy, const struct process *process, const unsigned char *area, size_t pages,
-                        unsigned char unsent)
-{
-	auto_areas struct areas areas = {0};
-
-	assert_ok(areas_read(process->pid, &areas));
-	for (size_t i = 0; area && i < pages; i++)
-		assert_page(copy, process, (uintptr_t)area + i * PAGE_BYTES, areas_find(&areas, (uintptr_t)area),
-		            unsent);
-}
-
 /* ---- Rounds ---- */
-
-static struct tracker *track(const struct test_subject *subject, enum track how)
-{
-	struct tracker *tracker = NULL;
-	auto_process struct process *process = NULL;
-
-	assert_ok(process_seize(subject->pid, &process));
-	assert_ok(process_stop(process));
-	assert_ok(process_enter(process, 0, 0));
-	auto_error struct error *error = tracker_new(process, how, &tracker);
-	assert_ok(process_thaw(process));
-	if (error && error_errnum(error) == EOPNOTSUPP) {
-		fprintf(stderr, "skipped: %s\n", error_line(error));
-		return NULL;
-	}
-	assert_null(error);
-	return tracker;
-}
-
-static void send_shared(const struct test_subject *subject, const struct areas *areas, const struct tracker *tracker,
-                        struct copy *copy)
-{
-	auto_shared_objects struct shared_objects objects = {0};
-
-	shared_objects_add_areas(&objects, subject->pid, areas);
-	assert_ok(shared_sender_send(copy->shared, &objects, tracker_unwritten(tracker), true, &copy->sink));
-}
-
-static void look_again(pid_t pid, struct areas *areas, struct tracker *tracker, struct copy *copy)
-{
-	struct areas now;
-
-	assert_ok(areas_read(pid, &now));
-	auto_ranges struct ranges gone = areas_gone(areas, &now);
-	tracker_forget(tracker, &gone);
-	copy_forget(copy, &gone);
-	areas_free(areas);
-	*areas = now;
-}
-
-static void make_file(const struct tempdir *dir, const char *name, size_t size_bytes, int byte,
-                      char ret_path[PATH_BYTES])
-{
-	auto_free char *bytes = xalloc(size_bytes);
-
-	memset(bytes, byte, size_bytes);
-	tempdir_put(dir, name, bytes, size_bytes);
-	snprintf(ret_path, PATH_BYTES, "%s/%s", dir->path, name);
-}
 
 static void assert_arrives_whole(enum track how)
 {
@@ -596,121 +437,6 @@ static void test_areas_that_are_joined_by_moving_arrive(void **state)
 		assert_moving_arrive(seed * UINT64_C(0x9e3779b97f4a7c15));
 }
 
-/* ---- Devices ---- */
-
-enum { READ_BYTES_PER_SECOND = 16 << 20 };
-
-struct device_places {
-	unsigned char *area;
-	int fd;
-	pthread_t thread;
-	pid_t tid;
-	char path[PATH_BYTES], group[PATH_BYTES];
-};
-
-static bool write_text(const char *dir, const char *name, const char *text)
-{
-	auto_free char *path = xformat("%s/%s", dir, name);
-	auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-}
-
-/* A control group that reads slowly: what is read is pinned all the while. */
-static bool make_slow_group(struct device_places *places)
-{
-	struct stat stat_of_file;
-
-	snprintf(places->group, sizeof(places->group), "/sys/fs/cgroup/blkio/godwit-test-%d", getpid());
-	if (stat(places->path, &stat_of_file) < 0 || mkdir(places->group, 0700) < 0)
-		return false;
-	auto_free char *limit =
-		xformat("%u:%u %d", major(stat_of_file.st_dev), minor(stat_of_file.st_dev), READ_BYTES_PER_SECOND);
-	return write_text(places->group, "blkio.throttle.read_bps_device", limit);
-}
-
-static void *read_slowly(void *data)
-{
-	struct device_places *places = data;
-	auto_free char *tid = xformat("%d", gettid());
-
-	if (!write_text(places->group, "tasks", tid))
-		abort();
-	__atomic_store_n(&places->tid, gettid(), __ATOMIC_SEQ_CST);
-	if (pread(places->fd, places->area, read_bytes, 0) != (ssize_t)read_bytes)
-		abort();
-	return NULL;
-}
-
-static void wait_for_disk_sleep(const struct device_places *places)
-{
-	char state = 0;
-
-	while (state != 'D') {
-		pid_t tid = __atomic_load_n(&places->tid, __ATOMIC_SEQ_CST);
-		auto_free char *name = xformat("task/%d/stat", tid);
-		auto_free char *text = NULL;
-
-		if (tid && procfs_read(getpid(), name, &text, NULL) == 0)
-			state = strrchr(text, ')')[2];
-		sched_yield();
-	}
-}
-
-static uint64_t run_device(unsigned step, void *shared)
-{
-	struct device_places *places = shared;
-
-	if (step == 0) {
-		places->area = map(read_bytes / PAGE_BYTES, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-		memset(places->area, 'o', read_bytes);
-		places->fd = open(places->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-		return (uint64_t)places->fd;
-	}
-	if (step == 1) {
-		pthread_create(&places->thread, NULL, read_slowly, places);
-		wait_for_disk_sleep(places);
-	} else {
-		pthread_join(places->thread, NULL);
-	}
-	return 0;
-}
-
-static void assert_device_is_seen(struct device_places *places)
-{
-	auto_test_subject struct test_subject subject = subject_start(run_device, places);
-	auto_areas struct areas areas = {0};
-	auto_copy struct copy copy = copy_new();
-
-	subject_do(&subject, 0);
-	auto_tracker struct tracker *tracker = track(&subject, TRACK_USERFAULTFD);
-	struct process process = subject_process(&subject);
-	subject_do(&subject, 1);
-	look_again(subject.pid, &areas, tracker, &copy);
-	assert_ok(tracker_round(tracker, &areas, &copy.sink));
-	subject_do(&subject, 2);
-	assert_ok(tracker_finish(tracker, &areas, &copy.sink));
-	assert_area(&copy, &process, places->area, read_bytes / PAGE_BYTES, 0);
-	close(process.mem_fd);
-}
-
-static void test_what_a_disk_writes_behind_the_protection_arrives(void **state)
-{
-	auto_tempdir struct tempdir dir = tempdir_new();
-	struct device_places *places =
-		mmap(NULL, sizeof(*places), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	(void)state;
-	make_file(&dir, "file", read_bytes, 'n', places->path);
-	sync();
-	if (make_slow_group(places))
-		assert_device_is_seen(places);
-	else
-		fprintf(stderr, "skipped: no control group of version 1 slows down reads of %s\n", places->path);
-	rmdir(places->group);
-	munmap(places, sizeof(*places));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -721,7 +447,6 @@ int main(void)
 		cmocka_unit_test(test_an_area_replaced_in_part_since_it_was_listed_arrives),
 		cmocka_unit_test(test_a_round_of_a_held_process_asks_for_no_other_hold),
 		cmocka_unit_test(test_areas_that_are_joined_by_moving_arrive),
-		cmocka_unit_test(test_what_a_disk_writes_behind_the_protection_arrives),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
