@@ -33,9 +33,7 @@ static const struct {
 	[AREA_TROUBLE_AIO] = {"a ring of io_setup(2)",
                               "let the program do without native AIO, for example MySQL by innodb_use_native_aio=0"},
 	[AREA_TROUBLE_SECRET] = {"secret memory (memfd_secret(2))", "nobody but the program can read it"},
-	[AREA_TROUBLE_KEY] =
-		{"memory with a protection key (pkey_mprotect(2))",
-                 "the program has to do without keys"},
+	[AREA_TROUBLE_KEY] = {"memory with a protection key (pkey_mprotect(2))", "the program has to do without keys"},
 };
 
 struct error *area_trouble_error(const struct area *area)

@@ -405,7 +405,7 @@ static struct error *check_own_terminal(const TtyInfoEntry *info)
 			error_new(ENOTTY, "the program had a terminal, and standard input here is none"),
 			"godwit restore --shell-job, or godwit receive --listen for migrate, is to be called from "
 			"a terminal, which becomes the program's; or migrate, save or restore it with --stdio null "
-		        "instead");
+			"instead");
 	if (info->sid && (ioctl(STDIN_FILENO, TIOCGSID, &session) < 0 || session != getsid(0)))
 		return error_hint(error_new(ENOTTY, "the program had a controlling terminal, and we have none"),
 		                  "call godwit from the shell that is to have the program as its job");

@@ -2,46 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# run.sh SECONDS: each fuzz target for that long, from the corpus in the repository and what write-samples makes.
-# BUILD is the build with -Dfuzz=true. What makes a target fail stays in $BUILD/fuzz/.
+# run.sh FUZZER SEEDS SAMPLES DIR: the fuzzer (tests/NAME-fuzz of a build with -Dfuzz=true) for FUZZ_SECONDS, from what
+# write-seeds (SEEDS) and write-samples (SAMPLES) make, from what earlier runs have found and left in DIR/NAME, and from
+# what has made it fail once (corpus/NAME, if there is any). What makes it fail is named and stays in DIR.
 set -eu
-seconds=$1
-corpus=$(cd "$(dirname "$0")/corpus" && pwd)
-cd "$BUILD"
-mkdir -p fuzz/samples
-rm -f fuzz/samples/*
-tests/write-samples fuzz/samples
+fuzzer=$1 seeds=$2 samples=$3 dir=$4
+target=$(basename "$fuzzer" -fuzz)
+corpus=$(dirname "$0")/corpus/$target
+found=$dir/$target
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-# Each image as image_fuzz takes it: name, length, what is behind its magic.
-seed_images() {
-	for file in fuzz/samples/*.img fuzz/samples/*.godwit; do
-		name=$(basename "$file")
-		case $name in pagemap* | pages* | sums* | '*'*) continue ;; esac
-		magics=8
-		case $name in inventory.img | *.godwit) magics=4 ;; esac
-		printf '%s\n%d\n' "$name" $(($(stat -c %s "$file") - magics)) >"$1/$name"
-		tail -c +$((magics + 1)) "$file" >>"$1/$name"
-	done
+mkdir -p "$found" "$work/seeds"
+"$seeds" "$target" "$work/seeds"
+if [ "$target" = pagemap ]; then
+	"$samples" "$work"
+	mv "$work"/pagemap-* "$work/seeds/"
+fi
+[ ! -d "$corpus" ] || cp "$corpus"/* "$work/seeds/"
+
+# No honest input needs much memory at once; what asks for it must be refused, and soon.
+ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=256 "$fuzzer" -max_total_time="${FUZZ_SECONDS:-5}" \
+	-rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix="$dir/$target-" "$found" "$work/seeds" >"$dir/$target.log" 2>&1 || {
+	tail -n 40 "$dir/$target.log"
+	exit 1
 }
-
-passed=0 failed=0
-for target in file_entry image pagemap stream vdso; do
-	mkdir -p "fuzz/$target"
-	[ ! -d "$corpus/$target" ] || cp "$corpus/$target"/* "fuzz/$target/"
-	case $target in
-	image) seed_images fuzz/image ;;
-	pagemap) cp fuzz/samples/pagemap-* fuzz/pagemap/ ;;
-	esac
-	if "tests/$target-fuzz" -max_total_time="$seconds" -rss_limit_mb=4096 -print_final_stats=1 \
-		-artifact_prefix="fuzz/$target-" "fuzz/$target" >"fuzz/$target.log" 2>&1; then
-		passed=$((passed + 1))
-	else
-		failed=$((failed + 1))
-		tail -n 40 "fuzz/$target.log"
-	fi
-	printf '%s: %s executions, %s features\n' "$target" \
-		"$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/$target.log")" \
-		"$(sed -n 's/.* ft: \([0-9]*\).*/\1/p' "fuzz/$target.log" | tail -n 1)"
-done
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+echo "$(sed -n 's/^stat::number_of_executed_units: *//p' "$dir/$target.log") executions," \
+	"$(sed -n 's/.* ft: \([0-9]*\).*/\1/p' "$dir/$target.log" | tail -n 1) features"

@@ -77,8 +77,8 @@ static int tear_down(void **state)
 
 static struct flow flow_of(int fd)
 {
-	struct sockaddr_in local;
-	struct sockaddr_in remote;
+	struct sockaddr_in local = {0};
+	struct sockaddr_in remote = {0};
 	socklen_t size = sizeof(local);
 	struct flow flow = {.family = AF_INET};
 

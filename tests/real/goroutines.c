@@ -61,7 +61,8 @@ struct runtime {
 	_Atomic bool is_ending;
 };
 
-static struct runtime runtime; /* signal handlers can't be given it */
+/* NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): signal handlers can't be given it */
+static struct runtime runtime;
 
 static void on_preempt(int signal, siginfo_t *info, void *context)
 {
@@ -107,6 +108,7 @@ static bool is_right(const struct goroutine *goroutine)
 	for (unsigned int i = 0; i < GUARD_WORDS; i++)
 		if (goroutine->guard[i] != ((uintptr_t)goroutine ^ i))
 			return false;
+	/* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): the very bits */
 	return hash == goroutine->hash && memcmp(&sum, &goroutine->sum, sizeof(sum)) == 0;
 }
 

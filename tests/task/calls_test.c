@@ -38,6 +38,7 @@ struct waiter {
 	enum kind kind;
 };
 
+/* NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): a signal handler can't be given it */
 static _Thread_local struct waiter *current;
 
 static void handle(int signal)

@@ -113,7 +113,7 @@ __attribute__((noreturn)) static void run(struct board *board, int all_filtered)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
-	sigprocmask(SIG_SETMASK, &set, NULL);
+	pthread_sigmask(SIG_SETMASK, &set, NULL);
 	for (int i = THREADS; i-- > 0;) {
 		members[i] = (struct member){board, i, (enum kind)((i + all_filtered) % THREADS), 0};
 		if (all_filtered && members[i].kind == FREE)
@@ -150,7 +150,7 @@ static void expect_progress(pid_t pid, struct board *board, int kill_number)
 				errx(1, "kill %d: the program has died", kill_number);
 			if (waited_ms == PATIENCE_MS)
 				errx(1, "kill %d: thread %d doesn't go on, of %d", kill_number, i, pid);
-			sleep_ns(1000 * 1000);
+			sleep_ns(1000L * 1000);
 		}
 	}
 }
@@ -163,7 +163,7 @@ static void expect_masks(pid_t pid)
 
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	DIR *dir = opendir(path);
-	while (dir && (entry = readdir(dir))) {
+	while (dir && (entry = readdir(dir))) { /* NOLINT(concurrency-mt-unsafe): our own stream */
 		char line[256];
 		char status[512];
 
@@ -226,7 +226,7 @@ static void expect_standstill(const struct board *board)
 
 	for (int i = 0; i < THREADS; i++)
 		before[i] = board->ticks[i];
-	sleep_ns(100 * 1000 * 1000);
+	sleep_ns(100L * 1000 * 1000);
 	for (int i = 0; i < THREADS; i++)
 		if (board->ticks[i] != before[i])
 			errx(1, "thread %d has gone on by %ld ticks, and was to stay", i, board->ticks[i] - before[i]);

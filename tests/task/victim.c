@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -79,6 +80,7 @@ static void step_compute(struct self *self)
 	struct result first = compute();
 	struct result second = compute();
 
+	/* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): the very bits */
 	if (first.hash != second.hash || memcmp(&first.number, &second.number, sizeof(double)) != 0)
 		harmed(self->victim, "computed %#jx, then %#jx", (uintmax_t)first.hash, (uintmax_t)second.hash);
 }
@@ -153,7 +155,7 @@ static void check_wait(struct self *self, const char *name, bool has_timed_out, 
 
 	if (!has_timed_out)
 		harmed(self->victim, "%s: errno %d", name, reason);
-	else if (took_ns < self->victim->wait_ms * 1000000U)
+	else if (took_ns < self->victim->wait_ms * UINT64_C(1000000))
 		harmed(self->victim, "%s of %u ms took %ju ns", name, self->victim->wait_ms, (uintmax_t)took_ns);
 }
 
@@ -270,9 +272,12 @@ _Noreturn static void be_victim(struct victim *victim)
 	int epoll = epoll_create1(EPOLL_CLOEXEC);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (!selves || epoll < 0 || __rseq_size == 0)
+	assert(victim->thread_count > 0);
+	if (!selves || epoll < 0 || __rseq_size == 0) {
 		harmed(victim, "set-up: rseq of %u bytes", __rseq_size);
-	for (unsigned i = 0; selves && i < victim->thread_count; i++)
+		_exit(1);
+	}
+	for (unsigned i = 0; i < victim->thread_count; i++)
 		selves[i] = (struct self){.victim = victim, .thread = &victim->threads[i], .epoll = epoll};
 	make_threads(selves, victim->thread_count);
 	go_round(&selves[0]);
