@@ -272,6 +272,8 @@ static struct error *send_round(struct source *source)
 	test_stop("round");
 	TRY(tracker_round(source->tracker, saver_areas(source->saver), &sink.sink));
 	TRY(send_shared(source, false, &sink.sink));
+	TRY(saver_sync(source->saver));
+	saver_drop_copies(source->saver);
 	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
 	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL));
 	uint64_t took_ns = clock_now_ns() - start_ns + 1;

@@ -5,7 +5,8 @@
  * TCP and UDP sockets over IPv4 and IPv6: tcp(7), udp(7).
  *
  * Carried: addresses, options, listening sockets with their backlog, connections with all that is in their queues
- * (tcp.h), half closed ones. UDP sockets keep their addresses; datagrams that wait in them are lost, as datagrams may be.
+ * (tcp.h), half closed ones. Of multipath TCP the listening sockets, whose connections with peers that know plain TCP
+ * only are plain. UDP sockets keep their addresses; datagrams that wait in them are lost, as datagrams may be.
  *
  * Traps: a connection that waits to be accepted belongs to no descriptor and can't be carried: the freeze waits until
  * there is none. A port that a connection has can be bound for a listener only in repair mode, or with SO_REUSEADDR.
@@ -16,18 +17,28 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <net/if.h>
+#include <netinet/udp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "objects/multicast.h"
 #include "objects/socket_options.h"
 #include "objects/tcp.h"
+#include "objects/tcp_keys.h"
 #include "util/alloc.h"
 
-#define HINT_PORT "another program may have the port: ss -lntup shows it"
+#define HINT_PORT \
+	"another program may have the port, or connections that have just ended, for a minute: ss -antup shows them"
 
 enum { CLOSE = 7, LISTEN = 10, BACKLOG_MAX = 1 << 20 };
+
+static bool is_tcp_protocol(uint32_t protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
+}
 
 static bool inetsk_recognizes(const struct open_file *file)
 {
@@ -35,7 +46,7 @@ static bool inetsk_recognizes(const struct open_file *file)
 
 	if (!socket_kind_of(file, &kind) || (kind.family != AF_INET && kind.family != AF_INET6))
 		return false;
-	return (kind.type == SOCK_STREAM && kind.protocol == IPPROTO_TCP) ||
+	return (kind.type == SOCK_STREAM && is_tcp_protocol((uint32_t)kind.protocol)) ||
 	       (kind.type == SOCK_DGRAM && (kind.protocol == IPPROTO_UDP || kind.protocol == IPPROTO_UDPLITE));
 }
 
@@ -49,7 +60,7 @@ struct look {
 
 static bool is_tcp(const struct look *look)
 {
-	return look->kind.protocol == IPPROTO_TCP;
+	return is_tcp_protocol((uint32_t)look->kind.protocol);
 }
 
 static struct error *look_at(const struct open_file *file, struct look *look)
@@ -93,6 +104,29 @@ static struct error *check_upper_layer(const struct look *look)
 	return error_new(ENOTSUP, "TCP connection with the kernel's %.15s in it (TCP_ULP)", name);
 }
 
+/* There is no repair mode for it, whether or not the peer knows it, too. */
+static struct error *check_multipath(const struct look *look)
+{
+	if (look->kind.protocol != IPPROTO_MPTCP || look->tcp.state == LISTEN || look->tcp.state == CLOSE)
+		return NULL;
+	auto_free char *own = address_text(&look->own);
+	auto_free char *peer = address_text(&look->peer);
+	return error_hint(error_new(ENOTSUP, "connection of multipath TCP from %s to %s", own, peer),
+	                  "programs in Go use plain TCP with GODEBUG=multipathtcp=0; mptcpize disable or sysctl "
+	                  "net.mptcp.enabled=0 before they start do it for others");
+}
+
+/* Where it is in the stream can be neither told nor set. */
+static struct error *check_urgent(const struct look *look)
+{
+	struct pollfd poll_fd = {.fd = look->fd, .events = POLLPRI};
+
+	if (!is_connection(look) || poll(&poll_fd, 1, 0) != 1 || !(poll_fd.revents & POLLPRI))
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "TCP connection with urgent data (MSG_OOB)"),
+	                  "try again when the program has read it");
+}
+
 static struct error *check_connection(const struct open_file *file, const struct look *look)
 {
 	auto_free char *own = address_text(&look->own);
@@ -101,34 +135,73 @@ static struct error *check_connection(const struct open_file *file, const struct
 	if (!file->options->tcp_established)
 		return error_hint(error_new(ENOTSUP, "TCP connection from %s to %s", own, peer),
 		                  "--tcp-established carries connections");
-	return error_wrap(check_upper_layer(look), "from %s to %s", own, peer);
+	TRY(check_upper_layer(look), "from %s to %s", own, peer);
+	return error_wrap(check_urgent(look), "from %s to %s", own, peer);
 }
 
-/* Nothing can be read from a new socket that was never connected. */
-static struct error *check_closed(const struct look *look)
+/* What is gathered under UDP_CORK can't be read. */
+static struct error *check_half_written(const struct look *look)
 {
+	int cork = 0;
 	int bytes = 0;
 
-	if (ioctl(look->fd, SIOCINQ, &bytes) < 0 || bytes == 0)
+	if (socket_get(look->fd, IPPROTO_UDP, UDP_CORK, &cork) < 0 || !cork || ioctl(look->fd, SIOCOUTQ, &bytes) < 0 ||
+	    bytes == 0)
 		return NULL;
-	return error_hint(error_new(ENOTSUP, "TCP connection that has ended, with %d bytes that were not read", bytes),
-	                  "try again when the program has read them");
+	return error_hint(error_new(ENOTSUP, "UDP socket with a datagram that is only half written (UDP_CORK)"),
+	                  "try again when the program has sent it");
+}
+
+static bool has_failed(const struct look *look)
+{
+	struct pollfd poll_fd = {.fd = look->fd};
+
+	return look->tcp.state == CLOSE && poll(&poll_fd, 1, 0) == 1 && poll_fd.revents & POLLERR;
+}
+
+/* Has been connected, and knows that it has ended: of a new one, recv(2) says ENOTCONN. */
+static bool has_ended(const struct look *look)
+{
+	char byte;
+
+	if (look->tcp.state != CLOSE)
+		return false;
+	return has_failed(look) || recv(look->fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) >= 0;
+}
+
+/* Which error waits can be told only by taking it away. Of a connection that was there, a reset it is, nearly always. */
+static struct error *check_closed(const struct look *look)
+{
+	if (has_failed(look) && !tcp_was_established(look->fd))
+		return error_hint(
+			error_new(ENOTSUP, "TCP connection that has failed, and the program hasn't seen it yet"),
+			"try again when it has");
+	if (look->kind.protocol != IPPROTO_MPTCP || !has_ended(look))
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "connection of multipath TCP that has ended"),
+	                  "try again when the program has closed it");
 }
 
 static struct error *inetsk_check(const struct open_file *file)
 {
+	auto_socket_options struct socket_options options = {0};
 	struct look look;
 
 	TRY(look_at(file, &look));
 	TRY(socket_check_network(look.fd));
-	if (!is_tcp(&look) || look.tcp.state == LISTEN)
+	TRY(socket_options_save(look.fd, SOCKET_TCP, &options)); /* what is attached can be read? */
+	if (!is_tcp(&look))
+		return check_half_written(&look);
+	if (look.kind.protocol == IPPROTO_TCP && look.tcp.state != CLOSE)
+		TRY(tcp_keys_check(file->all, look.fd, &look.own, &look.peer));
+	if (look.tcp.state == LISTEN)
 		return NULL;
 	if (look.tcp.state == CLOSE)
 		return check_closed(&look);
+	TRY(check_multipath(&look));
 	if (is_connection(&look))
 		return check_connection(file, &look);
-	auto_free char *peer = address_text(&look.peer);
-	return error_hint(error_new(ENOTSUP, "TCP connection to %s that is only being made or unmade", peer),
+	return error_hint(error_new(ENOTSUP, "TCP connection that is only being made or unmade"),
 	                  "try again in a moment");
 }
 
@@ -249,7 +322,7 @@ static void read_tcp_options(const struct look *look, TcpOptsEntry *entry)
 static enum socket_traits traits_of(uint32_t family, uint32_t protocol, bool is_connected)
 {
 	return (family == AF_INET6 ? SOCKET_IPV6 : SOCKET_IPV4) |
-	       (protocol == IPPROTO_TCP ? SOCKET_TCP | (is_connected ? SOCKET_CONNECTED : 0) : SOCKET_UDP);
+	       (is_tcp_protocol(protocol) ? SOCKET_TCP | (is_connected ? SOCKET_CONNECTED : 0) : SOCKET_UDP);
 }
 
 /* Where what an entry points to lives while it is put into the image. */
@@ -327,20 +400,47 @@ static void fill(const struct open_file *file, struct answers *answers, InetSkEn
 		socket->tcp_opts = &answers->parts.tcp;
 }
 
+/* What only sockets.godwit says. */
+static struct error *put_extras(const struct open_file *file, const struct answers *answers, struct image_store *store)
+{
+	const struct look *look = &answers->look;
+	GodwitSocketEntry extras = GODWIT_SOCKET_ENTRY__INIT;
+	struct error *error = is_tcp(look) ? NULL : multicast_save(file, look->fd, &extras);
+
+	extras.has_is_reset = is_tcp(look) && has_failed(look);
+	extras.is_reset = extras.has_is_reset;
+	if (!error)
+		socket_extras_put(&answers->extras, file, &extras, store);
+	multicast_free(&extras);
+	return error;
+}
+
+/* What can have come about since the program was checked. */
+static struct error *check_again(const struct look *look)
+{
+	if (!is_tcp(look))
+		return check_half_written(look);
+	TRY(check_multipath(look));
+	TRY(check_urgent(look));
+	return check_closed(look);
+}
+
 static struct error *put(const struct open_file *file, struct answers *answers, struct image_store *store)
 {
 	InetSkEntry socket = INET_SK_ENTRY__INIT;
 	FileEntry entry = FILE_ENTRY__INIT;
-	GodwitSocketEntry extras = GODWIT_SOCKET_ENTRY__INIT;
 	struct look *look = &answers->look;
 
 	/* It may have changed since it was read, by a timer. */
 	if (is_tcp(look))
 		TRY(tcp_state(look->fd, &look->tcp));
-	socket_extras_put(&answers->extras, file, &extras, store);
+	TRY(check_again(look));
+	TRY(put_extras(file, answers, store));
 	fill(file, answers, &socket);
 	if (is_connection(look))
 		TRY(tcp_save(look->fd, &look->tcp, socket.ino, store));
+	else if (look->kind.protocol == IPPROTO_TCP && has_ended(look))
+		TRY(tcp_save_ended(look->fd, socket.ino, store));
 	entry.type = FD_TYPES__INETSK;
 	entry.id = file->id;
 	entry.isk = &socket;
@@ -403,7 +503,7 @@ static struct error *read_entry(const FileEntry *file, struct restored *restored
 
 	if (!entry)
 		return error_new(EBADMSG, "file entry of type inetsk without a socket");
-	bool is_tcp_entry = entry->proto == IPPROTO_TCP && entry->type == SOCK_STREAM;
+	bool is_tcp_entry = is_tcp_protocol(entry->proto) && entry->type == SOCK_STREAM;
 	bool is_udp_entry =
 		(entry->proto == IPPROTO_UDP || entry->proto == IPPROTO_UDPLITE) && entry->type == SOCK_DGRAM;
 	if ((entry->family != AF_INET && entry->family != AF_INET6) || !(is_tcp_entry || is_udp_entry) ||
@@ -411,7 +511,7 @@ static struct error *read_entry(const FileEntry *file, struct restored *restored
 		return error_new(EBADMSG, "socket of family %u, type %u, protocol %u", entry->family, entry->type,
 		                 entry->proto);
 	restored->entry = entry;
-	restored->is_connection = is_tcp_entry && tcp_is_connection(entry->state);
+	restored->is_connection = entry->proto == IPPROTO_TCP && tcp_is_connection(entry->state);
 	restored->traits = traits_of(entry->family, entry->proto, restored->is_connection);
 	if (is_tcp_entry && !restored->is_connection && entry->state != CLOSE && entry->state != LISTEN)
 		return error_new(ENOTSUP, "TCP socket in state %u", entry->state);
@@ -429,7 +529,7 @@ static bool inetsk_entry_flow(const FileEntry *file, struct flow *ret_flow)
 	struct restored restored;
 	auto_error struct error *error = read_entry(file, &restored);
 
-	if (error || restored.entry->proto != IPPROTO_TCP || restored.entry->state == CLOSE)
+	if (error || !is_tcp_protocol(restored.entry->proto) || restored.entry->state == CLOSE)
 		return false;
 	flow_of(&restored.own, &restored.peer, restored.entry->state == LISTEN, ret_flow);
 	return true;
@@ -483,19 +583,18 @@ static bool is_any(const union socket_address *address)
 /* In repair mode a TCP port that connections have can be bound, too. */
 static struct error *bind_to(int fd, const struct restored *restored)
 {
-	bool is_tcp_socket = restored->entry->proto == IPPROTO_TCP;
+	bool in_repair = restored->entry->proto == IPPROTO_TCP;
 
 	if (!restored->entry->src_port && is_any(&restored->own))
 		return NULL;
 	/* The address may move here only later; taken back by socket_extras_finish(). */
 	TRY(socket_set(fd, IPPROTO_IP, IP_TRANSPARENT, 1, "IP_TRANSPARENT"));
-	if (is_tcp_socket)
+	TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));
+	if (in_repair)
 		TRY(tcp_begin(fd));
-	else
-		TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));
 	if (bind(fd, &restored->own.any, socket_address_bytes(&restored->own)) < 0)
 		return error_hint(error_new(errno, "bind to port %u", restored->entry->src_port), HINT_PORT);
-	return is_tcp_socket ? tcp_go_on(fd) : NULL;
+	return in_repair ? tcp_go_on(fd) : NULL;
 }
 
 /* A socket that isn't a connection. */
@@ -505,35 +604,55 @@ static struct error *bind_and_listen(int fd, const struct restored *restored)
 
 	TRY(bind_to(fd, restored));
 	TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));
-	if (entry->proto == IPPROTO_TCP && entry->state == LISTEN && listen(fd, (int)entry->backlog) < 0)
+	if (is_tcp_protocol(entry->proto) && entry->state == LISTEN && listen(fd, (int)entry->backlog) < 0)
 		return error_hint(error_new(errno, "listen on port %u", entry->src_port), HINT_PORT);
-	if (entry->proto != IPPROTO_TCP && entry->dst_port &&
+	if (!is_tcp_protocol(entry->proto) && entry->dst_port &&
 	    connect(fd, &restored->peer.any, socket_address_bytes(&restored->peer)) < 0)
 		return error_new(errno, "connect to port %u", entry->dst_port);
 	return NULL;
 }
 
-static struct error *make_socket(const struct restored *restored, const struct image_store *store,
-                                 const GodwitSocketEntry *extras, int fd)
+static struct error *open_socket(const struct restored *restored, const GodwitSocketEntry *extras, int *ret_fd)
+{
+	const InetSkEntry *entry = restored->entry;
+	auto_fd int fd = socket((int)entry->family, (int)entry->type | SOCK_CLOEXEC, (int)entry->proto);
+
+	if (fd < 0)
+		return error_new(errno, "socket(%u, %u, %u)", entry->family, entry->type, entry->proto);
+	TRY(restore_ip_options(fd, entry)); /* IP_TOS sets SO_PRIORITY */
+	TRY(socket_options_restore(fd, entry->opts));
+	TRY(socket_extras_restore(fd, extras, restored->traits));
+	*ret_fd = take(fd);
+	return NULL;
+}
+
+static bool has_ended_entry(const InetSkEntry *entry, const struct image_store *store)
+{
+	return entry->proto == IPPROTO_TCP && entry->state == CLOSE && tcp_has_ended(entry->ino, store);
+}
+
+static struct error *finish_socket(const struct restored *restored, const struct image_store *store,
+                                   const GodwitSocketEntry *extras, int fd)
 {
 	const InetSkEntry *entry = restored->entry;
 
-	TRY(socket_options_restore(fd, entry->opts));
-	TRY(socket_extras_restore(fd, extras, restored->traits));
-	TRY(restore_ip_options(fd, entry));
 	if (restored->is_connection)
 		TRY(tcp_restore(fd, entry->state, entry->ino, &restored->own, &restored->peer, store));
+	else if (has_ended_entry(entry, store))
+		TRY(tcp_restore_ended(fd, entry->ino, &restored->own, store));
 	else
 		TRY(bind_and_listen(fd, restored));
 	TRY(restore_tcp_options(fd, entry));
 	TRY(socket_options_finish(fd, entry->opts));
-	return socket_extras_finish(fd, extras, restored->traits);
+	TRY(socket_extras_finish(fd, extras, restored->traits));
+	return multicast_restore(fd, extras);
 }
 
 static struct error *inetsk_restore(const FileEntry *file, struct restore_files *restore, struct batch *batch,
                                     struct made_file *ret_made)
 {
 	auto_socket_extras GodwitSocketEntry *extras = NULL;
+	auto_fd int fd = -1;
 	struct restored restored;
 
 	(void)batch;
@@ -543,10 +662,8 @@ static struct error *inetsk_restore(const FileEntry *file, struct restore_files 
 		return error_hint(error_new(ENOTSUP, "TCP connection of port %u", entry->src_port),
 		                  "--tcp-established brings connections back");
 	TRY(socket_extras_find(restore, entry->id, &extras));
-	auto_fd int fd = socket((int)entry->family, (int)entry->type | SOCK_CLOEXEC, (int)entry->proto);
-	if (fd < 0)
-		return error_new(errno, "socket(%u, %u, %u)", entry->family, entry->type, entry->proto);
-	TRY(make_socket(&restored, restore_store(restore), extras, fd), "socket of port %u", entry->src_port);
+	TRY(open_socket(&restored, extras, &fd), "socket of port %u", entry->src_port);
+	TRY(finish_socket(&restored, restore_store(restore), extras, fd), "socket of port %u", entry->src_port);
 	*ret_made = (struct made_file){
 		.local_fd = take(fd),
 		.status_flags = entry->flags & ~(uint32_t)O_ACCMODE,
@@ -556,34 +673,34 @@ static struct error *inetsk_restore(const FileEntry *file, struct restore_files 
 }
 
 /*
- * Is the port free? Told by making such a socket for a moment. Who connects to a listener in that moment is reset, as
- * before and after it. Connections aren't tried: who else would have both ends of one?
+ * Is the port free, and are the interfaces here? Told by making such a socket for a moment. Who connects to a listener in
+ * that moment is reset, as before and after it. Connections aren't tried: who else would have both ends of one?
  */
 static struct error *inetsk_preflight(const FileEntry *file, struct restore_files *restore)
 {
 	auto_socket_extras GodwitSocketEntry *extras = NULL;
+	auto_fd int fd = -1;
 	struct restored restored;
 
 	TRY(read_entry(file, &restored));
 	const InetSkEntry *entry = restored.entry;
-	if (restored.is_connection || !entry->src_port)
-		return NULL;
 	TRY(socket_extras_find(restore, entry->id, &extras));
-	auto_fd int fd = socket((int)entry->family, (int)entry->type | SOCK_CLOEXEC, (int)entry->proto);
-	if (fd < 0)
-		return error_new(errno, "socket(%u, %u, %u)", entry->family, entry->type, entry->proto);
-	TRY(socket_options_restore(fd, entry->opts));
-	TRY(socket_extras_restore(fd, extras, restored.traits));
-	TRY(restore_ip_options(fd, entry));
 	auto_free char *own = address_text(&restored.own);
-	return error_wrap(bind_and_listen(fd, &restored), "%s socket at %s",
-	                  entry->proto == IPPROTO_TCP ? "TCP" : "UDP", own);
+	TRY(open_socket(&restored, extras, &fd), "socket at %s", own);
+	if (restored.is_connection || has_ended_entry(entry, restore_store(restore)))
+		return NULL;
+	TRY(bind_and_listen(fd, &restored), "%s socket at %s", is_tcp_protocol(entry->proto) ? "TCP" : "UDP", own);
+	return error_wrap(multicast_restore(fd, extras), "UDP socket at %s", own);
 }
 
 static struct error *inetsk_resume(const FileEntry *file, const struct image_store *store, int fd)
 {
 	const InetSkEntry *entry = file->isk;
 
+	if (has_ended_entry(entry, store)) {
+		TRY(tcp_resume_ended(fd, entry->ino, !socket_extras_is_reset(store, entry->id), store));
+		return socket_options_settle(fd, entry->opts);
+	}
 	if (entry->proto != IPPROTO_TCP || !tcp_is_connection(entry->state))
 		return NULL;
 	TRY(tcp_resume(fd, entry->state, entry->ino, store));
@@ -604,8 +721,8 @@ const struct file_ops inetsk_ops = {
 	.answer_bytes = sizeof(struct answers),
 	.free_answers = inetsk_free_answers,
 	.save = inetsk_save,
-	.go_on = inetsk_go_on,
 	.preflight = inetsk_preflight,
+	.go_on = inetsk_go_on,
 	.restore = inetsk_restore,
 	.resume = inetsk_resume,
 };

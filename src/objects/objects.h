@@ -32,6 +32,7 @@ struct carry_options {
 	uint64_t ghost_limit_bytes; /* the largest deleted file whose content goes into the image */
 };
 
+struct multicast_groups;
 struct netlink;
 struct outlet;
 struct open_files;
@@ -79,7 +80,8 @@ struct open_files {
 	struct number_map *outsiders; /* owned; NULL at first: of open_files_outsider() */
 	int *copies;                  /* owned; by id: of open_file_borrow(); -1: none */
 	size_t copy_room;
-	struct netlink *diag; /* owned; NULL at first: for sock_diag(7) */
+	struct netlink *diag;            /* owned; NULL at first: for sock_diag(7) */
+	struct multicast_groups *groups; /* owned; NULL at first: of this host, for one save */
 };
 
 /* A new save begins: nothing is in the images yet. */
@@ -194,6 +196,11 @@ int restore_place(const struct restore_files *restore, uint32_t id);
 /* A file that was made, or a folder that is there only while the program is restored: it goes, with what is in it, when
  * restore is freed. */
 void restore_note_made(struct restore_files *restore, const char *path);
+
+/* The same for a folder (an absolute path) that is about to be made. watch, if there is one, is told of it first. */
+MUST_USE struct error *restore_note_folder(struct restore_files *restore, const char *path);
+typedef struct error *restore_folder_watch(const char *path, void *context);
+void restore_files_watch_folders(struct restore_files *restore, restore_folder_watch *watch, void *context);
 
 /* The program goes on: files stay; resume() needs the folders, and removes them. */
 void restore_files_keep_made(struct restore_files *restore);

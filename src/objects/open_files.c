@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
+#include "objects/multicast.h"
 #include "objects/tty_info.h"
 #include "util/alloc.h"
 #include "util/netlink.h"
@@ -60,6 +61,7 @@ void open_files_drop_copies(struct open_files *files)
 void open_files_begin(struct open_files *files)
 {
 	number_map_free(take(files->notes));
+	multicast_groups_free(take(files->groups));
 }
 
 void open_files_free(struct open_files *files)
@@ -68,6 +70,7 @@ void open_files_free(struct open_files *files)
 	number_map_free(take(files->notes));
 	number_map_free(take(files->outsiders));
 	netlink_free(take(files->diag));
+	multicast_groups_free(take(files->groups));
 }
 
 uint32_t open_files_new_id(struct open_files *files)

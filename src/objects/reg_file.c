@@ -264,8 +264,18 @@ static struct error *probe(const RegFileEntry *entry, struct stat *ret_stat)
 	return compare_build_id(entry);
 }
 
+/* What a file server says now, not what it said when we looked last: statx(2). */
+static void ask_server(const char *path)
+{
+	struct statx stat;
+
+	(void)statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stat);
+}
+
 static struct error *probe_with_stamp(const RegFileEntry *entry, struct restore_files *restore, struct stat *ret_stat)
 {
+	ask_server(entry->name);
+
 	struct stat *seen = lstat(entry->name, ret_stat) == 0 ? ret_stat : NULL;
 	enum file_stamp_verdict verdict;
 

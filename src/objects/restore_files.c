@@ -30,6 +30,8 @@ struct restore_files {
 	struct restore_task task;
 	char **made; /* owned: paths */
 	size_t made_count;
+	restore_folder_watch *folder_watch; /* NULL: nobody */
+	void *folder_context;               /* borrowed, for it */
 	bool is_running;
 };
 
@@ -178,6 +180,20 @@ void restore_note_made(struct restore_files *restore, const char *path)
 	restore->made = xrealloc(restore->made, count * sizeof(*restore->made));
 	restore->made[restore->made_count] = xformat("%s", path);
 	restore->made_count = count;
+}
+
+void restore_files_watch_folders(struct restore_files *restore, restore_folder_watch *watch, void *context)
+{
+	restore->folder_watch = watch;
+	restore->folder_context = context;
+}
+
+struct error *restore_note_folder(struct restore_files *restore, const char *path)
+{
+	if (restore->folder_watch)
+		TRY(restore->folder_watch(path, restore->folder_context));
+	restore_note_made(restore, path);
+	return NULL;
 }
 
 const struct image_store *restore_store(const struct restore_files *restore)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -13,6 +14,8 @@
 
 /* Newer than Debian 12's headers. */
 enum { GET_FILTER = SO_ATTACH_FILTER, BUF_LOCK = 72 };
+/* Bits of that one. */
+enum { SEND_LOCK = 1, RECEIVE_LOCK = 2 };
 
 int socket_get(int fd, int level, int name, int *ret_value)
 {
@@ -220,12 +223,30 @@ static struct error *restore_int_fields(int fd, const SkOptsEntry *entry)
 	return NULL;
 }
 
+/* SO_BUF_LOCK can't be set there: a size that the program hasn't chosen has to stay what it is. */
+static bool is_locked_for_ever(int fd, const SkOptsEntry *entry, uint32_t lock)
+{
+	int protocol = 0;
+
+	return entry->has_so_buf_lock && !(entry->so_buf_lock & lock) &&
+	       socket_get(fd, SOL_SOCKET, SO_PROTOCOL, &protocol) == 0 && protocol == IPPROTO_MPTCP;
+}
+
 /* The kernel doubles what is set, for its own overhead: socket(7). */
+static struct error *set_send_buffer(int fd, const SkOptsEntry *entry)
+{
+	if (is_locked_for_ever(fd, entry, SEND_LOCK))
+		return NULL;
+	return socket_set(fd, SOL_SOCKET, SO_SNDBUFFORCE, (int)(entry->so_sndbuf / 2), "SO_SNDBUFFORCE");
+}
+
 static struct error *restore_buffers(int fd, const SkOptsEntry *entry)
 {
 	if (entry->so_sndbuf > INT32_MAX || entry->so_rcvbuf > INT32_MAX)
 		return error_new(EBADMSG, "socket buffers of %u and %u bytes", entry->so_sndbuf, entry->so_rcvbuf);
-	TRY(socket_set(fd, SOL_SOCKET, SO_SNDBUFFORCE, (int)(entry->so_sndbuf / 2), "SO_SNDBUFFORCE"));
+	TRY(set_send_buffer(fd, entry));
+	if (is_locked_for_ever(fd, entry, RECEIVE_LOCK))
+		return NULL;
 	return socket_set(fd, SOL_SOCKET, SO_RCVBUFFORCE, (int)(entry->so_rcvbuf / 2), "SO_RCVBUFFORCE");
 }
 
@@ -272,12 +293,16 @@ static struct error *restore_filter(int fd, const SkOptsEntry *entry)
 
 struct error *socket_options_settle(int fd, const SkOptsEntry *entry)
 {
-	TRY(socket_set(fd, SOL_SOCKET, SO_SNDBUFFORCE, (int)(entry->so_sndbuf / 2), "SO_SNDBUFFORCE"));
+	int locks = 0;
+
+	TRY(set_send_buffer(fd, entry));
 	if (entry->has_reuseaddr)
 		TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, entry->reuseaddr, "SO_REUSEADDR"));
 	/* Setting a size locks it. An image that doesn't say who chose it leaves it so. */
-	if (entry->has_so_buf_lock)
-		TRY(socket_set(fd, SOL_SOCKET, BUF_LOCK, (int)(entry->so_buf_lock & 3), "SO_BUF_LOCK"));
+	if (entry->has_so_buf_lock && (socket_get(fd, SOL_SOCKET, BUF_LOCK, &locks) < 0 ||
+	                               (uint32_t)locks != (entry->so_buf_lock & (SEND_LOCK | RECEIVE_LOCK))))
+		TRY(socket_set(fd, SOL_SOCKET, BUF_LOCK, (int)(entry->so_buf_lock & (SEND_LOCK | RECEIVE_LOCK)),
+		               "SO_BUF_LOCK"));
 	return NULL;
 }
 

@@ -42,10 +42,10 @@ void socket_options_free(struct socket_options *options);
 MUST_USE struct error *socket_options_save(int fd, enum socket_traits traits, struct socket_options *options);
 
 /* The values of the others, those that are worth saving. */
-enum { SOCKET_EXTRAS_MAX = 128, SOCKET_EXTRA_BYTES_MAX = 16 };
+enum { SOCKET_EXTRAS_MAX = 144, SOCKET_EXTRAS_BYTES = 2304 };
 struct socket_extras {
-	uint8_t values[SOCKET_EXTRAS_MAX][SOCKET_EXTRA_BYTES_MAX];
-	uint8_t sizes_bytes[SOCKET_EXTRAS_MAX]; /* 0: isn't worth it */
+	uint8_t values[SOCKET_EXTRAS_BYTES];     /* one behind the other */
+	uint16_t sizes_bytes[SOCKET_EXTRAS_MAX]; /* 0: isn't worth it */
 };
 void socket_extras_read(int fd, enum socket_traits traits, struct socket_extras *ret_extras);
 
@@ -65,6 +65,8 @@ MUST_USE struct error *socket_options_restore(int fd, const SkOptsEntry *entry);
 
 /* What sockets.godwit says of a socket; NULL: nothing. The caller frees. */
 MUST_USE struct error *socket_extras_find(struct restore_files *restore, uint32_t id, GodwitSocketEntry **ret_extras);
+/* Does it say that the end of the connection (ECONNRESET) waits to be told? */
+bool socket_extras_is_reset(const struct image_store *store, uint32_t id);
 void socket_extras_free(GodwitSocketEntry *extras);
 DEFINE_OWNED(GodwitSocketEntry *, socket_extras_free)
 #define auto_socket_extras AUTO(socket_extras_free)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -20,6 +21,7 @@ enum {
 	ESTABLISHED = 1,
 	FIN_WAIT1 = 4,
 	FIN_WAIT2 = 5,
+	CLOSED = 7,
 	CLOSE_WAIT = 8,
 	LAST_ACK = 9,
 	CLOSING = 11,
@@ -34,7 +36,11 @@ enum {
 	SEGMENT_BYTES_MIN = 88, /* TCP_MIN_MSS and MAX_TCP_WINDOW of Linux: what TCP_MAXSEG takes */
 	SEGMENT_BYTES_MAX = 32767,
 	FLIGHT_SEGMENTS = 8, /* a new connection may send 10 at once */
+	END_MS = 1000,       /* that a segment to ourselves may take */
 };
+
+/* Of a connection to ourselves: discard, or its neighbour. */
+enum { NOWHERE_PORT = 9 };
 
 bool tcp_is_connection(uint32_t state)
 {
@@ -84,6 +90,16 @@ bool tcp_has_state(int fd, struct tcp_socket_state *ret_state)
 struct error *tcp_state(int fd, struct tcp_socket_state *ret_state)
 {
 	return tcp_has_state(fd, ret_state) ? NULL : error_new(errno, "getsockopt(TCP_INFO)");
+}
+
+bool tcp_was_established(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t size = sizeof(info);
+
+	/* Counts are 0 in a connection that was brought here; the peer's window is none before it has said anything. */
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+	       (info.tcpi_bytes_received > 0 || info.tcpi_bytes_acked > 0 || info.tcpi_snd_wnd > 0);
 }
 
 static struct error *set(int fd, int name, int value, const char *what)
@@ -204,8 +220,11 @@ static struct error *read_stream(int fd, const struct tcp_socket_state *state, T
 	TRY(queue_bytes(fd, SIOCOUTQ, "SIOCOUTQ", &stream->outq_len));
 	stream->has_unsq_len = true;
 	TRY(queue_bytes(fd, SIOCOUTQNSD, "SIOCOUTQNSD", &stream->unsq_len));
+	/* The FIN counts as one byte, and is sent last. */
 	if (is_own_end_pending(state->state) && stream->outq_len > 0)
-		stream->outq_len--; /* the FIN counts as one byte */
+		stream->outq_len--;
+	if (is_own_end_pending(state->state) && stream->unsq_len > 0)
+		stream->unsq_len--;
 	TRY(peek(fd, stream->outq_len, ret_out));
 	TRY(read_sequence(fd, TCP_RECV_QUEUE, &stream->inq_seq));
 	TRY(queue_bytes(fd, SIOCINQ, "SIOCINQ", &stream->inq_len));
@@ -348,8 +367,8 @@ static struct error *fill_queue(int fd, int queue, const uint8_t *bytes, uint32_
  */
 static uint32_t sent_bytes(const TcpStreamEntry *stream)
 {
-	uint32_t unsent = stream->has_unsq_len && stream->unsq_len < stream->outq_len ? stream->unsq_len : 0;
-	uint32_t sent = stream->outq_len - unsent;
+	uint32_t unsent = stream->has_unsq_len ? stream->unsq_len : 0;
+	uint32_t sent = unsent < stream->outq_len ? stream->outq_len - unsent : 0;
 
 	return sent > FLIGHT_SEGMENTS * stream->mss_clamp || sent > stream->snd_wnd ? sent : 0;
 }
@@ -437,4 +456,74 @@ struct error *tcp_resume(int fd, uint32_t state, uint64_t inode, const struct im
 	if (has_own_end(state) && shutdown(fd, SHUT_WR) < 0)
 		return error_new(errno, "shutdown");
 	return NULL;
+}
+
+/* ---- One that has ended ---- */
+
+struct error *tcp_save_ended(int fd, uint64_t inode, struct image_store *store)
+{
+	TcpStreamEntry stream = TCP_STREAM_ENTRY__INIT;
+	auto_free uint8_t *in = NULL;
+
+	TRY(queue_bytes(fd, SIOCINQ, "SIOCINQ", &stream.inq_len));
+	TRY(peek(fd, stream.inq_len, &in));
+	stream.inq_seq = 1 + stream.inq_len;
+	stream.outq_seq = 1;
+	stream.mss_clamp = TCP_MSS_DEFAULT;
+	stream.has_snd_wnd = true;
+	stream.snd_wnd = UINT16_MAX;
+	stream.has_max_window = true;
+	stream.max_window = UINT16_MAX;
+	stream.has_rcv_wnd = true;
+	stream.rcv_wnd = UINT16_MAX;
+	stream.has_snd_wl1 = true;
+	stream.snd_wl1 = stream.inq_seq;
+	stream.has_rcv_wup = true;
+	stream.rcv_wup = stream.inq_seq;
+	image_put(store, IMAGE_TCP_STREAM, inode, &stream.base);
+	image_put_bytes(store, IMAGE_TCP_STREAM, inode, in, stream.inq_len);
+	return NULL;
+}
+
+bool tcp_has_ended(uint64_t inode, const struct image_store *store)
+{
+	return image_count(store, IMAGE_TCP_STREAM, inode) > 0;
+}
+
+struct error *tcp_restore_ended(int fd, uint64_t inode, const union socket_address *own,
+                                const struct image_store *store)
+{
+	auto_stream TcpStreamEntry *stream = NULL;
+	union socket_address nowhere = *own;
+	struct queues queues;
+
+	TRY(get_stream(store, inode, CLOSED, &stream, &queues));
+	/* The port is at the same place for both families. */
+	nowhere.v4.sin_port = htons(socket_port(own) == htons(NOWHERE_PORT) ? NOWHERE_PORT + 1 : NOWHERE_PORT);
+	TRY(tcp_begin(fd));
+	TRY(set_sequence(fd, TCP_SEND_QUEUE, queues.out_sequence));
+	TRY(set_sequence(fd, TCP_RECV_QUEUE, queues.in_sequence));
+	TRY(connect_silently(fd, own, &nowhere, stream->mss_clamp));
+	TRY(fill_queue(fd, TCP_RECV_QUEUE, queues.in, stream->inq_len));
+	TRY(set(fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE, "TCP_REPAIR_QUEUE"));
+	return set_window(fd, stream, CLOSED);
+}
+
+struct error *tcp_resume_ended(int fd, uint64_t inode, bool is_told, const struct image_store *store)
+{
+	auto_stream TcpStreamEntry *stream = NULL;
+	struct pollfd poll_fd = {.fd = fd};
+	struct queues queues;
+	int error;
+
+	TRY(get_stream(store, inode, CLOSED, &stream, &queues));
+	TRY(tcp_go_on(fd));
+	TRY(tcp_segment_send_reset(fd, stream->inq_seq));
+	if (poll(&poll_fd, 1, END_MS) != 1 || !(poll_fd.revents & POLLHUP))
+		return error_new(ETIMEDOUT, "end of a connection that had ended");
+	if (!is_told)
+		return NULL;
+	/* Which tells of the reset, and forgets it. */
+	int r = socket_get(fd, SOL_SOCKET, SO_ERROR, &error);
+	return r < 0 ? error_new(-r, "getsockopt(SO_ERROR)") : NULL;
 }

@@ -36,6 +36,9 @@ MUST_USE struct error *tcp_state(int fd, struct tcp_socket_state *ret_state);
 /* The same. False: it is no TCP socket, or doesn't tell. */
 bool tcp_has_state(int fd, struct tcp_socket_state *ret_state);
 
+/* Has anything been said in a connection that is closed now? False: it was never there. */
+bool tcp_was_established(int fd);
+
 /* Puts a socket into repair mode. */
 MUST_USE struct error *tcp_begin(int fd);
 
@@ -52,6 +55,17 @@ MUST_USE struct error *tcp_go_on(int fd);
 /* Makes a new socket this connection. It stays in repair mode. */
 MUST_USE struct error *tcp_restore(int fd, uint32_t state, uint64_t inode, const union socket_address *own,
                                    const union socket_address *peer, const struct image_store *store);
+
+/*
+ * A connection that has ended and still has a descriptor: what was not read, and its end behind that. It comes back as a
+ * connection to ourselves, which nobody can tell, and is reset when the network is open.
+ */
+MUST_USE struct error *tcp_save_ended(int fd, uint64_t inode, struct image_store *store);
+bool tcp_has_ended(uint64_t inode, const struct image_store *store);
+MUST_USE struct error *tcp_restore_ended(int fd, uint64_t inode, const union socket_address *own,
+                                         const struct image_store *store);
+/* is_told: the program knows of the reset already, or there was none. */
+MUST_USE struct error *tcp_resume_ended(int fd, uint64_t inode, bool is_told, const struct image_store *store);
 
 /* The network is open: out of repair mode, what the peer may not have is sent, closed halves are closed. */
 MUST_USE struct error *tcp_resume(int fd, uint32_t state, uint64_t inode, const struct image_store *store);

@@ -111,25 +111,35 @@ static struct in_addr mapped(const struct in6_addr *address)
 	return v4;
 }
 
-struct error *tcp_segment_send_end(int fd, uint32_t sequence, uint32_t acknowledged, uint32_t window)
+/* Without ports and checksum. */
+static struct error *send_to_ourselves(int fd, struct tcphdr segment)
 {
 	union socket_address own;
 	union socket_address peer;
 
 	TRY(socket_addresses(fd, &own, &peer));
-	struct tcphdr segment = {
-		.source = socket_port(&peer),
-		.dest = socket_port(&own),
-		.seq = htonl(sequence),
-		.ack_seq = htonl(acknowledged),
-		.doff = sizeof(segment) / 4,
-		.fin = 1,
-		.ack = 1,
-		.window = htons(window > UINT16_MAX ? UINT16_MAX : (uint16_t)window),
-	};
+	segment.source = socket_port(&peer);
+	segment.dest = socket_port(&own);
+	segment.doff = sizeof(segment) / 4;
 	if (own.any.sa_family == AF_INET)
 		return send_v4(peer.v4.sin_addr, own.v4.sin_addr, &segment);
 	if (IN6_IS_ADDR_V4MAPPED(&own.v6.sin6_addr))
 		return send_v4(mapped(&peer.v6.sin6_addr), mapped(&own.v6.sin6_addr), &segment);
 	return send_v6(&peer.v6, &own.v6, &segment);
+}
+
+struct error *tcp_segment_send_end(int fd, uint32_t sequence, uint32_t acknowledged, uint32_t window)
+{
+	return send_to_ourselves(fd, (struct tcphdr){
+					     .seq = htonl(sequence),
+					     .ack_seq = htonl(acknowledged),
+					     .fin = 1,
+					     .ack = 1,
+					     .window = htons(window > UINT16_MAX ? UINT16_MAX : (uint16_t)window),
+				     });
+}
+
+struct error *tcp_segment_send_reset(int fd, uint32_t sequence)
+{
+	return send_to_ourselves(fd, (struct tcphdr){.seq = htonl(sequence), .rst = 1});
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
-/* A TCP segment that says that the peer has closed its half, sent to ourselves: no call can put a socket there. */
+/* TCP segments that say that the peer has closed its half, or all of it, sent to ourselves: no call can put a socket there. */
 #pragma once
 
 #include <stdint.h>
@@ -14,3 +14,6 @@
  * destination is local; so no packet leaves the host.
  */
 MUST_USE struct error *tcp_segment_send_end(int fd, uint32_t sequence, uint32_t acknowledged, uint32_t window);
+
+/* Sends a RST in the same way: the connection is no more. */
+MUST_USE struct error *tcp_segment_send_reset(int fd, uint32_t sequence);

@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "objects/unix_diag.h"
@@ -231,11 +233,15 @@ static struct error *gather(int fd, const struct unix_binding *binding, const ch
 static struct error *bind_path(int fd, const struct unix_binding *binding, struct restore_files *restore)
 {
 	const char *path = binding->path ? binding->path : "/tmp/socket";
-	auto_free char *folder = xformat("%.*s%sXXXXXX", (int)(last_part(path) - path), path, folder_prefix);
+	uint64_t number;
 
-	if (!mkdtemp(folder))
+	if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+		return error_new(errno, "getrandom");
+	auto_free char *folder =
+		xformat("%.*s%s%016" PRIx64, (int)(last_part(path) - path), path, folder_prefix, number);
+	TRY(restore_note_folder(restore, folder));
+	if (mkdir(folder, 0700) < 0)
 		return error_new(errno, "make folder %s", folder);
-	restore_note_made(restore, folder);
 	auto_free char *root = xformat("%s/.root", folder);
 	if (mkdir(root, 0700) < 0)
 		return error_new(errno, "make folder %s", root);

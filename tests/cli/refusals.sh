@@ -27,13 +27,20 @@ keep(22, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12).detach())  # NETL
 unread = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
 unread.send(b"\x10\0\0\0\x10\0\5\0" + 8 * b"\0")  # RTM_NEWLINK, with NLM_F_ACK: it is refused
 keep(29, unread.detach())
+half = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+half.setsockopt(17, 1, 1)  # UDP_CORK
+half.sendto(b"half", ("127.0.0.1", 9))
+keep(31, half.detach())
 connected = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
 connected.connect((4242, 0))
 keep(30, connected.detach())
 keep(23, libc.syscall(425, 8, (ctypes.c_char * 120)()))  # io_uring_setup
 keep(24, libc.syscall(323, 0x1))  # userfaultfd, UFFD_USER_MODE_ONLY
 keep(25, libc.syscall(434, os.getpid(), 0))  # pidfd_open
-keep(26, socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).detach())  # IPPROTO_MPTCP
+plain = socket.create_server(("127.0.0.1", 0))
+multipath = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)  # IPPROTO_MPTCP
+multipath.connect(plain.getsockname())
+keep(26, multipath.detach())
 other = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 other.connect("\0somebody else")
 keep(27, other.detach())
@@ -72,11 +79,12 @@ told 20 "a packet socket, on all interfaces"
 told 21 "a packet socket, listening on eth0"
 told 22 "a netlink socket of bus 12"
 told 29 "NETLINK_ROUTE socket from which a message waits to be read"
+told 31 "UDP socket with a datagram that is only half written (UDP_CORK)"
 told 30 "NETLINK_ROUTE socket connected to port 4242, another process"
 told 23 "a ring of io_uring"
 told 24 "a userfaultfd of its own"
 told 25 "a descriptor of a process (pidfd)"
-told 26 "a socket of multipath TCP"
+told 26 "connection of multipath TCP from 127.0.0.1"
 grep -q "fd 27 (socket:.*" "$message" || fail "the end of a UNIX socket isn't named"
 grep -q "connected to process $other (python3)" "$message" ||
 	fail "the other end of a UNIX socket isn't named"

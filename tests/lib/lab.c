@@ -174,12 +174,13 @@ static void ip_batch(pid_t where, const char *format, ...)
 
 static void join_hosts(const pid_t *pids, unsigned int count)
 {
+	/* The same interface has another number on each host, as on hosts of other makes. The kernel takes the peer's only beside one's own. */
 	ip_batch(0, "link add name bridge type bridge forward_delay 0\nlink set bridge up\nlink set lo up\n");
 	for (unsigned int i = 0; i < count; i++) {
 		ip_batch(0,
-		         "link add name %s type veth peer name eth0 netns %d\n"
+		         "link add name %s index %u type veth peer name eth0 index %u netns %d\n"
 		         "link set dev %s master bridge up\n",
-		         hosts[i].name, pids[i], hosts[i].name);
+		         hosts[i].name, 40 + hosts[i].number, 20 + hosts[i].number, pids[i], hosts[i].name);
 		ip_batch(pids[i],
 		         "link set lo up\nlink set eth0 up\n"
 		         "addr add 10.77.0.%u/24 dev eth0\naddr add fd77::%u/64 dev eth0 nodad\n",

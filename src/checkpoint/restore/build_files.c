@@ -296,6 +296,7 @@ struct error *build_files(struct build *build)
 
 	TRY(restore_fs(build));
 	restore_files_set_task(build->files, &task);
+	restore_files_watch_folders(build->files, build_watch_folder, build);
 	TRY(each_fdinfo(&files, make_for));
 	TRY(flush(&files));
 	TRY(each_fdinfo(&files, place));

@@ -58,6 +58,9 @@ MUST_USE struct error *build_shared_seal(struct build *build);
 /* All descriptors in their places, working and root folder. */
 MUST_USE struct error *build_files(struct build *build);
 
+/* The keeper removes the folder of this path, which is about to be made, if we are killed. context is the build. */
+MUST_USE struct error *build_watch_folder(const char *path, void *context);
+
 /* What of the threads' state can't be restored here. */
 MUST_USE struct error *build_threads_preflight(struct build *build);
 

@@ -51,7 +51,6 @@ static const struct {
 	int protocol;
 	const char *what, *hint;
 } protocols[] = {
-	{IPPROTO_MPTCP, "a socket of multipath TCP", "programs in Go use plain TCP with GODEBUG=multipathtcp=0"},
 	{IPPROTO_SCTP, "an SCTP socket", SEE_OBJECTS},
 	{IPPROTO_ICMP, "a socket for ping (ICMP)", "end it before the program is moved"},
 	{IPPROTO_ICMPV6, "a socket for ping (ICMP)", "end it before the program is moved"},

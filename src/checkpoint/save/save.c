@@ -14,6 +14,7 @@
 #include "checkpoint/interrupted_calls.h"
 #include "checkpoint/mapped_files.h"
 #include "checkpoint/memory_extra.h"
+#include "checkpoint/save/file_sync.h"
 #include "checkpoint/save/preconditions.h"
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_mm.h"
@@ -41,6 +42,7 @@ struct saver {
 	struct mapped_files mapped;
 	struct thread_states *states;  /* owned */
 	struct memory_answers answers; /* of the last save */
+	struct file_sync *sync;        /* owned */
 	bool has_looked;               /* at all, in this freeze */
 	bool is_detached;              /* from the session that stays */
 };
@@ -53,6 +55,7 @@ struct error *saver_new(pid_t pid, const struct carry_options *options, struct s
 	(void)procfs_own_tid(pid, pid, &saver->own_pid);
 	saver->options = options;
 	saver->is_detached = preconditions_detach(pid, options);
+	saver->sync = file_sync_new();
 	saver->pidfd = procfs_open_pid(pid);
 	if (saver->pidfd < 0)
 		return error_new(-saver->pidfd, "process %d", pid);
@@ -75,6 +78,7 @@ void saver_free(struct saver *saver)
 	cpu_free(&saver->cpu);
 	mapped_files_free(&saver->mapped);
 	thread_states_free(saver->states);
+	file_sync_free(saver->sync);
 	free(saver);
 }
 
@@ -89,7 +93,13 @@ void saver_check(struct saver *saver, struct problems *problems)
 	sysv_ipc_check(saver->pid, problems);
 	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
 	file_table_check(saver->files, problems);
+	problems_add(problems, saver_sync(saver));
 	saver_drop_copies(saver);
+}
+
+struct error *saver_sync(struct saver *saver)
+{
+	return file_sync_all(saver->sync, saver->pid, saver->files, &saver->areas);
 }
 
 size_t saver_room_bytes(const struct saver *saver)
@@ -290,6 +300,7 @@ struct error *saver_save(struct saver *saver, struct process *process, struct im
 		TRY(look_at_files(saver));
 	}
 	saver->has_looked = false;
+	TRY(saver_sync(saver));
 	begin_store(saver);
 	fixed_ids(&ids);
 	put_inventory(store, &ids);

@@ -28,6 +28,10 @@ DEFINE_OWNED(struct saver *, saver_free)
 /* Adds all reasons why the process can't be carried. */
 void saver_check(struct saver *saver, struct problems *problems);
 
+/* Forces what the process has written to servers of files: file_sync.h. A save does it, too, so this is for doing most of it
+ * while the process runs. */
+MUST_USE struct error *saver_sync(struct saver *saver);
+
 /* The process is parked and the FPU state has been read: puts everything into the store but pages, and but the
  * connections, which are for connections.h. Doesn't look again at what saver_save_areas() has seen in this freeze. */
 MUST_USE struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store);
