@@ -89,15 +89,9 @@ static int run_check(const struct command *command, int argc, char **argv)
 {
 	struct check_command options = {.common = common_defaults};
 	auto_report struct report *report = NULL;
-	bool is_help;
-	int first;
-	struct error *error = options_parse(command, argc, argv, &options, &first, &is_help);
+	int status;
 
-	if (!error && !is_help)
-		error = common_report(&options.common, command, &report);
-	if (error || is_help)
-		return usage_status(error);
-	return check(&options, report);
+	return common_begin(command, argc, argv, &options, &report, &status) ? check(&options, report) : status;
 }
 
 const struct command check_command = {

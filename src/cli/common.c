@@ -261,3 +261,29 @@ int usage_status(struct error *error)
 	error_free(error);
 	return EXIT_USAGE;
 }
+
+bool common_begin(const struct command *command, int argc, char **argv, void *options, struct report **ret_report,
+                  int *ret_status)
+{
+	bool is_help;
+	int first;
+	struct error *error = options_parse(command, argc, argv, options, &first, &is_help);
+
+	if (!error && !is_help && command->check)
+		error = command->check(options);
+	if (!error && !is_help)
+		error = common_report(options, command, ret_report);
+	if (!error && !is_help)
+		return true;
+	*ret_status = usage_status(error);
+	return false;
+}
+
+struct error *common_check_tree(const struct common_options *options)
+{
+	if (!options->pid)
+		return error_hint(error_new(0, "no program to save"), "--tree PID names it");
+	if (!options->images_dir)
+		return error_hint(error_new(0, "no folder for the images"), "--images-dir DIR names it");
+	return NULL;
+}

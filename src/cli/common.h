@@ -112,5 +112,13 @@ bool program_is_there(pid_t pid);
 
 enum { EXIT_USAGE = 2, EXIT_UNDECIDED = 3 };
 
+/* What a command without other arguments begins with: its options (first in which are the common ones) are parsed and
+ * checked, and its report is made. False: that was all, and *ret_status is the exit status. */
+bool common_begin(const struct command *command, int argc, char **argv, void *options, struct report **ret_report,
+                  int *ret_status);
+
+/* For one with --tree PID. */
+MUST_USE struct error *common_check_tree(const struct common_options *options);
+
 /* For a wrong command line: prints and frees error, returns the exit status. NULL: that of help. */
 int usage_status(struct error *error);

@@ -53,12 +53,11 @@ static const struct option_spec dump_table[] = {
 	{0},
 };
 
-static struct error *check_options(const struct dump_command *dump)
+static struct error *check_options(const void *options)
 {
-	if (!dump->common.pid)
-		return error_hint(error_new(0, "no program to save"), "--tree PID names it");
-	if (!dump->common.images_dir)
-		return error_hint(error_new(0, "no folder for the images"), "--images-dir DIR names it");
+	const struct dump_command *dump = options;
+
+	TRY(common_check_tree(&dump->common));
 	if (dump->is_left_stopped && dump->is_left_running)
 		return error_new(0, "--leave-stopped and --leave-running exclude each other");
 	return NULL;
@@ -169,22 +168,15 @@ static int run_dump(const struct command *command, int argc, char **argv)
 {
 	struct dump_command options = {.common = common_defaults};
 	auto_report struct report *report = NULL;
-	bool is_help;
-	int first;
-	struct error *error = options_parse(command, argc, argv, &options, &first, &is_help);
+	int status;
 
-	if (!error && !is_help)
-		error = check_options(&options);
-	if (!error && !is_help)
-		error = common_report(&options.common, command, &report);
-	if (error || is_help)
-		return usage_status(error);
-	return dump(&options, report);
+	return common_begin(command, argc, argv, &options, &report, &status) ? dump(&options, report) : status;
 }
 
 const struct command dump_command = {
 	.name = "dump",
 	.summary = "Saves a program into a folder, from which godwit restore brings it back.",
 	.options = dump_table,
+	.check = check_options,
 	.run = run_dump,
 };

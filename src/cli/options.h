@@ -27,6 +27,8 @@ struct command {
 	const char *arguments; /* what stands behind the options, for --help; NULL: nothing may */
 	const char *summary;
 	const struct option_spec *options;
+	/* What is wrong with them together, or what is missing. NULL: nothing can be. */
+	struct error *(*check)(const void *options);
 	/* Returns the exit status. argv holds the command's own arguments, its name first. */
 	int (*run)(const struct command *command, int argc, char **argv);
 };

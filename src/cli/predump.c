@@ -28,13 +28,9 @@ static const struct option_spec predump_table[] = {
 	{0},
 };
 
-static struct error *check_options(const struct common_options *options)
+static struct error *check_options(const void *options)
 {
-	if (!options->pid)
-		return error_hint(error_new(0, "no program to save"), "--tree PID names it");
-	if (!options->images_dir)
-		return error_hint(error_new(0, "no folder for the images"), "--images-dir DIR names it");
-	return NULL;
+	return common_check_tree(options);
 }
 
 static struct error *save(struct common_options *common, struct log *log, struct dump_statistics *ret_statistics)
@@ -73,22 +69,15 @@ static int run_predump(const struct command *command, int argc, char **argv)
 {
 	struct common_options options = common_defaults;
 	auto_report struct report *report = NULL;
-	bool is_help;
-	int first;
-	struct error *error = options_parse(command, argc, argv, &options, &first, &is_help);
+	int status;
 
-	if (!error && !is_help)
-		error = check_options(&options);
-	if (!error && !is_help)
-		error = common_report(&options, command, &report);
-	if (error || is_help)
-		return usage_status(error);
-	return predump(&options, report);
+	return common_begin(command, argc, argv, &options, &report, &status) ? predump(&options, report) : status;
 }
 
 const struct command predump_command = {
 	.name = "pre-dump",
 	.summary = "Saves a program's memory while it runs, for a dump to have less to save.",
 	.options = predump_table,
+	.check = check_options,
 	.run = run_predump,
 };

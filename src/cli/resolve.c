@@ -330,8 +330,9 @@ static struct error *unlock(pid_t pid)
 
 /* ---- The command ---- */
 
-static struct error *check_options(const struct resolve_command *resolve)
+static struct error *check_options(const void *options)
 {
+	const struct resolve_command *resolve = options;
 	int count = resolve->is_list + (resolve->thawed > 0) + (resolve->taken_back > 0) + (resolve->unlocked > 0) +
 	            (resolve->forgotten != NULL);
 
@@ -373,19 +374,13 @@ static int run_resolve(const struct command *command, int argc, char **argv)
 	struct resolve_command resolve = {.common = common_defaults, .state_dir = "/var/lib/godwit"};
 	auto_report struct report *report = NULL;
 	bool is_undecided = false;
-	bool is_help;
-	int first;
-	struct error *error = options_parse(command, argc, argv, &resolve, &first, &is_help);
+	int status;
 
-	if (!error && !is_help)
-		error = check_options(&resolve);
-	if (!error && !is_help)
-		error = common_report(&resolve.common, command, &report);
-	if (error || is_help)
-		return usage_status(error);
-	error = act(&resolve, report, &is_undecided);
+	if (!common_begin(command, argc, argv, &resolve, &report, &status))
+		return status;
+	struct error *error = act(&resolve, report, &is_undecided);
 	const char *outcome = outcome_text(&resolve, error, is_undecided);
-	int status = report_end(report, error, outcome);
+	status = report_end(report, error, outcome);
 	return status == EXIT_SUCCESS && is_undecided ? EXIT_UNDECIDED : status;
 }
 
@@ -393,5 +388,6 @@ const struct command resolve_command = {
 	.name = "resolve",
 	.summary = "Settles what a crash or a cut has left undecided, by asking the other side.",
 	.options = resolve_table,
+	.check = check_options,
 	.run = run_resolve,
 };

@@ -193,8 +193,10 @@ static int restore(struct restore_command *restore, struct report *report)
 	return wait_for(pid, child, restore->common.carry.shell_job);
 }
 
-static struct error *check_options(const struct restore_command *restore)
+static struct error *check_options(const void *options)
 {
+	const struct restore_command *restore = options;
+
 	if (!restore->common.images_dir)
 		return error_hint(error_new(0, "no folder with images"), "--images-dir DIR names it");
 	return common_check(&restore->common);
@@ -204,22 +206,15 @@ static int run_restore(const struct command *command, int argc, char **argv)
 {
 	struct restore_command options = {.common = common_defaults};
 	auto_report struct report *report = NULL;
-	bool is_help;
-	int first;
-	struct error *error = options_parse(command, argc, argv, &options, &first, &is_help);
+	int status;
 
-	if (!error && !is_help)
-		error = check_options(&options);
-	if (!error && !is_help)
-		error = common_report(&options.common, command, &report);
-	if (error || is_help)
-		return usage_status(error);
-	return restore(&options, report);
+	return common_begin(command, argc, argv, &options, &report, &status) ? restore(&options, report) : status;
 }
 
 const struct command restore_command = {
 	.name = "restore",
 	.summary = "Brings a program back that godwit dump has saved, with the PIDs that it had.",
 	.options = restore_table,
+	.check = check_options,
 	.run = run_restore,
 };
