@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arch/x86_64/cpu.h"
 #include "checkpoint/file_table.h"
@@ -16,6 +17,17 @@ void needs_free(GodwitNeeds *needs)
 {
 	if (needs)
 		godwit_needs__free_unpacked(needs, NULL);
+}
+
+char *needs_pid_space(void)
+{
+	auto_free char *boot = NULL;
+	char namespace[64] = "";
+
+	if (procfs_read(getpid(), "../sys/kernel/random/boot_id", &boot, NULL) < 0 ||
+	    readlink("/proc/self/ns/pid", namespace, sizeof(namespace) - 1) < 0)
+		return NULL;
+	return xformat("%.*s %s", (int)strcspn(boot, "\n"), boot, namespace);
 }
 
 /* As the program sees them. A thread that has ended by now needs nothing. */
@@ -34,6 +46,8 @@ static struct error *read_ids(pid_t pid, GodwitNeeds *needs)
 		return error_new(-r, "process %d", pid);
 	(void)procfs_own_tid(pid, pid, &own_pid);
 	needs->pid = (uint32_t)own_pid;
+	needs->pid_space = needs_pid_space();
+	needs->has_start_time = procfs_start_time(pid, &needs->start_time) == 0;
 	needs->group = (uint32_t)group;
 	needs->session = (uint32_t)session;
 	needs->tids = xalloc((count + 1) * sizeof(*needs->tids));

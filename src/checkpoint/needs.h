@@ -38,5 +38,8 @@ void needs_free(GodwitNeeds *needs);
 DEFINE_OWNED(GodwitNeeds *, needs_free)
 #define auto_needs AUTO(needs_free)
 
+/* Where a PID is always the same process: this boot and PID namespace. The caller frees; NULL: not known. */
+char *needs_pid_space(void);
+
 /* Adds all that this host lacks. */
 void needs_check(const GodwitNeeds *needs, struct problems *problems);

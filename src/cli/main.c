@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 		puts("godwit " GODWIT_VERSION);
 		return EXIT_SUCCESS;
 	}
-	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
 		print_help(argc > 1 ? stdout : stderr);
 		return argc > 1 ? EXIT_SUCCESS : EXIT_USAGE;
 	}

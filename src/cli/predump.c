@@ -33,6 +33,16 @@ static struct error *check_options(const void *options)
 	return common_check_tree(options);
 }
 
+/* What becomes of connections and terminal is for the dump to say: CRIU's pre-dump doesn't ask for it, either. */
+static struct carry_options carry_for_memory(const struct common_options *common)
+{
+	struct carry_options carry = common->carry;
+
+	carry.tcp_established = true;
+	carry.shell_job = true;
+	return carry;
+}
+
 static struct error *save(struct common_options *common, struct log *log, struct dump_statistics *ret_statistics)
 {
 	auto_fd int dir = -1;
@@ -45,7 +55,7 @@ static struct error *save(struct common_options *common, struct log *log, struct
 		.parent_dir = common->parent_dir,
 		.tracks_memory = true,
 		.wait_children_ns = common->wait_children_s * 1000000000,
-		.carry = common->carry,
+		.carry = carry_for_memory(common),
 		.hooks = scripts_hooks(&common->scripts),
 		.log = log,
 	};

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -165,15 +166,23 @@ static int serve_listening(struct receive_command *receive)
 
 /* ---- The command ---- */
 
+/* What ssh(1) gives us: pipes or sockets. A user who calls this has a terminal, a service /dev/null. */
+static bool is_connection(int fd)
+{
+	struct stat stat;
+
+	return fstat(fd, &stat) == 0 && (S_ISFIFO(stat.st_mode) || S_ISSOCK(stat.st_mode));
+}
+
 static struct error *check_options(const struct receive_command *receive)
 {
 	if (receive->listen && !receive->key)
 		return error_hint(error_new(0, "--listen needs a key"), "--key FILE names it");
 	if (!receive->listen && (receive->key || receive->is_once))
 		return error_new(0, "--key and --once are for --listen");
-	if (!receive->listen && isatty(STDIN_FILENO))
+	if (!receive->listen && !is_connection(STDIN_FILENO))
 		return error_hint(
-			error_new(0, "standard input is a terminal"),
+			error_new(0, "standard input is no connection"),
 			"godwit migrate PID HOST calls this over ssh; --listen ADDR:PORT waits for connections");
 	return NULL;
 }

@@ -69,10 +69,18 @@ void report_number(struct report *report, const char *name, uint64_t value)
 		json_object_object_add(report->json, name, json_object_new_int64((int64_t)value));
 }
 
+/* To the microsecond: all digits of a double would say nothing more. */
+static struct json_object *milliseconds(uint64_t value_ns)
+{
+	auto_free char *text = xformat("%.3f", (double)value_ns / 1e6);
+
+	return json_object_new_double_s((double)value_ns / 1e6, text);
+}
+
 void report_ms(struct report *report, const char *name, uint64_t value_ns)
 {
 	if (report->json)
-		json_object_object_add(report->json, name, json_object_new_double((double)value_ns / 1e6));
+		json_object_object_add(report->json, name, milliseconds(value_ns));
 }
 
 void report_json(struct report *report, const char *name, struct json_object *value)
@@ -148,6 +156,7 @@ int report_end(struct report *report, struct error *error, const char *outcome)
 	print_json(report, error, outcome);
 	if (!error)
 		return EXIT_SUCCESS;
+	fflush(stdout); /* what was found comes before what follows from it, also where both go into one file */
 	if (!report->is_left_to_others)
 		print_failure(error, outcome, stderr);
 	if (report->file) {

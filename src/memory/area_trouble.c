@@ -21,17 +21,19 @@ static const struct {
                                  "it may need a newer godwit"},
 	[AREA_TROUBLE_SYSV] =
 		{"System V shared memory (shmget(2))",
-                 "let the program use mmap(2) instead, for example PostgreSQL by shared_memory_type=mmap"},
+                 "let the program use mmap(2) or shm_open(3) instead, if it has an option for that; PostgreSQL has "
+                 "none"},
 	[AREA_TROUBLE_SHARED_UNKNOWN] = {"shared memory of a device or of an unknown kind",
                                          "end what uses the device (graphics …) first"},
 	[AREA_TROUBLE_IO_URING] = {"a ring of io_uring(7)",
-                                   "let the program use another way of I/O: most have an option for it"},
+                                   "let the program use another way of I/O: most have an option for it, such as "
+                                   "MariaDB --innodb-use-native-aio=0"},
 	[AREA_TROUBLE_PERF] = {"a ring of perf_event_open(2)", "end the profiler that is inside the program"},
 	[AREA_TROUBLE_DESCRIPTOR] = {"a mapping of a descriptor that is no file",
                                      "godwit-objects(7) lists what can be carried"},
 	[AREA_TROUBLE_PACKET] = {"a ring of a packet socket", "end the capture of packets"},
 	[AREA_TROUBLE_AIO] = {"a ring of io_setup(2)",
-                              "let the program do without native AIO, for example MySQL by innodb_use_native_aio=0"},
+                              "let the program do without native AIO, for example MySQL by --innodb-use-native-aio=0"},
 	[AREA_TROUBLE_SECRET] = {"secret memory (memfd_secret(2))", "nobody but the program can read it"},
 	[AREA_TROUBLE_KEY] = {"memory with a protection key (pkey_mprotect(2))", "the program has to do without keys"},
 };

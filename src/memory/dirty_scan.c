@@ -8,8 +8,34 @@
 #include "memory/page_query.h"
 #include "util/alloc.h"
 
-/* The kernel holds mmap_lock meanwhile, and the program's own mmap(2) waits. */
-static const uint64_t piece_bytes = UINT64_C(64) << 20;
+/*
+ * The kernel holds mmap_lock meanwhile, and the program's own mmap(2) waits, so scans go in pieces. But it passes over
+ * emptiness in no time, and programs reserve terabytes (databases, collectors of garbage): where nothing was found the
+ * next piece is larger. The most is what it may cost if that one is full: 11 ms per GB to begin anew, else 0.8 ms.
+ */
+static const uint64_t least_piece_bytes = UINT64_C(64) << 20;
+static const uint64_t most_piece_bytes = UINT64_C(64) << 30;
+static const uint64_t most_new_piece_bytes = UINT64_C(1) << 30;
+
+static struct page_query next_piece(struct dirty_scan *scan, const struct page_query *query)
+{
+	struct page_query piece = *query;
+
+	if (scan->piece_bytes < least_piece_bytes)
+		scan->piece_bytes = least_piece_bytes;
+	if (piece.end - piece.start > scan->piece_bytes)
+		piece.end = piece.start + scan->piece_bytes;
+	return piece;
+}
+
+static void adapt_piece(struct dirty_scan *scan, const struct page_query *piece, bool was_empty)
+{
+	uint64_t most = piece->flags & UAPI_PM_SCAN_WP_MATCHING ? most_new_piece_bytes : most_piece_bytes;
+
+	scan->piece_bytes = was_empty ? 2 * scan->piece_bytes : least_piece_bytes;
+	if (scan->piece_bytes > most)
+		scan->piece_bytes = most;
+}
 
 static void close_scan(struct dirty_scan **scan)
 {
@@ -49,14 +75,14 @@ bool dirty_has_pages(const struct area *area)
 
 int dirty_scan_step(struct dirty_scan *scan, struct page_query *query)
 {
-	struct page_query piece = *query;
-
-	if (piece.end - piece.start > piece_bytes)
-		piece.end = piece.start + piece_bytes;
+	const struct page_query piece = next_piece(scan, query);
 	int r = page_scan_next(&scan->pages, &piece, &scan->regions);
-	if (r == 0)
-		query->start = scan->regions.end;
-	return r;
+
+	if (r < 0)
+		return r;
+	adapt_piece(scan, &piece, scan->regions.count == 0);
+	query->start = scan->regions.end;
+	return 0;
 }
 
 int dirty_scan_piece(struct dirty_scan *scan, struct page_query *query, uint64_t written, const struct look *look)
@@ -117,15 +143,25 @@ static struct page_query query_for_absent(const struct page_scan *pages, const s
 	return query;
 }
 
+static bool is_all_absent(const struct page_query *piece, const struct page_regions *regions)
+{
+	const struct uapi_page_region *only = &regions->list[0];
+
+	return regions->count == 1 && only->start == piece->start && only->end == piece->end && only->categories == 0;
+}
+
 static struct error *find_absent(struct dirty_scan *scan, const struct area *area, struct ranges *absent)
 {
 	struct page_query query = query_for_absent(&scan->pages, area);
 
 	while (query.start < query.end) {
-		int r = dirty_scan_step(scan, &query);
+		const struct page_query piece = next_piece(scan, &query);
+		int r = page_scan_next(&scan->pages, &piece, &scan->regions);
 
 		if (r < 0)
 			return error_new(-r, "scan from %#" PRIx64, query.start);
+		adapt_piece(scan, &piece, is_all_absent(&piece, &scan->regions));
+		query.start = scan->regions.end;
 		for (size_t i = 0; i < scan->regions.count; i++) {
 			const struct uapi_page_region *region = &scan->regions.list[i];
 

@@ -10,8 +10,9 @@
 struct dirty_scan {
 	struct page_scan pages;
 	struct page_regions regions;
-	bool doubts_swapped; /* pages that are not present count as written */
-	bool doubts_all;     /* all pages do */
+	bool doubts_swapped;  /* pages that are not present count as written */
+	bool doubts_all;      /* all pages do */
+	uint64_t piece_bytes; /* how much the next scan takes at once; 0: the least */
 };
 
 /* Never NULL where it succeeds. */

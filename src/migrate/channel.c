@@ -18,6 +18,7 @@
 #include "migrate/channel.h"
 #include "migrate/tls.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 #include "util/negative_errno.h"
 #include "util/procfs.h"
 
@@ -27,6 +28,7 @@ struct channel {
 	int read_fd, write_fd; /* owned; may be the same */
 	struct tls *tls;       /* owned; NULL: none */
 	int watched_fd;        /* borrowed; -1: none */
+	uint64_t deadline_ns;  /* of writes; 0: none */
 	pid_t ssh;             /* 0: none */
 	uint64_t written_bytes;
 	uint8_t *out; /* owned: what was put and not written yet */
@@ -415,21 +417,35 @@ void channel_watch(struct channel *channel, int fd)
 	channel->watched_fd = fd;
 }
 
-/* On what is no socket it does nothing: a pipe to ssh is drained by ssh, whose own patience counts. */
-void channel_set_patience(struct channel *channel, unsigned patience_ms)
+void channel_set_deadline(struct channel *channel, uint64_t deadline_ns)
 {
-	limit_writes(channel->write_fd, patience_ms);
+	channel->deadline_ns = deadline_ns;
+	limit_writes(channel->write_fd, CHANNEL_PATIENCE_MS);
+}
+
+/* Each write is limited to what is left: it may take a part, and then ends early enough. */
+static bool is_in_time(const struct channel *channel)
+{
+	if (channel->deadline_ns == 0)
+		return true;
+	uint64_t now_ns = clock_now_ns();
+	if (now_ns >= channel->deadline_ns)
+		return false;
+	limit_writes(channel->write_fd, (unsigned)((channel->deadline_ns - now_ns) / 1000000 + 1));
+	return true;
 }
 
 static struct error *write_all(struct channel *channel, struct iovec *iov, size_t count)
 {
 	skip(&iov, &count, 0);
 	while (count > 0) {
+		if (!is_in_time(channel))
+			return error_new(ETIMEDOUT, "write to the other host");
 		ssize_t n = channel->tls ? tls_write(channel->tls, iov->iov_base, iov->iov_len)
 		                         : writev(channel->write_fd, iov, (int)count);
 
 		if (n < 0 && errno != EINTR)
-			return error_new(errno, "write to the other host");
+			return error_new(errno == EAGAIN ? ETIMEDOUT : errno, "write to the other host");
 		channel->written_bytes += n > 0 ? (uint64_t)n : 0;
 		skip(&iov, &count, n > 0 ? (size_t)n : 0);
 	}

@@ -63,8 +63,8 @@ MUST_USE struct error *channel_read(struct channel *channel, void *bytes, size_t
 /* From now on waiting for input ends with the error EINTR when fd (borrowed; -1: none) has something to read. */
 void channel_watch(struct channel *channel, int fd);
 
-/* How long a write may take, from now on. */
-void channel_set_patience(struct channel *channel, unsigned patience_ms);
+/* From then on (CLOCK_MONOTONIC; 0: never) nothing is written any more, and a write that waits ends, with ETIMEDOUT. */
+void channel_set_deadline(struct channel *channel, uint64_t deadline_ns);
 
 /* All of it, and all that was put before, or an error. iov is used up. */
 MUST_USE struct error *channel_write(struct channel *channel, struct iovec *iov, size_t count);

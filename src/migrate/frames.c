@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 #include <assert.h>
+#include <ctype.h>
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -69,6 +70,22 @@ static struct error *make_room(struct frame *frame, size_t size_bytes)
 	return NULL;
 }
 
+/* Most often a shell's greeting: what .bashrc and its like print comes before anything of godwit's. */
+static struct error *no_frame(const uint8_t header[HEADER_BYTES])
+{
+	char text[HEADER_BYTES + 1] = "";
+
+	for (size_t i = 0; i < HEADER_BYTES && isprint(header[i]); i++)
+		text[i] = (char)header[i];
+	if (text[0] && text[1] && text[2])
+		return error_hint(
+			error_new(EPROTO, "what answers there says \"%s...\", which godwit doesn't", text),
+			"ssh HOST true has to print nothing: let .bashrc and .profile over there print only in "
+			"interactive shells");
+	return error_hint(error_new(EPROTO, "frame of type %u with %u bytes", get32(header), get32(header + 4)),
+	                  "is it godwit that answers there?");
+}
+
 struct error *frame_receive(struct channel *channel, int timeout_ms, struct frame *frame)
 {
 	uint8_t header[HEADER_BYTES];
@@ -77,8 +94,7 @@ struct error *frame_receive(struct channel *channel, int timeout_ms, struct fram
 	uint32_t type = get32(header);
 	uint32_t size_bytes = get32(header + 4);
 	if (type < FRAME_HELLO || type > FRAME_NEEDS || size_bytes > FRAME_BYTES_MAX)
-		return error_hint(error_new(EPROTO, "frame of type %u with %u bytes", type, size_bytes),
-		                  "is it godwit that answers there?");
+		return no_frame(header);
 	TRY(make_room(frame, size_bytes));
 	TRY(channel_read(channel, frame->bytes, size_bytes, CHANNEL_PATIENCE_MS));
 	frame->type = (enum frame_type)type;

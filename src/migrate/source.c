@@ -24,6 +24,8 @@
 #include "migrate/frames.h"
 #include "migrate/identity.h"
 #include "migrate/moving.h"
+#include "migrate/pace.h"
+#include "migrate/page_sending.h"
 #include "migrate/settle.h"
 #include "migrate/signals.h"
 #include "migrate/source.h"
@@ -36,9 +38,6 @@ enum {
 	FREEZE_TRIES = 20,
 	BETWEEN_TRIES_US = 5000,
 	DRAIN_NS = 3 * 1000 * 1000,
-	BETWEEN_TELLINGS_NS = 100 * 1000 * 1000,
-	FIXED_PAUSE_NS = 8 * 1000 * 1000, /* what a freeze takes without any pages, for the prediction */
-	LEAST_RATE = 1 << 20,
 	SILENCE_NS = 2000 * 1000 * 1000, /* at most, to the other side, whose patience has an end */
 };
 
@@ -46,6 +45,7 @@ struct source {
 	const struct migrate_options *options;
 	struct migrate_statistics *statistics;
 	struct migrate_progress progress;
+	struct pace pace;
 	struct channel *channel; /* owned */
 	struct keeper *keeper;   /* owned */
 	struct moving *moving;   /* owned: addresses */
@@ -63,7 +63,6 @@ struct source {
 	struct lock_holder holder;
 	int signals_fd;     /* owned; -1: none */
 	uint64_t frozen_ns; /* when the freeze began */
-	uint64_t told_ns;   /* when somebody was told last */
 	bool is_committed;
 	bool is_network_locked; /* by a script */
 };
@@ -96,7 +95,6 @@ static void tell(struct source *source, const char *phase, bool is_step)
 {
 	source->progress.phase = phase;
 	source->progress.is_step = is_step;
-	source->told_ns = clock_now_ns();
 	source->progress.sent_bytes = source->channel ? channel_written(source->channel) : 0;
 	if (source->options->watcher)
 		source->options->watcher->progress(source->options->watcher, &source->progress);
@@ -160,26 +158,50 @@ static struct error *ask_needs(struct source *source)
 
 static struct error *start_tracking(struct source *source)
 {
-	if (source->options->max_rounds == 0)
+	if (source->options->limits.max_rounds == 0)
 		return NULL;
 	TRY(tracker_new(source->frozen->process, source->options->track, &source->tracker));
 	source->statistics->tracked_by = tracker_way(source->tracker);
 	return NULL;
 }
 
-/* A first stop, for what the destination has to know to begin: all but pages and connections. */
-static struct error *send_draft(struct source *source)
+static struct error *thaw(struct source *source)
 {
-	auto_image_store struct image_store *store = image_store_new();
-
-	tell(source, "prepare", true);
-	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
-	TRY(saver_save(source->saver, source->frozen->process, store));
-	TRY(file_table_save_listeners(saver_files(source->saver), store));
-	TRY(start_tracking(source));
 	saver_drop_copies(source->saver);
 	TRY(frozen_thaw(source->frozen));
 	frozen_free(take(source->frozen));
+	return NULL;
+}
+
+/* *ret_store stays NULL where something is in the way that passes. */
+static struct error *save_draft(struct source *source, bool is_last_try, struct image_store **ret_store)
+{
+	auto_image_store struct image_store *store = image_store_new();
+	enum obstacle obstacle;
+
+	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
+	TRY(obstacle_from(saver_save(source->saver, source->frozen->process, store), is_last_try, &obstacle));
+	if (obstacle == OBSTACLE_NONE) {
+		*ret_store = take(store);
+		return NULL;
+	}
+	TRY(thaw(source));
+	obstacle_log(obstacle, source->options->log);
+	usleep(BETWEEN_TRIES_US);
+	return NULL;
+}
+
+/* A first stop, for what the destination has to know to begin: all but pages and connections. */
+static struct error *send_draft(struct source *source)
+{
+	auto_image_store struct image_store *store = NULL;
+
+	tell(source, "prepare", true);
+	for (int tries = 1; !store; tries++)
+		TRY(save_draft(source, tries == FREEZE_TRIES, &store));
+	TRY(file_table_save_listeners(saver_files(source->saver), store));
+	TRY(start_tracking(source));
+	TRY(thaw(source));
 	TRY(frame_send_store(source->channel, store));
 	TRY(frame_send(source->channel, FRAME_BEGIN, NULL, 0));
 	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
@@ -187,48 +209,17 @@ static struct error *send_draft(struct source *source)
 
 /* ---- Pages ---- */
 
-struct channel_sink {
-	struct page_sink sink;
-	struct channel *channel;        /* borrowed */
-	struct source *told;            /* borrowed; whose progress is told meanwhile; NULL: the program stands still */
-	uint64_t left_pages;            /* of this round, as expected */
-	uint64_t start_ns, start_bytes; /* of this round */
-};
-
-static void tell_progress(struct channel_sink *sink, size_t page_count)
+static void tell_sending(void *context, const struct page_sending *sending)
 {
-	struct migrate_progress *progress = &sink->told->progress;
-	uint64_t now_ns = clock_now_ns();
+	struct source *source = context;
+	const struct migrate_progress round = source->progress;
 
-	sink->left_pages -= page_count < sink->left_pages ? page_count : sink->left_pages;
-	if (now_ns - sink->told->told_ns < BETWEEN_TELLINGS_NS)
-		return;
-	const struct migrate_progress round = *progress;
-	progress->round++;
-	progress->left_pages = sink->left_pages;
-	progress->bytes_per_second =
-		(channel_written(sink->channel) - sink->start_bytes) * 1000000000 / (now_ns - sink->start_ns);
-	progress->predicted_pause_ns = 0;
-	tell(sink->told, "rounds", false);
-	*progress = round;
-}
-
-static struct error *put_pages(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
-{
-	struct channel_sink *channel_sink = (struct channel_sink *)sink;
-
-	TRY(signals_check());
-	if (channel_sink->told)
-		tell_progress(channel_sink, page_count);
-	const struct page_frame pages = {sink->shared_id, address, page_count, bytes};
-	return frame_send_pages(channel_sink->channel, &pages);
-}
-
-static struct error *drop_pages(struct page_sink *sink, uint64_t address, size_t page_count)
-{
-	const struct page_frame pages = {sink->shared_id, address, page_count, NULL};
-
-	return frame_send_pages(((struct channel_sink *)sink)->channel, &pages);
+	source->progress.round++;
+	source->progress.left_pages = sending->left_pages;
+	source->progress.bytes_per_second = page_sending_rate(sending);
+	source->progress.predicted_pause_ns = 0;
+	tell(source, "rounds", false);
+	source->progress = round;
 }
 
 static struct error *send_shared(struct source *source, bool is_frozen, struct page_sink *sink)
@@ -246,7 +237,10 @@ static struct error *send_areas(struct source *source, struct process *process)
 	auto_image_store struct image_store *store = image_store_new();
 	auto_ranges struct ranges gone = {0};
 
-	TRY(saver_save_areas(source->saver, process, store, &gone));
+	if (process)
+		TRY(saver_save_areas(source->saver, process, store, &gone));
+	else
+		TRY(saver_save_moving_areas(source->saver, &store, &gone));
 	if (source->tracker)
 		tracker_forget(source->tracker, &gone);
 	TRY(frame_send_store(source->channel, store));
@@ -256,31 +250,22 @@ static struct error *send_areas(struct source *source, struct process *process)
 
 static struct error *send_round(struct source *source)
 {
-	uint64_t start_ns = clock_now_ns();
-	uint64_t start_bytes = channel_written(source->channel);
-	struct channel_sink sink = {
-		.sink = {.put = put_pages, .drop = drop_pages},
-		.channel = source->channel,
-		.told = source,
-		.left_pages =
-			source->progress.round ? source->progress.left_pages : pages_in_memory(source->options->pid),
-		.start_ns = start_ns,
-		.start_bytes = start_bytes,
-	};
+	struct page_sending sending = page_sending_begin(source->channel);
 
+	sending.tell = tell_sending;
+	sending.context = source;
+	sending.left_pages =
+		source->progress.round ? source->progress.left_pages : pages_in_memory(source->options->pid);
 	TRY(send_areas(source, NULL));
 	test_stop("round");
-	TRY(tracker_round(source->tracker, saver_areas(source->saver), &sink.sink));
-	TRY(send_shared(source, false, &sink.sink));
+	TRY(tracker_round(source->tracker, saver_areas(source->saver), &sending.sink));
+	TRY(send_shared(source, false, &sending.sink));
 	TRY(saver_sync(source->saver));
 	saver_drop_copies(source->saver);
 	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
 	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL));
-	uint64_t took_ns = clock_now_ns() - start_ns + 1;
-	uint64_t bytes = channel_written(source->channel) - start_bytes;
-	/* A short round says little about the link. */
-	if (source->progress.round == 0 || bytes > LEAST_RATE)
-		source->progress.bytes_per_second = bytes * 1000000000 / took_ns + LEAST_RATE;
+	pace_round(&source->pace, page_sending_bytes(&sending), clock_now_ns() - sending.start_ns);
+	source->progress.bytes_per_second = source->pace.bytes_per_second;
 	source->progress.round++;
 	source->statistics->rounds++;
 	return NULL;
@@ -298,8 +283,8 @@ static struct error *predict(struct source *source)
 	struct migrate_progress *progress = &source->progress;
 
 	TRY(tracker_count(source->tracker, saver_areas(source->saver), &progress->left_pages));
-	progress->predicted_pause_ns =
-		FIXED_PAUSE_NS + progress->left_pages * PAGE_BYTES * 1000000000 / progress->bytes_per_second;
+	pace_predict(&source->pace, progress->left_pages * PAGE_BYTES);
+	progress->predicted_pause_ns = source->pace.predicted_ns;
 	return NULL;
 }
 
@@ -313,33 +298,18 @@ static void log_round(struct source *source)
 	         (unsigned long long)progress->left_pages, (double)progress->predicted_pause_ns / 1e6);
 }
 
-/* The pause may be as long as it would be by now, and another round would take off little of it. */
-static bool is_short_enough(const struct source *source)
-{
-	uint64_t predicted_ns = source->progress.predicted_pause_ns;
-
-	return predicted_ns <= (uint64_t)source->options->max_downtime_ms * 1000000 &&
-	       predicted_ns <= FIXED_PAUSE_NS + FIXED_PAUSE_NS / 4;
-}
-
-/* Until the pause would be short enough, or doesn't become shorter any more. */
 static struct error *send_rounds(struct source *source)
 {
-	const struct migrate_options *options = source->options;
-	uint64_t former_ns = UINT64_MAX;
+	const struct pace_limits *limits = &source->options->limits;
 
-	while (source->tracker && source->progress.round < options->max_rounds) {
+	while (source->tracker && pace_wants_round(&source->pace, limits)) {
 		TRY(signals_check());
 		TRY(send_round(source));
 		TRY(predict(source));
 		tell(source, "rounds", true);
 		log_round(source);
-		uint64_t predicted_ns = source->progress.predicted_pause_ns;
-		if (is_short_enough(source) || predicted_ns > former_ns / 10 * 9)
-			return NULL;
-		former_ns = predicted_ns;
 	}
-	return NULL;
+	return pace_check(&source->pace, limits);
 }
 
 /* ---- The freeze ---- */
@@ -357,18 +327,20 @@ static int freeze_time_left_ms(const struct source *source)
 {
 	uint64_t passed_ms = (clock_now_ns() - source->frozen_ns) / 1000000;
 
-	return passed_ms < source->options->max_freeze_ms ? (int)(source->options->max_freeze_ms - passed_ms) : 0;
+	return passed_ms < source->options->limits.max_freeze_ms
+	               ? (int)(source->options->limits.max_freeze_ms - passed_ms)
+	               : 0;
 }
 
 static struct error *send_last_pages(struct source *source)
 {
-	struct channel_sink sink = {.sink = {.put = put_pages, .drop = drop_pages}, .channel = source->channel};
+	struct page_sending sending = page_sending_begin(source->channel);
 
 	if (source->tracker)
-		TRY(tracker_finish(source->tracker, saver_areas(source->saver), &sink.sink));
+		TRY(tracker_finish(source->tracker, saver_areas(source->saver), &sending.sink));
 	else
-		TRY(pages_send(source->frozen->process, saver_areas(source->saver), &sink.sink));
-	return send_shared(source, true, &sink.sink);
+		TRY(pages_send(source->frozen->process, saver_areas(source->saver), &sending.sink));
+	return send_shared(source, true, &sending.sink);
 }
 
 /* By a script, where somebody asked for that. */
@@ -390,7 +362,8 @@ static struct error *unlock_network(struct source *source)
 }
 
 /* If nothing is in the way. */
-static struct error *freeze_and_send(struct source *source, struct image_store *store, enum obstacle *ret_obstacle)
+static struct error *freeze_and_send(struct source *source, struct image_store *store, bool is_last_try,
+                                     enum obstacle *ret_obstacle)
 {
 	struct migrate_statistics *statistics = source->statistics;
 	struct unsent left;
@@ -400,6 +373,7 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
 	last_ns = source->frozen->began_ns;
 	source->frozen_ns = last_ns;
+	channel_set_deadline(source->channel, last_ns + (uint64_t)source->options->limits.max_freeze_ms * 1000000);
 	*ret_obstacle = OBSTACLE_CHILDREN;
 	TRY(children_ask(source->frozen->process, &has_children));
 	if (has_children)
@@ -410,7 +384,9 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	lap(&statistics->areas_ns, &last_ns);
 	TRY(send_last_pages(source));
 	lap(&statistics->pages_ns, &last_ns);
-	TRY(saver_save(source->saver, source->frozen->process, store));
+	TRY(obstacle_from(saver_save(source->saver, source->frozen->process, store), is_last_try, ret_obstacle));
+	if (*ret_obstacle != OBSTACLE_NONE)
+		return NULL;
 	lap(&statistics->state_ns, &last_ns);
 	TRY(connections_drain(source->connections, DRAIN_NS, &left));
 	*ret_obstacle = left.connections > 0 ? OBSTACLE_CONNECTIONS : OBSTACLE_NONE;
@@ -430,24 +406,20 @@ static struct error *complete(struct source *source, const struct image_store *s
 
 	TRY(frame_send_store(source->channel, store));
 	TRY(frame_send(source->channel, FRAME_COMPLETE, NULL, 0));
-	struct error *error = frame_receive_answer(source->channel, freeze_time_left_ms(source), NULL);
+	TRY(frame_receive_answer(source->channel, freeze_time_left_ms(source), NULL));
 	source->statistics->ready_ns = clock_now_ns() - start_ns;
-	if (error && error_errnum(error) == ETIMEDOUT)
-		return error_hint(error, "--max-freeze %u is how many ms the program may stand still",
-		                  source->options->max_freeze_ms);
-	return error;
+	return NULL;
 }
 
-static struct error *try_last_round(struct source *source, enum obstacle *ret_obstacle)
+static struct error *try_last_round(struct source *source, bool is_last_try, enum obstacle *ret_obstacle)
 {
 	auto_image_store struct image_store *store = image_store_new();
 
-	TRY(freeze_and_send(source, store, ret_obstacle));
+	TRY(freeze_and_send(source, store, is_last_try, ret_obstacle));
 	if (*ret_obstacle == OBSTACLE_NONE)
 		return complete(source, store);
-	saver_drop_copies(source->saver);
-	TRY(frozen_thaw(source->frozen));
-	frozen_free(take(source->frozen));
+	TRY(thaw(source));
+	channel_set_deadline(source->channel, 0);
 	/* The destination has no answer to give yet: it waits for the rest. */
 	return NULL;
 }
@@ -472,14 +444,24 @@ static struct error *wait_for_children(struct source *source)
 	return NULL;
 }
 
+/* Where it is the user's limit that has ended it. */
+static struct error *name_limit(struct source *source, struct error *error)
+{
+	if (!error || error_errnum(error) != ETIMEDOUT || !source->frozen || freeze_time_left_ms(source) > 0)
+		return error;
+	return error_hint(error_wrap(error, "it has stood still for %u ms, for as long as it may",
+	                             source->options->limits.max_freeze_ms),
+	                  "--max-freeze MS lets it stand still for longer");
+}
+
 static struct error *last_round(struct source *source)
 {
 	enum obstacle obstacle = OBSTACLE_NONE;
 
-	for (int tries = 0; tries < FREEZE_TRIES; tries += obstacle == OBSTACLE_CONNECTIONS) {
+	for (int tries = 0; tries < FREEZE_TRIES; tries += obstacle != OBSTACLE_CHILDREN) {
 		TRY(wait_for_children(source));
 		TRY(signals_check());
-		TRY(try_last_round(source, &obstacle));
+		TRY(name_limit(source, try_last_round(source, tries == FREEZE_TRIES - 1, &obstacle)));
 		if (obstacle == OBSTACLE_NONE)
 			return NULL;
 		obstacle_log(obstacle, source->options->log);
@@ -529,6 +511,7 @@ static struct error *commit(struct source *source)
 
 	TRY(signals_check());
 	channel_watch(source->channel, -1);
+	channel_set_deadline(source->channel, 0);
 	struct error *error = stand_still(source);
 	source->statistics->commit_ns = clock_now_ns() - start_ns;
 	return error ? error_join(error, step_back(source)) : NULL;
@@ -679,7 +662,6 @@ static struct error *run(struct source *source, enum migrate_outcome *ret_outcom
 	start_ns = clock_now_ns();
 	TRY(send_rounds(source));
 	source->statistics->rounds_ns = clock_now_ns() - start_ns;
-	channel_set_patience(source->channel, source->options->max_freeze_ms);
 	TRY(last_round(source));
 	TRY(hooks_run(source->options->hooks, "post-dump", source->options->pid, freeze_time_left_ms(source)));
 	test_stop("ready");

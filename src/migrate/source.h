@@ -13,6 +13,7 @@
 #include "memory/tracker.h"
 #include "migrate/channel.h"
 #include "migrate/journal.h"
+#include "migrate/pace.h"
 #include "objects/objects.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -50,7 +51,7 @@ struct migrate_options {
 	pid_t pid;
 	struct route route;
 	const char *state_dir;
-	unsigned max_downtime_ms, max_freeze_ms, max_rounds;
+	struct pace_limits limits;
 	enum track track;
 	const char *stop_unit;        /* of systemd, stopped when it runs there; NULL: none */
 	int exit_status;              /* with which the copy here ends; -1: by SIGKILL */

@@ -645,7 +645,10 @@ static struct error *finish_socket(const struct restored *restored, const struct
 	TRY(restore_tcp_options(fd, entry));
 	TRY(socket_options_finish(fd, entry->opts));
 	TRY(socket_extras_finish(fd, extras, restored->traits));
-	return multicast_restore(fd, extras);
+	TRY(multicast_restore(fd, extras));
+	/* As long as it lacks that, nobody listens at its port any more (its listener may come later); taken back by
+	 * inetsk_resume(). */
+	return restored->is_connection ? socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR") : NULL;
 }
 
 static struct error *inetsk_restore(const FileEntry *file, struct restore_files *restore, struct batch *batch,

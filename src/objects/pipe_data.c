@@ -22,7 +22,7 @@ struct error *pipe_check_ends(const struct open_file *file)
 	if (!pid)
 		return NULL;
 	auto_free char *process = open_files_process_text(pid);
-	return error_hint(error_new(0, "%s: also open in process %s", file->link, process),
+	return error_hint(error_new(0, "also open in process %s", process),
 	                  "a pipe is carried with both ends or not at all; start the program with its input and output "
 	                  "from and to files: PROG </dev/null >LOG 2>&1");
 }

@@ -130,7 +130,7 @@ struct error *reg_file_check(const struct reg_file *file)
 	struct place place;
 
 	TRY(find_place(file, &place));
-	TRY(check_type(&place.stat, file->flags), "%s", place.path);
+	TRY(check_type(&place.stat, file->flags));
 	if (place.is_deleted)
 		TRY(ghost_check(file, &place.stat), "%s", place.path);
 	return NULL;
@@ -264,6 +264,17 @@ static struct error *probe(const RegFileEntry *entry, struct stat *ret_stat)
 	return compare_build_id(entry);
 }
 
+static struct error *written_since(const RegFileEntry *entry)
+{
+	auto_free char *path = quoted(entry->name);
+
+	return error_hint(
+		error_new(0, "%s: the program has written to it since this copy was made", entry->name),
+		"rsync -a SOURCE:%s %s; as long as it writes, stop it before (kill -STOP) and let it go on over "
+		"there (kill -CONT), or use a file system that both hosts share",
+		path, path);
+}
+
 /* What a file server says now, not what it said when we looked last: statx(2). */
 static void ask_server(const char *path)
 {
@@ -286,7 +297,7 @@ static struct error *probe_with_stamp(const RegFileEntry *entry, struct restore_
 			return NULL;
 		break;
 	case FILE_STAMP_OLD:
-		return error_new(0, "%s: the program has written to it since this copy was made", entry->name);
+		return written_since(entry);
 	case FILE_STAMP_NONE:
 		break;
 	}
@@ -299,7 +310,7 @@ static struct error *verify(const RegFileEntry *entry, struct restore_files *res
 
 	if (!error)
 		error = probe_with_stamp(entry, restore, ret_stat);
-	if (!error || error_errnum(error) != 0)
+	if (!error || error_errnum(error) != 0 || error_nth_hint(error, 0))
 		return error;
 	auto_free char *path = quoted(entry->name);
 	return error_hint(error, "rsync -a SOURCE:%s %s", path, path);

@@ -396,10 +396,14 @@ bool tty_is_of_session(const struct image_store *store)
 /* The terminal that we are called from. */
 static const char own_terminal[] = "/proc/self/fd/0";
 
-static struct error *check_own_terminal(const TtyInfoEntry *info)
+static struct error *check_own_terminal(const TtyInfoEntry *info, const struct carry_options *options)
 {
 	pid_t session;
 
+	if (!options->shell_job)
+		return error_hint(
+			error_new(0, "the program had a terminal, whose place another one takes"),
+			"--shell-job: the program joins the session and the terminal from which godwit was called");
 	if (!isatty(STDIN_FILENO))
 		return error_hint(
 			error_new(ENOTTY, "the program had a terminal, and standard input here is none"),
@@ -420,18 +424,19 @@ static struct error *tty_preflight(const FileEntry *entry, struct restore_files 
 	TRY(info_of(entry, restore_store(restore), &info));
 	TRY(find_out(info, restore_store(restore), &becomes));
 	if (becomes == BECOMES_OURS)
-		return check_own_terminal(info);
+		return check_own_terminal(info, restore_options(restore));
 	if (becomes != BECOMES_MASTER)
 		return NULL;
 	auto_free char *path = xformat("/dev/pts/%u", info->pty->index);
 	return access(path, F_OK) < 0 ? NULL : error_new(EEXIST, "pseudoterminal %s is in use here", path);
 }
 
-static struct error *open_own(const TtyInfoEntry *info, uint32_t flags, int *ret_fd)
+static struct error *open_own(const TtyInfoEntry *info, const struct carry_options *options, uint32_t flags,
+                              int *ret_fd)
 {
 	const char *path = info->type == TTY_TYPE__CTTY ? "/dev/tty" : own_terminal;
 
-	TRY(check_own_terminal(info));
+	TRY(check_own_terminal(info, options));
 	/* O_NONBLOCK: a serial line may wait for a carrier. */
 	int fd = open(path, (int)(flags & O_ACCMODE) | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
@@ -533,7 +538,7 @@ static struct error *tty_restore(const FileEntry *entry, struct restore_files *r
 	TRY(find_out(info, restore_store(restore), &becomes));
 	switch (becomes) {
 	case BECOMES_OURS:
-		TRY(open_own(info, entry->tty->flags, &fd));
+		TRY(open_own(info, restore_options(restore), entry->tty->flags, &fd));
 		break;
 	case BECOMES_HUNG_UP:
 		TRY(open_hung_up(entry->tty->flags, &fd));

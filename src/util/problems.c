@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "util/alloc.h"
 #include "util/problems.h"
@@ -40,6 +41,39 @@ static struct error *one_step(const struct error *problem)
 		hints = xformat("%s%s%s", former, n > 0 ? "; " : "", hint);
 	}
 	return *hints ? error_hint(step, "%s", hints) : step;
+}
+
+static bool has_same(const struct problems *problems, const struct error *wanted)
+{
+	auto_free char *line = error_line(wanted);
+
+	for (size_t i = 0; i < problems->count; i++) {
+		auto_free char *other = error_line(problems->list[i]);
+
+		if (strcmp(line, other) == 0)
+			return true;
+	}
+	return false;
+}
+
+void problems_keep_common(struct problems *problems, const struct problems *others)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < problems->count; i++)
+		if (has_same(others, problems->list[i]))
+			problems->list[kept++] = problems->list[i];
+		else
+			error_free(problems->list[i]);
+	problems->count = kept;
+}
+
+bool problems_all_are(const struct problems *problems, int errnum)
+{
+	for (size_t i = 0; i < problems->count; i++)
+		if (error_errnum(problems->list[i]) != errnum)
+			return false;
+	return true;
 }
 
 struct error *problems_error(const struct problems *problems, const char *format, ...)

@@ -56,6 +56,9 @@ try dump --tree
 expect 2 "option --tree needs an argument"
 try dump -s -R -t "$pid" -D "$images"
 expect 2 "--leave-stopped and --leave-running exclude each other"
+try help
+[ "$status" = 0 ] || fail "there is no help"
+grep -q '^  migrate ' "$SHARED/out" || fail "help doesn't list the commands"
 try move
 expect 2 "unknown command move" "hint:  godwit --help lists the commands"
 try migrate "$pid"
@@ -64,6 +67,8 @@ try migrate "$pid" tls://10.77.0.2:7777
 expect 2 "tls:// needs a key" "hint:  --key FILE names it"
 try migrate "$pid" tls://10.77.0.2:7777 --key x -M --once
 expect 2 "--remote-option is for ssh" "hint:  give the option to godwit receive"
+try receive
+expect 2 "standard input is no connection" "hint:  godwit migrate PID HOST calls this over ssh"
 try receive --listen 10.77.0.1:7777
 expect 2 "--listen needs a key" "hint:  --key FILE names it"
 
@@ -80,6 +85,20 @@ expect 1 "it has child processes: " "(sleep)" "hint:  process trees can't be car
 job=$(on_a cat "/proc/$parent/task/$parent/children" | cut -d ' ' -f 1)
 try migrate "$job" b
 expect 1 "it belongs to the session of sh (PID $parent), which stays" "hint:  start it apart: setsid -f" "$runs_here"
+
+echo "--- connections"
+connected=$(start_on a /dev/null /usr/bin/python3 -c '
+import signal, socket
+connection = socket.create_connection(("10.77.0.2", 22))
+signal.pause()')
+wait_until on_a sh -c "ss -Htnp state established | grep -q pid=$connected,"
+try dump --tree "$connected" --images-dir "$images"
+expect 1 "TCP connection from 10.77.0.1:" "hint:  --tcp-established carries connections" "$runs"
+# It is for the dump to say: as with CRIU, memory alone may be saved without.
+mkdir "$SHARED/pre"
+try pre-dump --tree "$connected" --images-dir "$SHARED/pre"
+[ "$status" = 0 ] || fail "pre-dump asks for --tcp-established: $(cat "$message")"
+on_a kill "$connected"
 
 echo "--- privileges"
 as_user dump --tree "$pid" --images-dir "$images"
@@ -99,6 +118,10 @@ try migrate "$pid" 10.77.0.2 --ssh "$ssh" --remote-path /nonexistent/godwit
 expect 1 "godwit can't be called there" "hint:  install it there, or name it: --remote-path" "$runs_here"
 try migrate "$pid" 10.77.0.2 --ssh "$ssh" --remote-path "true"
 expect 1 "the other side ended with status 0 before it said anything" "$runs_here"
+
+# As a .bashrc that greets does.
+try migrate "$pid" 10.77.0.2 --ssh "$ssh" --remote-path "echo Welcome to this host; $GODWIT"
+expect 1 'what answers there says "Welcome ..."' "hint:  ssh HOST true has to print nothing" "$runs_here"
 
 echo "--- keys"
 (umask 077 && openssl rand -hex 32 >"$SHARED/key" && openssl rand -hex 32 >"$SHARED/other" && echo abc >"$SHARED/short")

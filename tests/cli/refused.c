@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -56,6 +57,15 @@ static void have_notifying_filter(void)
 {
 	if (filter_call(SYS_getppid, SECCOMP_RET_USER_NOTIF, 1, 0, 0) != 0)
 		err(77, "seccomp");
+}
+
+/* Nothing that needs the time is called from here on. */
+static void have_no_vdso(void)
+{
+	enum { VDSO_BYTES = 2 * 4096 };
+
+	if (munmap((void *)getauxval(AT_SYSINFO_EHDR), VDSO_BYTES) != 0)
+		err(77, "munmap");
 }
 
 static void have_thread_clock(void)
@@ -205,6 +215,7 @@ static const struct {
 	{"io_uring", have_io_uring},
 	{"ldt", have_segment},
 	{"message-queue", have_message_queue},
+	{"no-vdso", have_no_vdso},
 	{"notify", have_notifying_filter},
 	{"ports", have_ports},
 	{"posix-queue", have_posix_queue},

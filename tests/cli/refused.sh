@@ -33,6 +33,7 @@ expect() {
 
 expect dispatch "syscall user dispatch"
 expect ldt "segments of its own (modify_ldt(2))"
+expect no-vdso "it has no vDSO"
 expect notify "asks another process (SECCOMP_RET_USER_NOTIF)"
 expect ports "it may use I/O ports"
 expect thread-clock "POSIX timer 0 on clock -2"

@@ -53,6 +53,12 @@ on_a ip addr add "$service/24" dev eth0
 pid=$(start_on a "$SHARED/server.log" /usr/bin/python3 -S "$SHARED/server.py")
 wait_for "$SHARED/ready"
 
+if on_a "$GODWIT" migrate "$pid" a --ssh "$HOSTS ssh" --remote-path "$GODWIT" >"$SHARED/migrate.log" 2>&1; then
+	fail "moved to where it is"
+fi
+grep -qF "this is the host that it runs on" "$SHARED/migrate.log" || fail "it isn't said that this is the same host"
+! grep -q "End that process" "$SHARED/migrate.log" || fail "it is offered to end the program itself"
+
 hold "$pid" "$(cat "$SHARED/tid")"
 try
 refused "PID $pid of the program is in use here by process $pid (sleep)" \

@@ -113,6 +113,17 @@ def test_without_a_terminal_nothing_is_restored():
     check("standard input here is none" in result.stderr, result.stderr)
 
 
+def test_without_the_option_it_is_not_restored():
+    images = SHARED + "/detached"
+    new = Terminal(24, 80)
+    new.expect("shell> ")
+    new.run(f"{GODWIT} restore --images-dir {images}")
+    new.expect("the program had a terminal")
+    new.expect("--shell-job")
+    new.expect("Nothing was restored.")
+    new.close_shell()
+
+
 def test_an_editor_goes_on():
     images = SHARED + "/editor"
     text = SHARED + "/text"

@@ -218,8 +218,24 @@ static struct error *check_outlet(const GodwitOutlet *outlet)
 
 /* ---- All of it ---- */
 
+/* ssh to localhost, to an address of our own, to the old host by its new name. With PIDs of its own it could move there. */
+static bool is_here(const GodwitNeeds *needs)
+{
+	auto_free char *space = needs_pid_space();
+	uint64_t start_time;
+
+	return !needs->new_pids && space && needs->pid_space && strcmp(space, needs->pid_space) == 0 &&
+	       needs->has_start_time && procfs_start_time((pid_t)needs->pid, &start_time) == 0 &&
+	       start_time == needs->start_time;
+}
+
 void needs_check(const GodwitNeeds *needs, struct problems *problems)
 {
+	if (is_here(needs)) {
+		problems_add(problems, error_hint(error_new(0, "this is the host that it runs on"),
+		                                  "name the host that it is to move to"));
+		return;
+	}
 	check_pids(needs, problems);
 	problems_add(problems, check_free_memory(needs));
 	problems_add(problems, check_group_memory(needs));

@@ -108,7 +108,7 @@ static struct error *finish_images(struct dump *dump)
 /* ---- The freeze ---- */
 
 /* Freezes, and saves all but pages and connections, if nothing is in the way. */
-static struct error *try_freeze(struct dump *dump, enum obstacle *ret_obstacle)
+static struct error *try_freeze(struct dump *dump, bool is_last_try, enum obstacle *ret_obstacle)
 {
 	struct unsent left;
 	bool has_children;
@@ -121,7 +121,9 @@ static struct error *try_freeze(struct dump *dump, enum obstacle *ret_obstacle)
 	TRY(children_ask(dump->frozen->process, &has_children));
 	if (has_children)
 		return NULL;
-	TRY(saver_save(dump->saver, dump->frozen->process, dump->store));
+	TRY(obstacle_from(saver_save(dump->saver, dump->frozen->process, dump->store), is_last_try, ret_obstacle));
+	if (*ret_obstacle != OBSTACLE_NONE)
+		return NULL;
 	TRY(connections_drain(dump->connections, DRAIN_NS, &left));
 	*ret_obstacle = left.connections > 0 ? OBSTACLE_CONNECTIONS : OBSTACLE_NONE;
 	return NULL;
@@ -131,8 +133,8 @@ static struct error *freeze_and_save(struct dump *dump)
 {
 	enum obstacle obstacle = OBSTACLE_NONE;
 
-	for (int tries = 0; tries < FREEZE_TRIES; tries += obstacle == OBSTACLE_CONNECTIONS) {
-		TRY(try_freeze(dump, &obstacle));
+	for (int tries = 0; tries < FREEZE_TRIES; tries += obstacle != OBSTACLE_CHILDREN) {
+		TRY(try_freeze(dump, tries == FREEZE_TRIES - 1, &obstacle));
 		if (obstacle == OBSTACLE_NONE)
 			return NULL;
 		saver_drop_copies(dump->saver);

@@ -43,10 +43,26 @@ struct error *frozen_leave_stopped(struct frozen *frozen)
 	return error;
 }
 
+struct error *obstacle_from(struct error *error, bool is_last_try, enum obstacle *ret_obstacle)
+{
+	*ret_obstacle = OBSTACLE_NONE;
+	if (!error || is_last_try || error_errnum(error) != EAGAIN)
+		return error;
+	error_free(error);
+	*ret_obstacle = OBSTACLE_UNREAD;
+	return NULL;
+}
+
 void obstacle_log(enum obstacle obstacle, struct log *log)
 {
-	log_line(log, LOG_PHASES, "it goes on once more: %s",
-	         obstacle == OBSTACLE_CHILDREN ? "it has a child process by now" : "connections wait to be accepted");
+	static const char *const texts[] = {
+		[OBSTACLE_NONE] = "nothing is in the way",
+		[OBSTACLE_CHILDREN] = "it has a child process by now",
+		[OBSTACLE_CONNECTIONS] = "connections wait to be accepted",
+		[OBSTACLE_UNREAD] = "something waits to be read",
+	};
+
+	log_line(log, LOG_PHASES, "it goes on once more: %s", texts[obstacle]);
 	test_stop("again");
 }
 
@@ -64,6 +80,7 @@ struct error *obstacle_error(enum obstacle obstacle, pid_t pid)
 		return error_hint(
 			error_new(EAGAIN, "connections wait to be accepted, and the program doesn't accept them"),
 			"close the clients that wait, or try again later");
+	case OBSTACLE_UNREAD: /* the last try has told what it is */
 	case OBSTACLE_NONE:
 		break;
 	}

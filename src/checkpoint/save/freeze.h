@@ -28,7 +28,11 @@ enum obstacle {
 	OBSTACLE_NONE,
 	OBSTACLE_CHILDREN,
 	OBSTACLE_CONNECTIONS, /* that wait to be accepted: they belong to no descriptor yet */
+	OBSTACLE_UNREAD,      /* events and data that nobody but the program can read */
 };
+
+/* What saving has ended with: an error that passes (EAGAIN) is an obstacle, unless this was the last try. Consumes error. */
+MUST_USE struct error *obstacle_from(struct error *error, bool is_last_try, enum obstacle *ret_obstacle);
 
 void obstacle_log(enum obstacle obstacle, struct log *log);
 

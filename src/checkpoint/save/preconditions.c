@@ -158,6 +158,17 @@ static struct error *check_sharing(pid_t pid)
 	return NULL;
 }
 
+/* Calls of the program's are made from there: docs of src/task. valgrind takes it away from what it runs. */
+static struct error *check_vdso(pid_t pid)
+{
+	struct procfs_range vdso;
+
+	if (procfs_find_area(pid, "[vdso]", &vdso) != -ENOENT)
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "it has no vDSO (vdso(7)) in its memory"),
+	                  "a program that runs in valgrind has none: start it without");
+}
+
 /* ---- All together ---- */
 
 static struct error *check_kind(pid_t pid)
@@ -189,4 +200,5 @@ void preconditions_check(pid_t pid, const struct carry_options *options, struct 
 	problems_add(problems, check_session(pid, options));
 	problems_add(problems, check_terminal(pid, options));
 	problems_add(problems, check_sharing(pid));
+	problems_add(problems, check_vdso(pid));
 }

@@ -31,6 +31,8 @@
 #include "util/alloc.h"
 #include "util/procfs.h"
 
+enum { AREA_TRIES = 20 };
+
 struct saver {
 	pid_t pid;
 	pid_t own_pid; /* as it sees itself, and so in the images */
@@ -285,6 +287,20 @@ struct error *saver_save_areas(struct saver *saver, struct process *process, str
 		TRY(shared_memory_put_memfds(saver->files, store));
 	TRY(process ? put_held_threads(saver, process, store) : put_running_threads(saver, store));
 	return put_mm(saver, 0, store);
+}
+
+struct error *saver_save_moving_areas(struct saver *saver, struct image_store **store, struct ranges *ret_gone)
+{
+	for (int tries = 1;; tries++) {
+		auto_ranges struct ranges gone = {0};
+		auto_error struct error *error = saver_save_areas(saver, NULL, *store, &gone);
+
+		ranges_unite(ret_gone, &gone);
+		if (!error || tries == AREA_TRIES)
+			return take(error);
+		image_store_free(take(*store));
+		*store = image_store_new();
+	}
 }
 
 struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store)

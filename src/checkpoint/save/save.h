@@ -44,6 +44,11 @@ MUST_USE struct error *saver_save(struct saver *saver, struct process *process, 
 MUST_USE struct error *saver_save_areas(struct saver *saver, struct process *process, struct image_store *store,
                                         struct ranges *ret_gone);
 
+/* The same while the program runs, which may unmap an area between two questions about it: then all is asked anew, for a
+ * new store in the place of the old one. */
+MUST_USE struct error *saver_save_moving_areas(struct saver *saver, struct image_store **store,
+                                               struct ranges *ret_gone);
+
 /* How much memory a save will allocate, roughly, for freeze(). */
 size_t saver_room_bytes(const struct saver *saver);
 
