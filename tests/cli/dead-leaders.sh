@@ -70,6 +70,7 @@ hold() {
 		echo 20000 >/proc/sys/kernel/ns_last_pid" >"$SHARED/holder" # the next numbers are not for godwit itself
 	holder=$(cat "$SHARED/holder")
 	[ "$holder" = "$2" ] || fail "$2 could not be taken on $1"
+	wait_until on_"$1" grep -qx sleep "/proc/$2/comm"
 }
 migrate() {
 	on_a "$GODWIT" migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" "$@" >"$SHARED/migrate.log" 2>&1

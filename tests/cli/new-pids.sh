@@ -109,7 +109,7 @@ there=$(cat "$SHARED/pidfile")
 [ "$(over_there)" = "$there" ] || fail "the PID file says $there, and it is $(over_there)"
 wait_until on_b grep -q '^State:.S' "/proc/$there/status"
 on_b kill -USR2 "$there"
-wait_for "$SHARED/python.forked"
+wait_until [ -s "$SHARED/python.forked" ]
 [ "$(cat "$SHARED/python.forked")" = "$pid" ] || fail "its child's parent is $(cat "$SHARED/python.forked")"
 on_b kill -USR1 "$there"
 wait_for "$SHARED/python.orphan"

@@ -112,16 +112,44 @@ static void append_clone(struct batch *batch, pid_t tid)
 	batch_call(batch, clone3, batch_bytes(batch, &args, sizeof(args)), val(sizeof(args)));
 }
 
-/* Whose is the TID that couldn't be had? */
-static struct error *name_holder(struct error *error, const struct build *build, const uint32_t *tids, size_t count)
+/* How many of them, from the first on, it has by now. */
+static size_t count_made(pid_t pid, const uint32_t *tids, size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
-		auto_free char *own = xformat("/proc/%d/task/%u", build->process->pid, tids[i]);
+	size_t made = 0;
+
+	for (; made < count; made++) {
+		auto_free char *own = xformat("/proc/%d/task/%u", pid, tids[made]);
 
 		if (access(own, F_OK) < 0)
-			return nursery_name_holder(error, (pid_t)tids[i]);
+			return made;
 	}
-	return error;
+	return made;
+}
+
+static struct error *clone_some(struct build *build, const uint32_t *tids, size_t count)
+{
+	auto_batch struct batch *batch = process_batch(build->process, 0);
+
+	for (size_t i = 0; i < count; i++)
+		append_clone(batch, (pid_t)tids[i]);
+	return process_run(build->process, batch);
+}
+
+/* The TID of a thread that has just ended, which is hardly seen any more, becomes free soon. */
+static struct error *clone_when_free(struct build *build, const uint32_t *tids, size_t count)
+{
+	size_t made = 0;
+
+	for (int waited_ms = 0;; waited_ms++) {
+		auto_error struct error *error = clone_some(build, tids + made, count - made);
+
+		if (!error || build->options.new_pids || error_errnum(error) != EEXIST)
+			return take(error);
+		made += count_made(build->process->pid, tids + made, count - made);
+		if (made == count || waited_ms == NURSERY_DEAD_MS || !nursery_may_become_free((pid_t)tids[made]))
+			return nursery_name_holder(take(error), (pid_t)tids[made < count ? made : count - 1]);
+		usleep(1000);
+	}
 }
 
 /* Those of the wanted threads that we don't have yet, by what they call themselves. */
@@ -162,13 +190,7 @@ static struct error *join(struct process *process, const uint32_t *own_tids, siz
 
 static struct error *make_some(struct build *build, const uint32_t *tids, size_t count)
 {
-	auto_batch struct batch *batch = process_batch(build->process, 0);
-
-	for (size_t i = 0; i < count; i++)
-		append_clone(batch, (pid_t)tids[i]);
-	struct error *error = process_run(build->process, batch);
-	if (error)
-		return build->options.new_pids ? error : name_holder(error, build, tids, count);
+	TRY(clone_when_free(build, tids, count));
 	return join(build->process, tids, count);
 }
 

@@ -26,7 +26,7 @@ struct progress {
 enum { WORKING, READY, FAILED };
 enum {
 	WAIT_NS = 50 * 1000 * 1000,
-	DEAD_MS = 5000, /* that the parent of a dead holder of a PID may take to take note; some look once a second */
+	UNSEEN_MS = 1000, /* it may be a session's or a group's that goes on without its leader */
 };
 
 static void say(struct progress *progress, uint32_t word)
@@ -36,7 +36,7 @@ static void say(struct progress *progress, uint32_t word)
 }
 
 /* As fork(2), with a given PID (0: any). No handlers of libc run: the child makes only bare calls. */
-static pid_t clone_as(pid_t pid, uint64_t flags, int cgroup_fd)
+static pid_t try_clone_as(pid_t pid, uint64_t flags, int cgroup_fd)
 {
 	struct clone_args args = {
 		.flags = flags | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
@@ -47,6 +47,18 @@ static pid_t clone_as(pid_t pid, uint64_t flags, int cgroup_fd)
 	};
 
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* A PID is in use for a moment longer than its process can be seen: release_task() of Linux. */
+static pid_t clone_as(pid_t pid, uint64_t flags, int cgroup_fd)
+{
+	for (int waited_ms = 0;; waited_ms++) {
+		pid_t made = try_clone_as(pid, flags, cgroup_fd);
+
+		if (made >= 0 || errno != EEXIST || waited_ms == UNSEEN_MS || kill(pid, 0) == 0)
+			return made;
+		usleep(1000);
+	}
 }
 
 __attribute__((noreturn)) static void fail(struct progress *progress)
@@ -160,6 +172,11 @@ static struct error *wait_for(const struct nursery_request *request, pid_t first
 	                 request->group);
 }
 
+bool nursery_may_become_free(pid_t pid)
+{
+	return kill(pid, 0) < 0 || procfs_is_dead(pid);
+}
+
 struct error *nursery_name_holder(struct error *error, pid_t pid)
 {
 	auto_free char *comm = NULL;
@@ -176,7 +193,7 @@ struct error *nursery_name_holder(struct error *error, pid_t pid)
 /* A PID whose holder has just died becomes free soon. */
 static void wait_until_free(pid_t pid)
 {
-	for (int waited_ms = 0; waited_ms < DEAD_MS && kill(pid, 0) == 0 && procfs_is_dead(pid); waited_ms++)
+	for (int waited_ms = 0; waited_ms < NURSERY_DEAD_MS && kill(pid, 0) == 0 && procfs_is_dead(pid); waited_ms++)
 		usleep(1000);
 }
 

@@ -24,6 +24,12 @@ struct nursery_request {
 	bool is_child; /* it becomes a child of this process; else an orphan, whose parent doesn't die */
 };
 
+/* That the parent of a dead holder of a PID may take to take note; some look once a second. */
+enum { NURSERY_DEAD_MS = 5000 };
+
+/* Nobody who lives has that PID or TID. */
+bool nursery_may_become_free(pid_t pid);
+
 /* If error says that a PID or TID is there already: who has it, and what to do. Consumes and returns error. */
 MUST_USE struct error *nursery_name_holder(struct error *error, pid_t pid);
 
