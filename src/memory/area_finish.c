@@ -79,12 +79,12 @@ static struct error *each_area(struct process *task, const MmEntry *mm, const Me
 			continue;
 		append(batch, mm->vmas[i], area_extra);
 		in_batch += area_extra != NULL;
-		if (batch_room(batch) < MADV_NUMBERS + CALLS_PER_AREA || in_batch == AREAS_PER_BATCH) {
-			TRY(process_run(task, batch));
-			batch_free(batch);
-			batch = process_batch(task, 0);
-			in_batch = 0;
-		}
+		if (batch_room(batch) >= MADV_NUMBERS + CALLS_PER_AREA && in_batch < AREAS_PER_BATCH)
+			continue;
+		TRY(process_run(task, batch));
+		batch_free(batch);
+		batch = process_batch(task, 0);
+		in_batch = 0;
 	}
 	return process_run(task, batch);
 }

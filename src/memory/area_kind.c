@@ -224,7 +224,7 @@ void area_kinds_complete(const struct area_kinds *kinds, struct area *area)
 	} else if (!complete_special_file(area)) {
 		complete_file(kinds, area);
 	}
-	entry->has_fdflags = entry->status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED);
+	entry->has_fdflags = (entry->status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED)) != 0;
 	entry->fdflags = area->may_write && entry->status & AREA_FILE_SHARED ? O_RDWR : O_RDONLY;
 	if ((entry->flags & (MAP_LOCKED | MAP_NONBLOCK)) == MAP_NONBLOCK)
 		entry->flags &= ~(uint32_t)MAP_NONBLOCK;

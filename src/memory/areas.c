@@ -330,6 +330,7 @@ static bool look_up(struct smaps_visitor *visitor, struct area *area)
 	return lookup->left > 0;
 }
 
+/* NOLINTBEGIN(clang-analyzer-unix.Malloc): it doesn't see that auto_free frees is_unknown */
 static struct error *complete_all(pid_t pid, const struct areas *known, struct areas *areas)
 {
 	auto_free bool *is_unknown = calloc(areas->count + 1, sizeof(bool));
@@ -349,6 +350,7 @@ static struct error *complete_all(pid_t pid, const struct areas *known, struct a
 		area_kinds_complete(&kinds, &areas->list[i]);
 	return NULL;
 }
+/* NOLINTEND(clang-analyzer-unix.Malloc) */
 
 struct error *areas_refresh(pid_t pid, const struct areas *known, const struct procfs_range *hidden,
                             size_t hidden_count, struct areas *ret_areas)

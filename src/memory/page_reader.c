@@ -135,6 +135,14 @@ static struct error *check_alive(const struct page_reader *reader)
 	return NULL;
 }
 
+/* One page that has gone, or lost PROT_READ meanwhile, is not the end of its neighbours. */
+static struct error *note_missing(const struct page_reader *reader, struct progress *progress)
+{
+	TRY(check_alive(reader));
+	progress->missing |= UINT64_C(1) << progress->done;
+	return NULL;
+}
+
 static struct error *read_all(struct page_reader *reader, uint64_t *ret_missing)
 {
 	struct progress progress = {0};
@@ -145,15 +153,11 @@ static struct error *read_all(struct page_reader *reader, uint64_t *ret_missing)
 		size_t pages =
 			is_direct ? read_run(reader, &progress, BUFFER_PAGES) : read_scattered(reader, &progress);
 
-		/* One page that has gone, or lost PROT_READ meanwhile, is not the end of its neighbours. */
 		if (pages == 0)
 			pages = read_run(reader, &progress, 1);
-		if (pages == 0) {
-			TRY(check_alive(reader));
-			progress.missing |= UINT64_C(1) << progress.done;
-			pages = 1;
-		}
-		advance(reader, &progress, pages);
+		if (pages == 0)
+			TRY(note_missing(reader, &progress));
+		advance(reader, &progress, pages ? pages : 1);
 	}
 	*ret_missing = progress.missing;
 	return NULL;
@@ -223,6 +227,17 @@ static struct error *judge_piece(struct page_reader *reader, const struct page_p
 	return NULL;
 }
 
+/* A piece whose verdict is known is a run of its own, behind the one that was begun. */
+static struct error *hand_over_judged(const struct page_reader *reader, const struct page_piece *piece,
+                                      struct verdict_run *run)
+{
+	const struct verdict_run told = {piece->address, NULL, piece->page_count, piece->verdict};
+
+	TRY(hand_over(reader->sink, run));
+	*run = (struct verdict_run){0};
+	return hand_over(reader->sink, &told);
+}
+
 static struct error *hand_over_all(struct page_reader *reader, uint64_t missing)
 {
 	struct verdict_run run = {0};
@@ -231,16 +246,11 @@ static struct error *hand_over_all(struct page_reader *reader, uint64_t missing)
 	for (size_t i = 0; i < reader->piece_count; i++) {
 		const struct page_piece *piece = &reader->pieces[i];
 
-		if (piece->is_judged) {
-			const struct verdict_run told = {piece->address, NULL, piece->page_count, piece->verdict};
-
-			TRY(hand_over(reader->sink, &run));
-			TRY(hand_over(reader->sink, &told));
-			run = (struct verdict_run){0};
-			continue;
-		}
-		TRY(judge_piece(reader, piece, reader->buffer + done * PAGE_BYTES, missing >> done, &run));
-		done += piece->page_count;
+		TRY(piece->is_judged
+		            ? hand_over_judged(reader, piece, &run)
+		            : judge_piece(reader, piece, reader->buffer + done * PAGE_BYTES, missing >> done, &run));
+		if (!piece->is_judged)
+			done += piece->page_count;
 	}
 	return hand_over(reader->sink, &run);
 }

@@ -161,7 +161,7 @@ static void test_pages_wait_in_memory_where_there_is_room(void **state)
 
 	(void)state;
 	assert_ok(pages_writer_open(dir.fd, PID, 1, &writer));
-	pages_writer_gather(writer, 300 * PAGE_BYTES);
+	pages_writer_gather(writer, (size_t)300 * PAGE_BYTES);
 	for (uint64_t i = 0; i < 300; i++)
 		put(writer, 0x10000 + i * PAGE_BYTES, 1, 'a');
 	assert_int_equal(pages_bytes(&dir), 0);
