@@ -164,7 +164,9 @@ static struct error *begin(struct destination *destination)
 {
 	const struct build_options options = {
 		.carry = &destination->carry,
+		.keeper = destination->keeper,
 		.log = destination->options->log,
+		.is_on_record = true,
 		.program_runs = true,
 		.new_pids = destination->hello->new_pids,
 		.clocks = destination->needs_clocks ? &destination->clocks : NULL,

@@ -529,7 +529,7 @@ static struct error *tell_keeper(const struct build *build)
 	const struct keeper_undo undo = {.undo = undo_death, .bytes = &outliving, .size_bytes = sizeof(outliving)};
 	uint32_t id;
 
-	if (!build->options.keeper)
+	if (build->options.is_on_record)
 		return NULL;
 	int r = procfs_start_time(outliving.holder.pid, &outliving.holder.start_time);
 	if (r < 0)

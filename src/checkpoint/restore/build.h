@@ -27,7 +27,7 @@ struct build;
 
 struct build_options {
 	const struct carry_options *carry; /* borrowed until free */
-	struct keeper *keeper; /* borrowed until free: finishes what we don't come to. NULL: somebody else does */
+	struct keeper *keeper;             /* borrowed until free: undoes or finishes what we don't come to */
 	const struct clocks
 		*clocks;      /* borrowed until free: how far its clocks are ahead of ours; NULL: they are ours */
 	struct log *log;      /* borrowed until free; may be NULL */
@@ -35,6 +35,7 @@ struct build_options {
 	bool new_pids;        /* in a PID namespace of its own */
 	bool is_child;        /* of this process, in its control groups; else an orphan in groups of its own */
 	bool program_runs;    /* until build_renew(): its files may change meanwhile */
+	bool is_on_record;    /* in a journal, by which the keeper knows what to finish behind build_outlive() */
 };
 
 /* store is borrowed until free. */
