@@ -113,7 +113,7 @@ static int hears(const struct subject *subject, int sender, int member, const ch
 
 	check(subject, getsockname(member, (struct sockaddr *)&own, &size) == 0, "getsockname");
 	/* The port is at the same place in both. */
-	((struct sockaddr_in *)&to)->sin_port = ((struct sockaddr_in *)&own)->sin_port;
+	memcpy(&((struct sockaddr_in *)&to)->sin_port, &((struct sockaddr_in *)&own)->sin_port, sizeof(in_port_t));
 	check(subject, sendto(sender, "m", 1, 0, (struct sockaddr *)&to, size) == 1, group);
 	return poll(&wait, 1, timeout_ms) == 1 && recv(member, &byte, 1, 0) == 1;
 }
