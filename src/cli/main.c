@@ -34,6 +34,7 @@ int main(int argc, char **argv)
 
 	if (argc > 0 && strcmp(argv[0], PID_SPACE_INIT) == 0)
 		return pid_space_be_init(argc, argv);
+	signal(SIGCHLD, SIG_DFL); /* where a parent ignores it children of ours couldn't be waited for: wait(2) */
 	signal(SIGPIPE, SIG_IGN); /* a peer or reader that has gone is an error like others */
 	if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
 		puts("godwit " GODWIT_VERSION);

@@ -4,13 +4,15 @@
 #include <elf.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "task/stops.h"
@@ -18,10 +20,7 @@
 #include "util/procfs.h"
 #include "util/uapi.h"
 
-enum {
-	LOOKS_AT_ONCE = 50, /* a stop takes some 10 us */
-	LOOK_AGAIN_US = 50,
-};
+enum { LOOK_AGAIN_NS = 5 * 1000 * 1000 };
 
 struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address, uint64_t data)
 {
@@ -45,21 +44,27 @@ struct error *thread_seize(pid_t tid, int options, bool *ret_is_gone)
 /* As waitpid(2), for the first thread of a process; 0: it has ended, but can't be waited for yet. */
 static pid_t wait_for_leader(pid_t tid, int *ret_status)
 {
+	const struct timespec patience = {.tv_nsec = LOOK_AGAIN_NS};
 	bool is_dead = false;
+	sigset_t child;
+	sigset_t former;
+	pid_t found;
 
-	for (unsigned looked = 0;; looked++) {
-		pid_t found = waitpid(tid, ret_status, __WALL | WNOHANG);
-
+	/* Each stop is told by SIGCHLD, too: ptrace(2). What is blocked waits, even if nobody has a handler for it. */
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	pthread_sigmask(SIG_BLOCK, &child, &former);
+	for (;;) {
+		found = waitpid(tid, ret_status, __WALL | WNOHANG);
 		if (found != 0 || is_dead)
-			return found;
-		if (looked < LOOKS_AT_ONCE) {
-			sched_yield();
-			continue;
-		}
-		is_dead = procfs_is_dead(tid);
-		if (!is_dead)
-			usleep(LOOK_AGAIN_US);
+			break;
+		if (sigtimedwait(&child, NULL, &patience) < 0 && errno == EAGAIN)
+			is_dead = procfs_is_dead(tid);
 	}
+	int saved_errno = errno;
+	pthread_sigmask(SIG_SETMASK, &former, NULL);
+	errno = saved_errno;
+	return found;
 }
 
 /*
