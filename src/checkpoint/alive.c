@@ -18,15 +18,6 @@
 
 enum { LOOK_AGAIN_US = 5000 };
 
-static bool is_gone(const struct lock_holder *process)
-{
-	uint64_t start_time;
-	int r = procfs_start_time(process->pid, &start_time);
-
-	return r == -ENOENT || r == -ESRCH || (r == 0 && start_time != process->start_time) ||
-	       procfs_is_dead(process->pid);
-}
-
 static struct error *freeze_once(pid_t pid)
 {
 	auto_calls struct calls *calls = calls_new();
@@ -93,12 +84,12 @@ struct error *alive_prove(const struct lock_holder *process, unsigned wait_ms, b
 
 	for (;;) {
 		*ret_is_alive = false;
-		if (is_gone(process))
+		if (procfs_has_ended(process->pid, process->start_time))
 			return NULL;
 		auto_error struct error *error = try_to_prove(process->pid, ret_is_alive);
 		if (*ret_is_alive)
 			return NULL;
-		if (clock_now_ns() > end_ns && !is_gone(process))
+		if (clock_now_ns() > end_ns && !procfs_has_ended(process->pid, process->start_time))
 			return error ? take(error)
 			             : error_new(ETIMEDOUT, "process %d: somebody holds it", process->pid);
 		usleep(LOOK_AGAIN_US);

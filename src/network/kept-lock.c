@@ -79,13 +79,7 @@ struct error *kept_lock_put(struct net_lock *via, const struct lock_holder *hold
 
 static bool is_gone(const struct lock_holder *holder)
 {
-	uint64_t start_time;
-
-	if (!holder->start_time)
-		return false;
-	int r = procfs_start_time(holder->pid, &start_time);
-	return r == -ENOENT || r == -ESRCH || (r == 0 && start_time != holder->start_time) ||
-	       procfs_is_dead(holder->pid);
+	return holder->start_time && procfs_has_ended(holder->pid, holder->start_time);
 }
 
 struct holder_list {

@@ -23,6 +23,29 @@ take_address() {
 
 answers() { on_client /usr/bin/python3 -c "import socket; socket.create_connection(('$service', $1), 5)"; }
 
+# write_nginx_conf LINE...: of one process that serves $SHARED/nginx at port 80; the lines belong to its http block.
+write_nginx_conf() {
+	mkdir -p "$SHARED/nginx"
+	cat >"$SHARED/nginx.conf" <<CONF
+daemon off;
+master_process off;
+user root;
+pid $SHARED/nginx.pid;
+error_log $SHARED/nginx.log info;
+events { worker_connections 256; }
+http {
+	access_log off;
+	client_body_temp_path $SHARED/nginx-body;
+	proxy_temp_path $SHARED/nginx-proxy;
+	fastcgi_temp_path $SHARED/nginx-fastcgi;
+	uwsgi_temp_path $SHARED/nginx-uwsgi;
+	scgi_temp_path $SHARED/nginx-scgi;
+	server { listen $service:80; root $SHARED/nginx; }
+$(printf '\t%s\n' "$@")
+}
+CONF
+}
+
 # carry_service restore|migrate [TIMES]: TIMES is there and back each
 carry_service() {
 	case $1 in

@@ -10,24 +10,7 @@ set -eu
 take_address
 mkdir "$SHARED/nginx"
 head -c 20000 /dev/zero | tr '\0' x >"$SHARED/nginx/index.html"
-cat >"$SHARED/nginx.conf" <<CONF
-daemon off;
-master_process off;
-user root;
-pid $SHARED/nginx.pid;
-error_log $SHARED/nginx.log info;
-events { worker_connections 256; }
-http {
-	access_log off;
-	keepalive_requests 1000000;
-	client_body_temp_path $SHARED/nginx-body;
-	proxy_temp_path $SHARED/nginx-proxy;
-	fastcgi_temp_path $SHARED/nginx-fastcgi;
-	uwsgi_temp_path $SHARED/nginx-uwsgi;
-	scgi_temp_path $SHARED/nginx-scgi;
-	server { listen $service:80; root $SHARED/nginx; }
-}
-CONF
+write_nginx_conf 'keepalive_requests 1000000;'
 pid=$(start_on a "$SHARED/nginx.log" nginx -c "$SHARED/nginx.conf")
 wait_until answers 80
 

@@ -17,30 +17,12 @@ head -c 20000000 /dev/urandom >"$file"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$service" -days 2 \
 	-addext "subjectAltName=IP:$service" -keyout "$SHARED/key.pem" -out "$SHARED/cert.pem" 2>/dev/null
 
-cat >"$SHARED/nginx.conf" <<CONF
-daemon off;
-master_process off;
-user root;
-pid $SHARED/nginx.pid;
-error_log $SHARED/nginx.log info;
-events { worker_connections 256; }
-http {
-	access_log off;
-	sendfile on;
-	client_body_temp_path $SHARED/nginx-body;
-	proxy_temp_path $SHARED/nginx-proxy;
-	fastcgi_temp_path $SHARED/nginx-fastcgi;
-	uwsgi_temp_path $SHARED/nginx-uwsgi;
-	scgi_temp_path $SHARED/nginx-scgi;
-	server { listen $service:80; root $SHARED/nginx; }
-	server {
+write_nginx_conf 'sendfile on;' "server {
 		listen $service:443 ssl;
 		ssl_certificate $SHARED/cert.pem;
 		ssl_certificate_key $SHARED/key.pem;
 		root $SHARED/nginx;
-	}
-}
-CONF
+	}"
 
 # receive NAME URL [OPTION]...: takes a little, and the rest when $SHARED/go is there; until then all buffers are full.
 receive() {

@@ -49,19 +49,26 @@ __attribute__((noreturn)) static void be_child(struct page *page)
 	pthread_exit(NULL);
 }
 
-static pid_t start(struct page **ret_page)
-{
-	struct page *page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+struct dying {
+	struct page *page;
+	pid_t pid;
+	struct process *process;
+};
 
-	assert_true(page != MAP_FAILED);
-	pid_t pid = fork();
-	if (pid == 0)
-		be_child(page);
-	while (page->begun < THREADS)
+static struct dying start_and_seize(void)
+{
+	struct dying dying = {
+		.page = mmap(NULL, sizeof(*dying.page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)};
+
+	assert_true(dying.page != MAP_FAILED);
+	dying.pid = fork();
+	if (dying.pid == 0)
+		be_child(dying.page);
+	while (dying.page->begun < THREADS)
 		usleep(100);
-	*ret_page = page;
 	alarm(HANGS_S);
-	return pid;
+	assert_ok(process_seize(dying.pid, &dying.process));
+	return dying;
 }
 
 static void wait_until_dead(pid_t pid)
@@ -70,77 +77,68 @@ static void wait_until_dead(pid_t pid)
 		usleep(100);
 }
 
-static void end(pid_t pid, struct page *page, struct process *process)
+static void kill_it(const struct dying *dying)
 {
-	process_free(process);
-	kill(pid, SIGKILL);
+	kill(dying->pid, SIGKILL);
+	wait_until_dead(dying->pid);
+}
+
+static void end(struct dying *dying)
+{
+	process_free(dying->process);
+	kill(dying->pid, SIGKILL);
 	/* The first thread's end comes when those of the others have been taken. */
 	while (waitpid(-1, NULL, __WALL) > 0)
 		continue;
-	munmap(page, sizeof(*page));
+	munmap(dying->page, sizeof(*dying->page));
 	alarm(0);
 }
 
 static void test_killed(void **state)
 {
-	struct process *process;
-	struct page *page;
-	pid_t pid = start(&page);
+	struct dying dying = start_and_seize();
 
 	(void)state;
-	assert_ok(process_seize(pid, &process));
-	kill(pid, SIGKILL);
-	wait_until_dead(pid);
-	auto_error struct error *error = process_stop(process);
+	kill_it(&dying);
+	auto_error struct error *error = process_stop(dying.process);
 	assert_int_equal(error_errnum(error), ESRCH);
-	end(pid, page, process);
+	end(&dying);
 }
 
 static void test_killed_while_stopped(void **state)
 {
-	struct process *process;
-	struct page *page;
-	pid_t pid = start(&page);
+	struct dying dying = start_and_seize();
 
 	(void)state;
-	assert_ok(process_seize(pid, &process));
-	assert_ok(process_stop(process));
-	kill(pid, SIGKILL);
-	wait_until_dead(pid);
-	auto_error struct error *error = process_enter(process, 0, 0);
+	assert_ok(process_stop(dying.process));
+	kill_it(&dying);
+	auto_error struct error *error = process_enter(dying.process, 0, 0);
 	assert_non_null(error);
-	end(pid, page, process);
+	end(&dying);
 }
 
 static void test_killed_while_parked(void **state)
 {
-	struct process *process;
-	struct page *page;
-	pid_t pid = start(&page);
+	struct dying dying = start_and_seize();
 
 	(void)state;
-	assert_ok(process_seize(pid, &process));
-	assert_ok(process_stop(process));
-	assert_ok(process_enter(process, 0, 0));
-	kill(pid, SIGKILL);
-	wait_until_dead(pid);
-	assert_ok(process_thaw(process));
-	end(pid, page, process);
+	assert_ok(process_stop(dying.process));
+	assert_ok(process_enter(dying.process, 0, 0));
+	kill_it(&dying);
+	assert_ok(process_thaw(dying.process));
+	end(&dying);
 }
 
 static void test_first_thread_ends(void **state)
 {
-	struct process *process;
-	struct page *page;
-	pid_t pid = start(&page);
+	struct dying dying = start_and_seize();
 
 	(void)state;
-	assert_ok(process_seize(pid, &process));
-	page->first_may_end = true;
-	wait_until_dead(pid);
-	auto_error struct error *error = process_stop(process);
+	dying.page->first_may_end = true;
+	wait_until_dead(dying.pid);
+	auto_error struct error *error = process_stop(dying.process);
 	assert_int_equal(error_errnum(error), ENOTSUP);
-	end(pid, page, process);
+	end(&dying);
 }
 
 int main(void)

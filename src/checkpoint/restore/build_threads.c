@@ -54,9 +54,7 @@ static struct error *preflight_part(const struct build *build, const struct stat
 /* Somebody else has it. One that is dead, and only there for its parent to see, is waited for later. */
 static struct error *preflight_tid(pid_t tid)
 {
-	auto_free char *path = xformat("/proc/%d", tid);
-
-	if (access(path, F_OK) < 0 || procfs_is_dead(tid))
+	if (nursery_may_become_free(tid))
 		return NULL;
 	return nursery_name_holder(error_new(EEXIST, "PID %d", tid), tid);
 }

@@ -174,7 +174,7 @@ static struct error *wait_for(const struct nursery_request *request, pid_t first
 
 bool nursery_may_become_free(pid_t pid)
 {
-	return kill(pid, 0) < 0 || procfs_is_dead(pid);
+	return (kill(pid, 0) < 0 && errno == ESRCH) || procfs_is_dead(pid);
 }
 
 struct error *nursery_name_holder(struct error *error, pid_t pid)
