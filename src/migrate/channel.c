@@ -22,7 +22,7 @@
 #include "util/negative_errno.h"
 #include "util/procfs.h"
 
-enum { SSH_END_MS = 1000 };
+enum { SSH_END_MS = 1000, LINGER_NS = 1000 * 1000 * 1000 };
 
 struct channel {
 	int read_fd, write_fd; /* owned; may be the same */
@@ -396,6 +396,20 @@ struct error *channel_read(struct channel *channel, void *bytes, size_t size_byt
 		done += n > 0 ? (size_t)n : 0;
 	}
 	return NULL;
+}
+
+void channel_linger(struct channel *channel)
+{
+	uint64_t end_ns = clock_now_ns() + LINGER_NS;
+
+	/* Where it is a pipe, who reads it isn't disturbed by what we don't read. */
+	(void)shutdown(channel->write_fd, SHUT_WR);
+	for (uint64_t now_ns = clock_now_ns(); now_ns < end_ns; now_ns = clock_now_ns()) {
+		auto_error struct error *error = wait_for_input(channel, (int)((end_ns - now_ns) / 1000000) + 1);
+
+		if (error || read_some(channel, channel->out, OUT_BYTES) <= 0)
+			return;
+	}
 }
 
 /* writev(2) may take a part. */

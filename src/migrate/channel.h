@@ -60,6 +60,11 @@ DEFINE_OWNED(struct channel *, channel_free)
  * long as it takes). */
 MUST_USE struct error *channel_read(struct channel *channel, void *bytes, size_t size_bytes, int timeout_ms);
 
+/* What was written is the last: lets the other side read it, and takes no notice of what it still writes, until it ends the
+ * connection, for a second at most. One that is closed with unread bytes may lose what it has written: a TCP socket
+ * resets (RFC 1122, section 4.2.2.13). */
+void channel_linger(struct channel *channel);
+
 /* From now on waiting for input ends with the error EINTR when fd (borrowed; -1: none) has something to read. */
 void channel_watch(struct channel *channel, int fd);
 

@@ -429,6 +429,7 @@ static struct error *serve(struct destination *destination, struct received *ret
 			/* The source wants to know why; that it can't be told isn't the reason. */
 			auto_error struct error *silence = frame_send_answer(destination->channel, error, NULL);
 			ret_received->is_told = !silence;
+			channel_linger(destination->channel);
 			return error;
 		}
 		if (is_answered(destination->frame.type))

@@ -219,6 +219,18 @@ struct error *frame_receive_answer(struct channel *channel, int timeout_ms, char
 	return NULL;
 }
 
+struct error *frame_reason(struct channel *channel, struct error *error)
+{
+	int errnum = error ? error_errnum(error) : 0;
+
+	if (errnum != EPIPE && errnum != ECONNRESET)
+		return error;
+	struct error *reason = frame_receive_answer(channel, 0, NULL);
+	bool is_said = reason && error_errnum(reason) == 0;
+	error_free(is_said ? error : reason);
+	return is_said ? reason : error;
+}
+
 /* ---- Images ---- */
 
 struct error *frame_send_store(struct channel *channel, const struct image_store *store)

@@ -622,7 +622,7 @@ static struct error *connect_and_greet(struct source *source)
 	tell(source, "connect", true);
 	TRY(route_connect(&source->options->route, &source->channel));
 	channel_watch(source->channel, source->signals_fd);
-	TRY(channel_explain(source->channel, hello(source)));
+	TRY(channel_explain(source->channel, frame_reason(source->channel, hello(source))));
 	test_stop("greeted");
 	return NULL;
 }
@@ -687,5 +687,9 @@ struct error *migrate_run(const struct migrate_options *options, enum migrate_ou
 	*ret_outcome = MIGRATE_RUNS_HERE;
 	*ret_statistics = (struct migrate_statistics){0};
 	struct error *error = run(&source, ret_outcome);
-	return error && *ret_outcome == MIGRATE_RUNS_HERE ? error_join(error, unlock_network(&source)) : error;
+	if (!error || *ret_outcome != MIGRATE_RUNS_HERE)
+		return error;
+	if (source.channel)
+		error = frame_reason(source.channel, error);
+	return error_join(error, unlock_network(&source));
 }
