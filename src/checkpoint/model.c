@@ -80,12 +80,12 @@ static struct error *read_extra(struct model *model, size_t thread)
 	uint32_t tid = model->pstree->threads[thread];
 	ProtobufCMessage *message;
 
-	if (image_count(model->store, IMAGE_GODWIT_THREADS, 0) == 0) {
+	if (image_count(model->store, IMAGE_GODWIT_THREADS, (uint64_t)model->pid) == 0) {
 		model->extras[thread] = xalloc(sizeof(*model->extras[thread]));
 		godwit_thread_entry__init(model->extras[thread]);
 		return NULL;
 	}
-	TRY(image_get(model->store, IMAGE_GODWIT_THREADS, 0, thread, &message));
+	TRY(image_get(model->store, IMAGE_GODWIT_THREADS, (uint64_t)model->pid, thread, &message));
 	model->extras[thread] = (GodwitThreadEntry *)message;
 	if (model->extras[thread]->tid != tid)
 		return error_new(EBADMSG, "threads.godwit has thread %u in the place of %u", model->extras[thread]->tid,

@@ -244,7 +244,7 @@ static struct error *save(const struct thread_states *states, struct process *pr
 			    ops->name);
 	}
 	image_put(store, IMAGE_CORE, (uint64_t)registers_of->own_tid, &asked->core->base);
-	image_put(store, IMAGE_GODWIT_THREADS, 0, &asked->extra->base);
+	image_put(store, IMAGE_GODWIT_THREADS, (uint64_t)process->own_pid, &asked->extra->base);
 	return NULL;
 }
 

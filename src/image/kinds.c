@@ -130,7 +130,7 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_GODWIT_CALLS] = {.name = "calls-%u.godwit",
                                 .magic = 0x47574341,
                                 .message = &godwit_call_entry__descriptor},
-	[IMAGE_GODWIT_THREADS] = {.name = "threads.godwit",
+	[IMAGE_GODWIT_THREADS] = {.name = "threads-%u.godwit",
                                   .magic = 0x47445448,
                                   .message = &godwit_thread_entry__descriptor},
 	[IMAGE_GODWIT_PROCESSOR] = {.name = "cpu.godwit",

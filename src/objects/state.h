@@ -30,7 +30,7 @@ struct state_save {
 	 * arrays), as if unpacked: it is freed by core_entry__free_unpacked(). Present when save() is called: tc (leader
 	 * only), thread_core, thread_core->creds (zeroed). */
 	CoreEntry *core;
-	/* Goes into threads.godwit: what the core entry has no field for. The same holds. */
+	/* Goes into threads-PID.godwit: what the core entry has no field for. The same holds. */
 	GodwitThreadEntry *extra;
 	const struct carry_options *options;
 };
