@@ -45,6 +45,7 @@ struct destination {
 	struct image_store *draft;  /* owned: what it began with */
 	struct image_store *images; /* owned: those that come in now */
 	struct ranges gone;         /* owned: comes before REMAP */
+	pid_t gone_pid;             /* whose */
 	struct incoming *incoming;  /* owned */
 	struct build *build;        /* owned */
 	struct image_store *final;  /* owned: the build borrows it */
@@ -187,8 +188,18 @@ static struct error *begin(struct destination *destination)
 	return NULL;
 }
 
+static struct error *check_pid(const struct destination *destination, pid_t pid)
+{
+	return pid == build_own_pid(destination->build) ? NULL : error_new(EPROTO, "memory of process %d", pid);
+}
+
 static struct error *remap(struct destination *destination)
 {
+	pid_t pid;
+
+	TRY(frame_take_pid(&destination->frame, &pid));
+	TRY(check_pid(destination, pid));
+	TRY(check_pid(destination, destination->gone_pid));
 	TRY(build_remap(destination->build, destination->images, &destination->gone));
 	ranges_free(&destination->gone);
 	image_store_free(take(destination->images));
@@ -204,6 +215,7 @@ static struct error *fill(struct destination *destination)
 	if (pages.shared_id)
 		return shared_build_fill(build_shared(destination->build), pages.shared_id, pages.address, pages.bytes,
 		                         pages.page_count);
+	TRY(check_pid(destination, pages.pid));
 	return memory_fill(build_memory(destination->build), pages.address, pages.bytes, pages.page_count);
 }
 
@@ -215,6 +227,7 @@ static struct error *drop(struct destination *destination)
 	if (pages.shared_id)
 		return shared_build_drop(build_shared(destination->build), pages.shared_id, pages.address,
 		                         pages.page_count);
+	TRY(check_pid(destination, pages.pid));
 	return memory_drop(build_memory(destination->build), pages.address, pages.page_count);
 }
 
@@ -350,7 +363,7 @@ static struct error *handle(struct destination *destination, struct received *re
 	case FRAME_BEGIN:
 		return begin(destination);
 	case FRAME_GONE:
-		return frame_take_ranges(frame, &destination->gone);
+		return frame_take_ranges(frame, &destination->gone_pid, &destination->gone);
 	case FRAME_REMAP:
 		return remap(destination);
 	case FRAME_PAGES:

@@ -18,8 +18,9 @@ enum {
 	HEADER_BYTES = 8,
 	FRAME_BYTES_MAX = 1 << 30,
 	IMAGE_HEADER_BYTES = 12,
-	PAGES_HEADER_BYTES = 24,
-	HEAD_BYTES_MAX = 24
+	PID_BYTES = 8,
+	PAGES_HEADER_BYTES = 32,
+	HEAD_BYTES_MAX = 32
 };
 
 void frame_free(struct frame *frame)
@@ -267,11 +268,22 @@ struct error *frame_send_pages(struct channel *channel, const struct page_frame 
 {
 	uint8_t head[PAGES_HEADER_BYTES];
 
-	put64(head, pages->shared_id);
-	put64(head + 8, pages->address);
-	put64(head + 16, pages->page_count);
+	put64(head, (uint64_t)pages->pid);
+	put64(head + 8, pages->shared_id);
+	put64(head + 16, pages->address);
+	put64(head + 24, pages->page_count);
 	return send_parts(channel, pages->bytes ? FRAME_PAGES : FRAME_DROP, head, sizeof(head), pages->bytes,
 	                  pages->bytes ? pages->page_count * PAGE_BYTES : 0);
+}
+
+struct error *frame_take_pid(const struct frame *frame, pid_t *ret_pid)
+{
+	uint64_t pid = frame->size_bytes < PID_BYTES ? UINT64_MAX : get64(frame->bytes);
+
+	if (pid > INT32_MAX)
+		return error_new(EPROTO, "frame of type %d without a PID", (int)frame->type);
+	*ret_pid = (pid_t)pid;
+	return NULL;
 }
 
 static struct error *take_head(const struct frame *frame, struct page_frame *ret_pages)
@@ -279,11 +291,12 @@ static struct error *take_head(const struct frame *frame, struct page_frame *ret
 	if (frame->size_bytes < PAGES_HEADER_BYTES)
 		return error_new(EPROTO, "pages in %zu bytes", frame->size_bytes);
 	*ret_pages = (struct page_frame){
-		.shared_id = get64(frame->bytes),
-		.address = get64(frame->bytes + 8),
-		.page_count = get64(frame->bytes + 16),
+		.shared_id = get64(frame->bytes + 8),
+		.address = get64(frame->bytes + 16),
+		.page_count = get64(frame->bytes + 24),
 		.bytes = frame->bytes + PAGES_HEADER_BYTES,
 	};
+	TRY(frame_take_pid(frame, &ret_pages->pid));
 	if (ret_pages->address % PAGE_BYTES || ret_pages->page_count > UINT64_MAX / PAGE_BYTES)
 		return error_new(EPROTO, "%zu pages at %#llx", ret_pages->page_count,
 		                 (unsigned long long)ret_pages->address);
@@ -304,24 +317,35 @@ struct error *frame_take_drop(const struct frame *frame, struct page_frame *ret_
 	return take_head(frame, ret_pages);
 }
 
-struct error *frame_send_ranges(struct channel *channel, enum frame_type type, const struct ranges *ranges)
+struct error *frame_send_pid(struct channel *channel, enum frame_type type, pid_t pid)
 {
+	uint8_t bytes[PID_BYTES];
+
+	put64(bytes, (uint64_t)pid);
+	return frame_send(channel, type, bytes, sizeof(bytes));
+}
+
+struct error *frame_send_ranges(struct channel *channel, enum frame_type type, pid_t pid, const struct ranges *ranges)
+{
+	uint8_t head[PID_BYTES];
 	auto_free uint8_t *bytes = xalloc(ranges->count * sizeof(struct range) + 1);
 
 	for (size_t i = 0; i < ranges->count; i++) {
 		put64(bytes + i * sizeof(struct range), ranges->list[i].start);
 		put64(bytes + i * sizeof(struct range) + sizeof(uint64_t), ranges->list[i].end);
 	}
-	return frame_send(channel, type, bytes, ranges->count * sizeof(struct range));
+	put64(head, (uint64_t)pid);
+	return send_parts(channel, type, head, sizeof(head), bytes, ranges->count * sizeof(struct range));
 }
 
-struct error *frame_take_ranges(const struct frame *frame, struct ranges *ret_ranges)
+struct error *frame_take_ranges(const struct frame *frame, pid_t *ret_pid, struct ranges *ret_ranges)
 {
 	uint64_t former_end = 0;
 
-	if (frame->size_bytes % sizeof(struct range))
+	TRY(frame_take_pid(frame, ret_pid));
+	if ((frame->size_bytes - PID_BYTES) % sizeof(struct range))
 		return error_new(EPROTO, "ranges in %zu bytes", frame->size_bytes);
-	for (size_t at = 0; at < frame->size_bytes; at += sizeof(struct range)) {
+	for (size_t at = PID_BYTES; at < frame->size_bytes; at += sizeof(struct range)) {
 		uint64_t start = get64(frame->bytes + at);
 		uint64_t end = get64(frame->bytes + at + sizeof(uint64_t));
 

@@ -75,8 +75,9 @@ MUST_USE struct error *frame_send_store(struct channel *channel, const struct im
 /* Puts an IMAGE into a store. */
 MUST_USE struct error *frame_take_image(const struct frame *frame, struct image_store *store);
 
-/* Pages of the process, or of shared memory: see page_sink. */
+/* Pages of a process, or of shared memory: see page_sink. */
 struct page_frame {
+	pid_t pid; /* of whose memory they are, as it sees itself; 0: of shared memory */
 	uint64_t shared_id;
 	uint64_t address;
 	size_t page_count;
@@ -88,6 +89,11 @@ MUST_USE struct error *frame_send_pages(struct channel *channel, const struct pa
 MUST_USE struct error *frame_take_pages(const struct frame *frame, struct page_frame *ret_pages);
 MUST_USE struct error *frame_take_drop(const struct frame *frame, struct page_frame *ret_pages);
 
-/* For GONE. */
-MUST_USE struct error *frame_send_ranges(struct channel *channel, enum frame_type type, const struct ranges *ranges);
-MUST_USE struct error *frame_take_ranges(const struct frame *frame, struct ranges *ret_ranges);
+/* Ranges of the memory of a process, by the number that it has for itself: for GONE. */
+MUST_USE struct error *frame_send_ranges(struct channel *channel, enum frame_type type, pid_t pid,
+                                         const struct ranges *ranges);
+MUST_USE struct error *frame_take_ranges(const struct frame *frame, pid_t *ret_pid, struct ranges *ret_ranges);
+
+/* Such a number alone: for REMAP. */
+MUST_USE struct error *frame_send_pid(struct channel *channel, enum frame_type type, pid_t pid);
+MUST_USE struct error *frame_take_pid(const struct frame *frame, pid_t *ret_pid);

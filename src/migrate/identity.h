@@ -5,7 +5,7 @@
 #pragma once
 
 /* Of what is said between them. Both must have the same. */
-enum { MIGRATE_VERSION = 1 };
+enum { MIGRATE_VERSION = 2 };
 
 const char *identity_release(void);
 

@@ -16,11 +16,13 @@ struct page_sending {
 	/* Somebody who is told now and then; NULL: nobody, the program stands still. */
 	void (*tell)(void *context, const struct page_sending *sending);
 	void *context;       /* borrowed */
+	pid_t pid;           /* own_pid of whose pages come next */
 	uint64_t left_pages; /* as expected */
 	uint64_t start_ns, start_bytes, told_ns;
 };
 
-struct page_sending page_sending_begin(struct channel *channel);
+/* pid may be set again before pages of another process come. */
+struct page_sending page_sending_begin(struct channel *channel, pid_t own_pid);
 
 /* Since it began. */
 uint64_t page_sending_bytes(const struct page_sending *sending);

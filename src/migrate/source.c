@@ -244,13 +244,13 @@ static struct error *send_areas(struct source *source, struct process *process)
 	if (source->tracker)
 		tracker_forget(source->tracker, &gone);
 	TRY(frame_send_store(source->channel, store));
-	TRY(frame_send_ranges(source->channel, FRAME_GONE, &gone));
-	return frame_send(source->channel, FRAME_REMAP, NULL, 0);
+	TRY(frame_send_ranges(source->channel, FRAME_GONE, saver_own_pid(source->saver), &gone));
+	return frame_send_pid(source->channel, FRAME_REMAP, saver_own_pid(source->saver));
 }
 
 static struct error *send_round(struct source *source)
 {
-	struct page_sending sending = page_sending_begin(source->channel);
+	struct page_sending sending = page_sending_begin(source->channel, saver_own_pid(source->saver));
 
 	sending.tell = tell_sending;
 	sending.context = source;
@@ -334,7 +334,7 @@ static int freeze_time_left_ms(const struct source *source)
 
 static struct error *send_last_pages(struct source *source)
 {
-	struct page_sending sending = page_sending_begin(source->channel);
+	struct page_sending sending = page_sending_begin(source->channel, saver_own_pid(source->saver));
 
 	if (source->tracker)
 		TRY(tracker_finish(source->tracker, saver_areas(source->saver), &sending.sink));

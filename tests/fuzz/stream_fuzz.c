@@ -22,6 +22,7 @@ static struct error *take_frame(const struct frame *frame, struct image_store *s
 	struct ranges ranges = {0};
 	struct page_frame pages;
 	struct error *error = NULL;
+	pid_t pid;
 
 	switch (frame->type) {
 	case FRAME_IMAGE:
@@ -30,15 +31,16 @@ static struct error *take_frame(const struct frame *frame, struct image_store *s
 	case FRAME_DROP:
 		return frame_take_pages(frame, &pages);
 	case FRAME_GONE:
-		error = frame_take_ranges(frame, &ranges);
+		error = frame_take_ranges(frame, &pid, &ranges);
 		ranges_free(&ranges);
 		return error;
 	case FRAME_ANSWER:
 		take_answer(frame->bytes, frame->size_bytes);
 		return NULL;
+	case FRAME_REMAP:
+		return frame_take_pid(frame, &pid);
 	case FRAME_HELLO:
 	case FRAME_BEGIN:
-	case FRAME_REMAP:
 	case FRAME_ROUND:
 	case FRAME_COMPLETE:
 	case FRAME_GO:

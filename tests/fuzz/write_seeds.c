@@ -65,17 +65,18 @@ static struct error *write_images(int dir_fd)
 static struct error *send_all(struct channel *channel)
 {
 	static const uint8_t page[4096] = {0x5a};
-	const struct page_frame pages = {.address = 0x10000, .page_count = 1, .bytes = page};
-	const struct page_frame drop = {.address = 0x20000, .page_count = 7};
+	const struct page_frame pages = {.pid = 812, .address = 0x10000, .page_count = 1, .bytes = page};
+	const struct page_frame drop = {.shared_id = 3, .address = 0x20000, .page_count = 7};
 	auto_image_store struct image_store *store = image_store_new();
 	auto_error struct error *no = error_hint(error_new(ENOENT, "a file"), "make it");
 	auto_ranges struct ranges gone = {0};
 
 	ranges_append(&gone, 0x30000, 0x38000);
 	sample_put(store, IMAGE_FILES);
-	TRY(frame_send_ranges(channel, FRAME_GONE, &gone));
+	TRY(frame_send_ranges(channel, FRAME_GONE, 812, &gone));
 	TRY(frame_send_pages(channel, &pages));
 	TRY(frame_send_pages(channel, &drop));
+	TRY(frame_send_pid(channel, FRAME_REMAP, 812));
 	TRY(frame_send_store(channel, store));
 	TRY(frame_send_answer(channel, NULL, "yes"));
 	TRY(frame_send_answer(channel, no, NULL));
