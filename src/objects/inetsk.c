@@ -17,17 +17,14 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <net/if.h>
-#include <netinet/udp.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "objects/inet_look.h"
 #include "objects/multicast.h"
-#include "objects/socket_options.h"
 #include "objects/tcp.h"
-#include "objects/tcp_keys.h"
 #include "util/alloc.h"
 
 #define HINT_PORT \
@@ -35,174 +32,27 @@
 
 enum { CLOSE = 7, LISTEN = 10, BACKLOG_MAX = 1 << 20 };
 
-static bool is_tcp_protocol(uint32_t protocol)
-{
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
-}
-
 static bool inetsk_recognizes(const struct open_file *file)
 {
 	struct socket_kind kind;
 
 	if (!socket_kind_of(file, &kind) || (kind.family != AF_INET && kind.family != AF_INET6))
 		return false;
-	return (kind.type == SOCK_STREAM && is_tcp_protocol((uint32_t)kind.protocol)) ||
+	return (kind.type == SOCK_STREAM && inet_is_tcp_protocol((uint32_t)kind.protocol)) ||
 	       (kind.type == SOCK_DGRAM && (kind.protocol == IPPROTO_UDP || kind.protocol == IPPROTO_UDPLITE));
-}
-
-/* A socket while it is looked at: through a copy of its descriptor. */
-struct look {
-	int fd; /* borrowed */
-	struct socket_kind kind;
-	struct tcp_socket_state tcp; /* of UDP: CLOSE, or 1 where it is connected */
-	union socket_address own, peer;
-};
-
-static bool is_tcp(const struct look *look)
-{
-	return is_tcp_protocol((uint32_t)look->kind.protocol);
-}
-
-static struct error *look_at(const struct open_file *file, struct look *look)
-{
-	TRY(open_file_borrow(file, &look->fd));
-	int r = socket_get(look->fd, SOL_SOCKET, SO_PROTOCOL, &look->kind.protocol);
-	if (r < 0)
-		return error_new(-r, "getsockopt(SO_PROTOCOL)");
-	TRY(socket_addresses(look->fd, &look->own, &look->peer));
-	look->kind.family = look->own.any.sa_family;
-	look->kind.type = is_tcp(look) ? SOCK_STREAM : SOCK_DGRAM;
-	look->tcp = (struct tcp_socket_state){.state = socket_port(&look->peer) ? 1 : CLOSE};
-	return is_tcp(look) ? tcp_state(look->fd, &look->tcp) : NULL;
-}
-
-static bool is_connection(const struct look *look)
-{
-	return is_tcp(look) && tcp_is_connection(look->tcp.state);
 }
 
 /* ---- Before the freeze ---- */
 
-static char *address_text(const union socket_address *address)
-{
-	char text[INET6_ADDRSTRLEN] = "?";
-	bool is_v4 = address->any.sa_family == AF_INET;
-	const void *bytes = is_v4 ? (const void *)&address->v4.sin_addr : &address->v6.sin6_addr;
-
-	inet_ntop(address->any.sa_family, bytes, text, sizeof(text));
-	return xformat(is_v4 ? "%s:%u" : "[%s]:%u", text, ntohs(socket_port(address)));
-}
-
-/* A protocol above TCP, as kernel TLS: TCP_ULP. */
-static struct error *check_upper_layer(const struct look *look)
-{
-	char name[16] = "";
-	socklen_t size = sizeof(name);
-
-	if (getsockopt(look->fd, IPPROTO_TCP, TCP_ULP, name, &size) < 0 || size == 0 || !name[0])
-		return NULL;
-	return error_new(ENOTSUP, "TCP connection with the kernel's %.15s in it (TCP_ULP)", name);
-}
-
-/* There is no repair mode for it, whether or not the peer knows it, too. */
-static struct error *check_multipath(const struct look *look)
-{
-	if (look->kind.protocol != IPPROTO_MPTCP || look->tcp.state == LISTEN || look->tcp.state == CLOSE)
-		return NULL;
-	auto_free char *own = address_text(&look->own);
-	auto_free char *peer = address_text(&look->peer);
-	return error_hint(error_new(ENOTSUP, "connection of multipath TCP from %s to %s", own, peer),
-	                  "programs in Go use plain TCP with GODEBUG=multipathtcp=0; mptcpize disable or sysctl "
-	                  "net.mptcp.enabled=0 before they start do it for others");
-}
-
-/* Where it is in the stream can be neither told nor set. */
-static struct error *check_urgent(const struct look *look)
-{
-	struct pollfd poll_fd = {.fd = look->fd, .events = POLLPRI};
-
-	if (!is_connection(look) || poll(&poll_fd, 1, 0) != 1 || !(poll_fd.revents & POLLPRI))
-		return NULL;
-	return error_hint(error_new(ENOTSUP, "TCP connection with urgent data (MSG_OOB)"),
-	                  "try again when the program has read it");
-}
-
-static struct error *check_connection(const struct open_file *file, const struct look *look)
-{
-	auto_free char *own = address_text(&look->own);
-	auto_free char *peer = address_text(&look->peer);
-
-	if (!file->options->tcp_established)
-		return error_hint(error_new(ENOTSUP, "TCP connection from %s to %s", own, peer),
-		                  "--tcp-established carries connections");
-	TRY(check_upper_layer(look), "from %s to %s", own, peer);
-	return error_wrap(check_urgent(look), "from %s to %s", own, peer);
-}
-
-/* What is gathered under UDP_CORK can't be read. */
-static struct error *check_half_written(const struct look *look)
-{
-	int cork = 0;
-	int bytes = 0;
-
-	if (socket_get(look->fd, IPPROTO_UDP, UDP_CORK, &cork) < 0 || !cork || ioctl(look->fd, SIOCOUTQ, &bytes) < 0 ||
-	    bytes == 0)
-		return NULL;
-	return error_hint(error_new(ENOTSUP, "UDP socket with a datagram that is only half written (UDP_CORK)"),
-	                  "try again when the program has sent it");
-}
-
-static bool has_failed(const struct look *look)
-{
-	struct pollfd poll_fd = {.fd = look->fd};
-
-	return look->tcp.state == CLOSE && poll(&poll_fd, 1, 0) == 1 && poll_fd.revents & POLLERR;
-}
-
-/* Has been connected, and knows that it has ended: of a new one, recv(2) says ENOTCONN. */
-static bool has_ended(const struct look *look)
-{
-	char byte;
-
-	if (look->tcp.state != CLOSE)
-		return false;
-	return has_failed(look) || recv(look->fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) >= 0;
-}
-
-/* Which error waits can be told only by taking it away. Of a connection that was there, a reset it is, nearly always. */
-static struct error *check_closed(const struct look *look)
-{
-	if (has_failed(look) && !tcp_was_established(look->fd))
-		return error_hint(
-			error_new(ENOTSUP, "TCP connection that has failed, and the program hasn't seen it yet"),
-			"try again when it has");
-	if (look->kind.protocol != IPPROTO_MPTCP || !has_ended(look))
-		return NULL;
-	return error_hint(error_new(ENOTSUP, "connection of multipath TCP that has ended"),
-	                  "try again when the program has closed it");
-}
-
 static struct error *inetsk_check(const struct open_file *file)
 {
 	auto_socket_options struct socket_options options = {0};
-	struct look look;
+	struct inet_look look;
 
-	TRY(look_at(file, &look));
+	TRY(inet_look_at(file, &look));
 	TRY(socket_check_network(look.fd));
 	TRY(socket_options_save(look.fd, SOCKET_TCP, &options)); /* what is attached can be read? */
-	if (!is_tcp(&look))
-		return check_half_written(&look);
-	if (look.kind.protocol == IPPROTO_TCP && look.tcp.state != CLOSE)
-		TRY(tcp_keys_check(file->all, look.fd, &look.own, &look.peer));
-	if (look.tcp.state == LISTEN)
-		return NULL;
-	if (look.tcp.state == CLOSE)
-		return check_closed(&look);
-	TRY(check_multipath(&look));
-	if (is_connection(&look))
-		return check_connection(file, &look);
-	return error_hint(error_new(ENOTSUP, "TCP connection that is only being made or unmade"),
-	                  "try again in a moment");
+	return inet_look_check(file, &look);
 }
 
 /* ---- The lock ---- */
@@ -287,7 +137,7 @@ static bool get_bool(int fd, int level, int name)
 	return socket_get(fd, level, name, &value) == 0 && value != 0;
 }
 
-static void read_ip_options(const struct look *look, IpOptsEntry *entry)
+static void read_ip_options(const struct inet_look *look, IpOptsEntry *entry)
 {
 	int value;
 
@@ -302,7 +152,7 @@ static void read_ip_options(const struct look *look, IpOptsEntry *entry)
 	entry->ttl = (uint32_t)value;
 }
 
-static void read_tcp_options(const struct look *look, TcpOptsEntry *entry)
+static void read_tcp_options(const struct inet_look *look, TcpOptsEntry *entry)
 {
 	int value;
 
@@ -322,7 +172,7 @@ static void read_tcp_options(const struct look *look, TcpOptsEntry *entry)
 static enum socket_traits traits_of(uint32_t family, uint32_t protocol, bool is_connected)
 {
 	return (family == AF_INET6 ? SOCKET_IPV6 : SOCKET_IPV4) |
-	       (is_tcp_protocol(protocol) ? SOCKET_TCP | (is_connected ? SOCKET_CONNECTED : 0) : SOCKET_UDP);
+	       (inet_is_tcp_protocol(protocol) ? SOCKET_TCP | (is_connected ? SOCKET_CONNECTED : 0) : SOCKET_UDP);
 }
 
 /* Where what an entry points to lives while it is put into the image. */
@@ -333,7 +183,7 @@ struct entry_parts {
 	char interface[IF_NAMESIZE];
 };
 
-static void fill_addresses(const struct look *look, InetSkEntry *socket, struct entry_parts *parts)
+static void fill_addresses(const struct inet_look *look, InetSkEntry *socket, struct entry_parts *parts)
 {
 	const struct sockaddr_in6 *own = &look->own.v6;
 
@@ -349,7 +199,7 @@ static void fill_addresses(const struct look *look, InetSkEntry *socket, struct 
 
 /* All that is asked of a socket, but for what takes repair mode. */
 struct answers {
-	struct look look;
+	struct inet_look look;
 	struct socket_options options;
 	struct socket_extras extras;
 	struct entry_parts parts;
@@ -359,16 +209,16 @@ struct answers {
 static struct error *inetsk_read(const struct open_file *file, void *ret_answers)
 {
 	struct answers *answers = ret_answers;
-	struct look *look = &answers->look;
+	struct inet_look *look = &answers->look;
 
-	TRY(look_at(file, look));
+	TRY(inet_look_at(file, look));
 	enum socket_traits traits = traits_of((uint32_t)look->kind.family, (uint32_t)look->kind.protocol,
-	                                      is_connection(look) || look->tcp.was_connected);
+	                                      inet_look_is_connection(look) || look->tcp.was_connected);
 	TRY(socket_options_save(look->fd, traits, &answers->options));
 	socket_extras_read(look->fd, traits, &answers->extras);
 	read_ip_options(look, &answers->parts.ip);
 	answers->is_v6only = look->kind.family == AF_INET6 && get_bool(look->fd, IPPROTO_IPV6, IPV6_V6ONLY);
-	if (is_tcp(look))
+	if (inet_look_is_tcp(look))
 		read_tcp_options(look, &answers->parts.tcp);
 	return NULL;
 }
@@ -380,7 +230,7 @@ static void inetsk_free_answers(void *answers)
 
 static void fill(const struct open_file *file, struct answers *answers, InetSkEntry *socket)
 {
-	const struct look *look = &answers->look;
+	const struct inet_look *look = &answers->look;
 
 	socket->id = file->id;
 	socket->ino = (uint32_t)file->stat.st_ino;
@@ -396,18 +246,18 @@ static void fill(const struct open_file *file, struct answers *answers, InetSkEn
 	socket->ip_opts = &answers->parts.ip;
 	socket->has_v6only = look->kind.family == AF_INET6;
 	socket->v6only = answers->is_v6only;
-	if (is_tcp(look))
+	if (inet_look_is_tcp(look))
 		socket->tcp_opts = &answers->parts.tcp;
 }
 
 /* What only sockets.godwit says. */
 static struct error *put_extras(const struct open_file *file, const struct answers *answers, struct image_store *store)
 {
-	const struct look *look = &answers->look;
+	const struct inet_look *look = &answers->look;
 	GodwitSocketEntry extras = GODWIT_SOCKET_ENTRY__INIT;
-	struct error *error = is_tcp(look) ? NULL : multicast_save(file, look->fd, &extras);
+	struct error *error = inet_look_is_tcp(look) ? NULL : multicast_save(file, look->fd, &extras);
 
-	extras.has_is_reset = is_tcp(look) && has_failed(look);
+	extras.has_is_reset = inet_look_is_tcp(look) && inet_look_has_failed(look);
 	extras.is_reset = extras.has_is_reset;
 	if (!error)
 		socket_extras_put(&answers->extras, file, &extras, store);
@@ -415,31 +265,21 @@ static struct error *put_extras(const struct open_file *file, const struct answe
 	return error;
 }
 
-/* What can have come about since the program was checked. */
-static struct error *check_again(const struct look *look)
-{
-	if (!is_tcp(look))
-		return check_half_written(look);
-	TRY(check_multipath(look));
-	TRY(check_urgent(look));
-	return check_closed(look);
-}
-
 static struct error *put(const struct open_file *file, struct answers *answers, struct image_store *store)
 {
 	InetSkEntry socket = INET_SK_ENTRY__INIT;
 	FileEntry entry = FILE_ENTRY__INIT;
-	struct look *look = &answers->look;
+	struct inet_look *look = &answers->look;
 
 	/* It may have changed since it was read, by a timer. */
-	if (is_tcp(look))
+	if (inet_look_is_tcp(look))
 		TRY(tcp_state(look->fd, &look->tcp));
-	TRY(check_again(look));
+	TRY(inet_look_check_again(look));
 	TRY(put_extras(file, answers, store));
 	fill(file, answers, &socket);
-	if (is_connection(look))
+	if (inet_look_is_connection(look))
 		TRY(tcp_save(look->fd, &look->tcp, socket.ino, store));
-	else if (look->kind.protocol == IPPROTO_TCP && has_ended(look))
+	else if (look->kind.protocol == IPPROTO_TCP && inet_look_has_ended(look))
 		TRY(tcp_save_ended(look->fd, socket.ino, store));
 	entry.type = FD_TYPES__INETSK;
 	entry.id = file->id;
@@ -503,7 +343,7 @@ static struct error *read_entry(const FileEntry *file, struct restored *restored
 
 	if (!entry)
 		return error_new(EBADMSG, "file entry of type inetsk without a socket");
-	bool is_tcp_entry = is_tcp_protocol(entry->proto) && entry->type == SOCK_STREAM;
+	bool is_tcp_entry = inet_is_tcp_protocol(entry->proto) && entry->type == SOCK_STREAM;
 	bool is_udp_entry =
 		(entry->proto == IPPROTO_UDP || entry->proto == IPPROTO_UDPLITE) && entry->type == SOCK_DGRAM;
 	if ((entry->family != AF_INET && entry->family != AF_INET6) || !(is_tcp_entry || is_udp_entry) ||
@@ -529,7 +369,7 @@ static bool inetsk_entry_flow(const FileEntry *file, struct flow *ret_flow)
 	struct restored restored;
 	auto_error struct error *error = read_entry(file, &restored);
 
-	if (error || !is_tcp_protocol(restored.entry->proto) || restored.entry->state == CLOSE)
+	if (error || !inet_is_tcp_protocol(restored.entry->proto) || restored.entry->state == CLOSE)
 		return false;
 	flow_of(&restored.own, &restored.peer, restored.entry->state == LISTEN, ret_flow);
 	return true;
@@ -604,9 +444,9 @@ static struct error *bind_and_listen(int fd, const struct restored *restored)
 
 	TRY(bind_to(fd, restored));
 	TRY(socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"));
-	if (is_tcp_protocol(entry->proto) && entry->state == LISTEN && listen(fd, (int)entry->backlog) < 0)
+	if (inet_is_tcp_protocol(entry->proto) && entry->state == LISTEN && listen(fd, (int)entry->backlog) < 0)
 		return error_hint(error_new(errno, "listen on port %u", entry->src_port), HINT_PORT);
-	if (!is_tcp_protocol(entry->proto) && entry->dst_port &&
+	if (!inet_is_tcp_protocol(entry->proto) && entry->dst_port &&
 	    connect(fd, &restored->peer.any, socket_address_bytes(&restored->peer)) < 0)
 		return error_new(errno, "connect to port %u", entry->dst_port);
 	return NULL;
@@ -688,11 +528,11 @@ static struct error *inetsk_preflight(const FileEntry *file, struct restore_file
 	TRY(read_entry(file, &restored));
 	const InetSkEntry *entry = restored.entry;
 	TRY(socket_extras_find(restore, entry->id, &extras));
-	auto_free char *own = address_text(&restored.own);
+	auto_free char *own = inet_address_text(&restored.own);
 	TRY(open_socket(&restored, extras, &fd), "socket at %s", own);
 	if (restored.is_connection || has_ended_entry(entry, restore_store(restore)))
 		return NULL;
-	TRY(bind_and_listen(fd, &restored), "%s socket at %s", is_tcp_protocol(entry->proto) ? "TCP" : "UDP", own);
+	TRY(bind_and_listen(fd, &restored), "%s socket at %s", inet_is_tcp_protocol(entry->proto) ? "TCP" : "UDP", own);
 	return error_wrap(multicast_restore(fd, extras), "UDP socket at %s", own);
 }
 

@@ -8,6 +8,7 @@
 
 #include "objects/socket_options.h"
 #include "objects/unix_diag.h"
+#include "objects/unix_entries.h"
 #include "objects/unix_make.h"
 #include "objects/unix_name.h"
 #include "objects/unix_outside.h"
@@ -17,163 +18,11 @@
 #include "util/alloc.h"
 
 enum {
-	BACKLOG_MAX = 1 << 20,
 	ROOM_BYTES = 64 * 1024 * 1024, /* for a sender that fills a queue */
 	STRANGERS_MAX = 1000,          /* that connect while we do */
 };
 
-/* Keys of what is kept in restore: spare descriptors, and notes. */
-enum key {
-	KEY_SCANNED,  /* note: entries have been looked for */
-	KEY_COUNT,    /* note: how many there are */
-	KEY_NTH,      /* note: entry number n */
-	KEY_INODE,    /* note: the entry with this inode number */
-	KEY_ID,       /* note: the entry with this id */
-	KEY_READY,    /* note, by inode: it has its options, is bound, listens */
-	KEY_FINISHED, /* note: queues are filled */
-	KEY_HANDLE,   /* spare, by inode: the socket */
-	KEY_GONE,     /* spare, by inode: its other end, which had been closed */
-	KEY_RIGHT,    /* spare, by id: a file that was in flight and nowhere else */
-};
-
-static uint64_t key(enum key kind, uint32_t number)
-{
-	return (uint64_t)kind << 32 | number;
-}
-
-/* ---- Entries ---- */
-
-static struct error *check_entry(const UnixSkEntry *entry)
-{
-	struct unix_name name;
-
-	if (!entry)
-		return error_new(EBADMSG, "file entry of type UNIXSK without a socket");
-	if ((entry->type != SOCK_STREAM && entry->type != SOCK_DGRAM && entry->type != SOCK_SEQPACKET) ||
-	    (entry->state != UNIX_ESTABLISHED && entry->state != UNIX_CLOSED && entry->state != UNIX_LISTENING) ||
-	    (entry->state == UNIX_LISTENING && entry->type == SOCK_DGRAM) || entry->backlog > BACKLOG_MAX)
-		return error_new(EBADMSG, "UNIX socket of type %u in state %u", entry->type, entry->state);
-	return unix_name_from(&entry->name, &name);
-}
-
-/* Pointers to entries that restore keeps. */
-static void note_entry(struct restore_files *restore, enum key kind, uint32_t number, const UnixSkEntry *entry)
-{
-	restore_note(restore, FD_TYPES__UNIXSK, key(kind, number), (uintptr_t)entry);
-}
-
-static const UnixSkEntry *noted_entry(const struct restore_files *restore, enum key kind, uint32_t number)
-{
-	uint64_t value;
-
-	return restore_noted(restore, FD_TYPES__UNIXSK, key(kind, number), &value)
-	               ? (const UnixSkEntry *)(uintptr_t)value
-	               : NULL;
-}
-
-static struct error *scan_one(struct restore_files *restore, size_t index, uint32_t *count)
-{
-	FileEntry *entry;
-
-	TRY(restore_nth_file_entry(restore, index, &entry));
-	if (entry->type != FD_TYPES__UNIXSK) {
-		file_entry__free_unpacked(entry, NULL);
-		return NULL;
-	}
-	restore_keep(restore, &entry->base);
-	TRY(check_entry(entry->usk));
-	note_entry(restore, KEY_NTH, (*count)++, entry->usk);
-	note_entry(restore, KEY_INODE, entry->usk->ino, entry->usk);
-	note_entry(restore, KEY_ID, entry->id, entry->usk);
-	return NULL;
-}
-
-static struct error *scan(struct restore_files *restore)
-{
-	uint32_t count = 0;
-
-	if (!restore_note(restore, FD_TYPES__UNIXSK, key(KEY_SCANNED, 0), 0))
-		return NULL;
-	for (size_t i = 0; i < image_count(restore_store(restore), IMAGE_FILES, 0); i++)
-		TRY(scan_one(restore, i, &count));
-	restore_note(restore, FD_TYPES__UNIXSK, key(KEY_COUNT, 0), count);
-	return NULL;
-}
-
-static uint32_t entry_count(const struct restore_files *restore)
-{
-	uint64_t count = 0;
-
-	(void)restore_noted(restore, FD_TYPES__UNIXSK, key(KEY_COUNT, 0), &count);
-	return (uint32_t)count;
-}
-
-static struct unix_name name_of(const ProtobufCBinaryData *bytes)
-{
-	struct unix_name name;
-	auto_error struct error *error = unix_name_from(bytes, &name); /* has been checked */
-
-	return name;
-}
-
-/* Another socket of the same type and name: the listener, or another connection that came in through it. */
-static const UnixSkEntry *find_namesake(const struct restore_files *restore, const UnixSkEntry *entry, bool is_listener)
-{
-	const struct unix_name name = name_of(&entry->name);
-
-	for (uint32_t i = 0; i < entry_count(restore); i++) {
-		const UnixSkEntry *other = noted_entry(restore, KEY_NTH, i);
-		const struct unix_name other_name = name_of(&other->name);
-
-		if (other != entry && other->type == entry->type && (!is_listener || other->state == UNIX_LISTENING) &&
-		    unix_name_is_equal(&name, &other_name))
-			return other;
-	}
-	return NULL;
-}
-
-static bool is_connected(const UnixSkEntry *entry)
-{
-	return entry->state == UNIX_ESTABLISHED && !unix_outside_is(entry);
-}
-
-/* Two ends that only have each other: as socketpair(2) makes them. *ret_peer is NULL where the other one was closed. */
-static struct error *is_pair(const struct restore_files *restore, const UnixSkEntry *entry,
-                             const GodwitSocketEntry *extras, bool *ret_is_pair, const UnixSkEntry **ret_peer)
-{
-	*ret_peer = entry->peer ? noted_entry(restore, KEY_INODE, entry->peer) : NULL;
-	*ret_is_pair = is_connected(entry);
-	if (!*ret_is_pair || !entry->peer)
-		return NULL;
-	const UnixSkEntry *peer = *ret_peer;
-	if (!peer || peer == entry || peer->type != entry->type)
-		return error_new(EBADMSG, "UNIX socket %u with other end %u, which isn't there", entry->ino,
-		                 entry->peer);
-	bool is_mutual = is_connected(peer) && peer->peer == entry->ino;
-	if (entry->type != SOCK_DGRAM && !is_mutual)
-		return error_new(EBADMSG, "UNIX sockets %u and %u, of which only one is connected", entry->ino,
-		                 peer->ino);
-	if (entry->type == SOCK_DGRAM) {
-		bool has_names = entry->name.len > 0 && peer->name.len > 0;
-
-		*ret_is_pair = is_mutual && (!has_names || (extras && extras->has_peer_uid));
-		if (!*ret_is_pair && peer->name.len == 0)
-			return error_new(ENOTSUP, "UNIX socket %u connected to one without a name", entry->ino);
-	}
-	return NULL;
-}
-
 /* ---- Making ---- */
-
-static void give(struct restore_files *restore, enum key kind, uint32_t number, int fd)
-{
-	restore_spare_give(restore, FD_TYPES__UNIXSK, key(kind, number), fd);
-}
-
-static int borrow(const struct restore_files *restore, enum key kind, uint32_t number)
-{
-	return restore_spare_borrow(restore, FD_TYPES__UNIXSK, key(kind, number));
-}
 
 static struct error *accept_one(struct open_files *files, int listener, ino_t client, int *ret_fd, bool *ret_is_client)
 {
@@ -213,11 +62,11 @@ static struct error *accept_from(int listener, int client, int *ret_fd)
 /* The program's own one, which is ready by now; or one for the moment. */
 static struct error *listener_for(const UnixSkEntry *accepted, struct restore_files *restore, int *ret_fd)
 {
-	const UnixSkEntry *listener = find_namesake(restore, accepted, true);
-	const struct unix_name name = name_of(&accepted->name);
+	const UnixSkEntry *listener = unix_entry_namesake(restore, accepted, true);
+	const struct unix_name name = unix_entry_name(&accepted->name);
 	auto_fd int fd = -1;
 
-	fd = listener ? fcntl(borrow(restore, KEY_HANDLE, listener->ino), F_DUPFD_CLOEXEC, 0)
+	fd = listener ? fcntl(unix_entry_borrow(restore, UNIX_KEY_HANDLE, listener->ino), F_DUPFD_CLOEXEC, 0)
 	              : socket(AF_UNIX, (int)accepted->type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return error_new(errno, "socket");
@@ -231,7 +80,7 @@ static struct error *listener_for(const UnixSkEntry *accepted, struct restore_fi
 static struct error *make_accepted(const UnixSkEntry *accepted, const UnixSkEntry *client,
                                    const GodwitSocketEntry *extras, struct restore_files *restore)
 {
-	const struct unix_name name = name_of(&accepted->name);
+	const struct unix_name name = unix_entry_name(&accepted->name);
 	auto_fd int listener = -1;
 	auto_fd int fd = socket(AF_UNIX, (int)accepted->type | SOCK_CLOEXEC, 0);
 	int accepted_fd = -1;
@@ -241,18 +90,18 @@ static struct error *make_accepted(const UnixSkEntry *accepted, const UnixSkEntr
 	TRY(listener_for(accepted, restore, &listener));
 	TRY(unix_make_connection(restore, fd, &name, extras));
 	TRY(accept_from(listener, fd, &accepted_fd));
-	give(restore, KEY_HANDLE, accepted->ino, accepted_fd);
+	unix_entry_give(restore, UNIX_KEY_HANDLE, accepted->ino, accepted_fd);
 	if (client)
-		give(restore, KEY_HANDLE, client->ino, take(fd));
+		unix_entry_give(restore, UNIX_KEY_HANDLE, client->ino, take(fd));
 	else
-		give(restore, KEY_GONE, accepted->ino, take(fd));
+		unix_entry_give(restore, UNIX_KEY_GONE, accepted->ino, take(fd));
 	return NULL;
 }
 
 static bool shares_abstract_name(const struct restore_files *restore, const UnixSkEntry *entry)
 {
 	return entry && entry->type != SOCK_DGRAM && entry->name.len > 0 && entry->name.data[0] == '\0' &&
-	       find_namesake(restore, entry, false);
+	       unix_entry_namesake(restore, entry, false);
 }
 
 /* The name of an end that has been closed: an abstract one may be somebody else's by now, and is not missed. */
@@ -281,12 +130,12 @@ static struct error *make_pair(const UnixSkEntry *entry, const UnixSkEntry *peer
 	if (shares_abstract_name(restore, peer))
 		return make_accepted(peer, entry, extras, restore);
 	TRY(unix_make_pair(restore, (int)entry->type, extras, fds));
-	give(restore, KEY_HANDLE, entry->ino, fds[0]);
+	unix_entry_give(restore, UNIX_KEY_HANDLE, entry->ino, fds[0]);
 	if (peer) {
-		give(restore, KEY_HANDLE, peer->ino, fds[1]);
+		unix_entry_give(restore, UNIX_KEY_HANDLE, peer->ino, fds[1]);
 		return NULL;
 	}
-	give(restore, KEY_GONE, entry->ino, fds[1]);
+	unix_entry_give(restore, UNIX_KEY_GONE, entry->ino, fds[1]);
 	return name_gone(fds[1], extras, restore);
 }
 
@@ -296,7 +145,7 @@ static struct error *make(const UnixSkEntry *entry, const GodwitSocketEntry *ext
 	bool is_one_of_two;
 	int fd;
 
-	TRY(is_pair(restore, entry, extras, &is_one_of_two, &peer));
+	TRY(unix_entry_is_pair(restore, entry, extras, &is_one_of_two, &peer));
 	if (is_one_of_two)
 		return make_pair(entry, peer, extras, restore);
 	if (unix_outside_is(entry)) {
@@ -306,20 +155,20 @@ static struct error *make(const UnixSkEntry *entry, const GodwitSocketEntry *ext
 		if (fd < 0)
 			return error_new(errno, "socket(AF_UNIX, %u)", entry->type);
 	}
-	give(restore, KEY_HANDLE, entry->ino, fd);
+	unix_entry_give(restore, UNIX_KEY_HANDLE, entry->ino, fd);
 	return NULL;
 }
 
 /* The path that its file is to have; NULL: none. The caller frees. */
 static char *final_path(const struct restore_files *restore, const UnixSkEntry *entry, const GodwitSocketEntry *extras)
 {
-	const struct unix_name name = name_of(&entry->name);
+	const struct unix_name name = unix_entry_name(&entry->name);
 	auto_free char *text = unix_name_text(&name);
 
 	if (!unix_name_is_path(&name) || (entry->has_deleted && entry->deleted))
 		return NULL;
 	/* What came in through a listener has its name, but not its file. */
-	if (entry->state == UNIX_ESTABLISHED && find_namesake(restore, entry, true))
+	if (entry->state == UNIX_ESTABLISHED && unix_entry_namesake(restore, entry, true))
 		return NULL;
 	if (extras && extras->path)
 		return xformat("%s", extras->path);
@@ -331,7 +180,7 @@ static struct error *bind_and_listen(const UnixSkEntry *entry, const GodwitSocke
 {
 	auto_free char *path = final_path(restore, entry, extras);
 	const struct unix_binding binding = {
-		.name = name_of(&entry->name),
+		.name = unix_entry_name(&entry->name),
 		.path = path,
 		.access = entry->file_perms,
 	};
@@ -351,12 +200,12 @@ static struct error *prepare(const UnixSkEntry *entry, struct restore_files *res
 	auto_socket_extras GodwitSocketEntry *extras = NULL;
 	SkOptsEntry early = *entry->opts;
 
-	if (!restore_note(restore, FD_TYPES__UNIXSK, key(KEY_READY, entry->ino), 0))
+	if (!restore_note(restore, FD_TYPES__UNIXSK, unix_key(UNIX_KEY_READY, entry->ino), 0))
 		return NULL;
 	TRY(socket_extras_find(restore, entry->id, &extras));
-	if (borrow(restore, KEY_HANDLE, entry->ino) < 0)
+	if (unix_entry_borrow(restore, UNIX_KEY_HANDLE, entry->ino) < 0)
 		TRY(make(entry, extras, restore));
-	int fd = borrow(restore, KEY_HANDLE, entry->ino);
+	int fd = unix_entry_borrow(restore, UNIX_KEY_HANDLE, entry->ino);
 	/* Packets that are sent while this is set get our credentials. */
 	early.has_so_passcred = false;
 	TRY(socket_options_restore(fd, &early));
@@ -368,8 +217,8 @@ typedef struct error *on_entry(const UnixSkEntry *entry, struct restore_files *r
 
 static struct error *each_entry(struct restore_files *restore, on_entry *call)
 {
-	for (uint32_t i = 0; i < entry_count(restore); i++) {
-		const UnixSkEntry *entry = noted_entry(restore, KEY_NTH, i);
+	for (uint32_t i = 0; i < unix_entries_count(restore); i++) {
+		const UnixSkEntry *entry = unix_entry_noted(restore, UNIX_KEY_NTH, i);
 
 		assert(entry);
 		TRY(call(entry, restore), "UNIX socket %#x", entry->id);
@@ -389,14 +238,14 @@ struct error *unix_restore(const FileEntry *file, struct restore_files *restore,
 	const UnixSkEntry *entry = file->usk;
 
 	(void)batch;
-	TRY(check_entry(entry));
-	TRY(scan(restore));
-	entry = noted_entry(restore, KEY_ID, file->id);
+	TRY(unix_entry_check(entry));
+	TRY(unix_entries_find(restore));
+	entry = unix_entry_noted(restore, UNIX_KEY_ID, file->id);
 	if (!entry)
 		return error_new(EBADMSG, "UNIX socket %u, which isn't in files.img", file->id);
 	TRY(each_entry(restore, prepare_listener));
 	TRY(prepare(entry, restore));
-	int fd = fcntl(borrow(restore, KEY_HANDLE, entry->ino), F_DUPFD_CLOEXEC, 0);
+	int fd = fcntl(unix_entry_borrow(restore, UNIX_KEY_HANDLE, entry->ino), F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return error_new(errno, "F_DUPFD_CLOEXEC");
 	*ret_made = (struct made_file){
@@ -440,9 +289,10 @@ static void free_entry(FileEntry **entry)
 static struct error *copy_right(uint32_t id, struct restore_files *restore, int *ret_fd)
 {
 	const struct restore_task *task = restore_task(restore);
-	const UnixSkEntry *socket = noted_entry(restore, KEY_ID, id);
+	const UnixSkEntry *socket = unix_entry_noted(restore, UNIX_KEY_ID, id);
 	int place = restore_place(restore, id);
-	int from = socket ? borrow(restore, KEY_HANDLE, socket->ino) : borrow(restore, KEY_RIGHT, id);
+	int from = socket ? unix_entry_borrow(restore, UNIX_KEY_HANDLE, socket->ino)
+	                  : unix_entry_borrow(restore, UNIX_KEY_RIGHT, id);
 
 	if (from < 0 && place >= 0 && task) {
 		*ret_fd = (int)syscall(SYS_pidfd_getfd, task->process->pidfd, place, 0);
@@ -453,7 +303,7 @@ static struct error *copy_right(uint32_t id, struct restore_files *restore, int 
 
 		TRY(restore_file_entry(restore, id, &entry));
 		TRY(make_right(entry, restore, &from));
-		give(restore, KEY_RIGHT, id, from);
+		unix_entry_give(restore, UNIX_KEY_RIGHT, id, from);
 	}
 	*ret_fd = fcntl(from, F_DUPFD_CLOEXEC, 0);
 	return *ret_fd < 0 ? error_new(errno, "F_DUPFD_CLOEXEC") : NULL;
@@ -511,12 +361,12 @@ static void sender_free(struct sender *sender)
 static struct error *find_sender(const UnixSkEntry *entry, const GodwitPacket *more, struct restore_files *restore,
                                  struct sender *sender)
 {
-	int gone = borrow(restore, KEY_GONE, entry->ino);
-	const UnixSkEntry *from = more && more->has_from ? noted_entry(restore, KEY_ID, more->from) : NULL;
+	int gone = unix_entry_borrow(restore, UNIX_KEY_GONE, entry->ino);
+	const UnixSkEntry *from = more && more->has_from ? unix_entry_noted(restore, UNIX_KEY_ID, more->from) : NULL;
 
-	if (!from && is_connected(entry) && entry->peer)
-		from = noted_entry(restore, KEY_INODE, entry->peer);
-	sender->fd = from ? borrow(restore, KEY_HANDLE, from->ino) : gone;
+	if (!from && unix_entry_is_connected(entry) && entry->peer)
+		from = unix_entry_noted(restore, UNIX_KEY_INODE, entry->peer);
+	sender->fd = from ? unix_entry_borrow(restore, UNIX_KEY_HANDLE, from->ino) : gone;
 	if (sender->fd < 0)
 		sender->fd = sender->own_fd = socket(AF_UNIX, (int)entry->type | SOCK_CLOEXEC, 0);
 	if (sender->fd < 0)
@@ -524,7 +374,8 @@ static struct error *find_sender(const UnixSkEntry *entry, const GodwitPacket *m
 	/* Only a socket with a name has others than the other end of its pair to receive from. */
 	if (entry->type != SOCK_DGRAM || entry->name.len == 0 || sender->fd == gone)
 		return NULL;
-	return unix_name_reach(borrow(restore, KEY_HANDLE, entry->ino), &sender->address, &sender->place_fd);
+	return unix_name_reach(unix_entry_borrow(restore, UNIX_KEY_HANDLE, entry->ino), &sender->address,
+	                       &sender->place_fd);
 }
 
 static struct error *fill_one(const UnixSkEntry *entry, const struct unix_packet *packet, struct restore_files *restore)
@@ -607,13 +458,13 @@ static struct error *connect_by_name(const UnixSkEntry *entry, struct restore_fi
 	int place;
 
 	TRY(socket_extras_find(restore, entry->id, &extras));
-	TRY(is_pair(restore, entry, extras, &is_one_of_two, &peer));
-	if (is_one_of_two || !is_connected(entry) || !peer)
+	TRY(unix_entry_is_pair(restore, entry, extras, &is_one_of_two, &peer));
+	if (is_one_of_two || !unix_entry_is_connected(entry) || !peer)
 		return NULL;
-	TRY(unix_name_reach(borrow(restore, KEY_HANDLE, peer->ino), &address, &place));
+	TRY(unix_name_reach(unix_entry_borrow(restore, UNIX_KEY_HANDLE, peer->ino), &address, &place));
 	auto_fd int owned_place = place;
-	if (connect(borrow(restore, KEY_HANDLE, entry->ino), (const struct sockaddr *)&address.address, address.bytes) <
-	    0)
+	if (connect(unix_entry_borrow(restore, UNIX_KEY_HANDLE, entry->ino), (const struct sockaddr *)&address.address,
+	            address.bytes) < 0)
 		return error_new(errno, "connect");
 	return NULL;
 }
@@ -622,7 +473,7 @@ static struct error *connect_by_name(const UnixSkEntry *entry, struct restore_fi
 static struct error *close_gone(const UnixSkEntry *entry, const GodwitSocketEntry *extras, int fd,
                                 struct restore_files *restore)
 {
-	auto_fd int gone = restore_spare_take(restore, FD_TYPES__UNIXSK, key(KEY_GONE, entry->ino));
+	auto_fd int gone = restore_spare_take(restore, FD_TYPES__UNIXSK, unix_key(UNIX_KEY_GONE, entry->ino));
 
 	if (gone >= 0 && extras && extras->has_is_reset && extras->is_reset && entry->type != SOCK_DGRAM &&
 	    send(fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
@@ -646,7 +497,7 @@ static struct error *shut(const UnixSkEntry *entry, int fd)
 static struct error *settle(const UnixSkEntry *entry, struct restore_files *restore)
 {
 	auto_socket_extras GodwitSocketEntry *extras = NULL;
-	int fd = borrow(restore, KEY_HANDLE, entry->ino);
+	int fd = unix_entry_borrow(restore, UNIX_KEY_HANDLE, entry->ino);
 
 	TRY(socket_extras_find(restore, entry->id, &extras));
 	TRY(close_gone(entry, extras, fd, restore));
@@ -662,7 +513,7 @@ struct error *unix_finish(const struct placed_file *file, struct restore_files *
 {
 	(void)file;
 	(void)task;
-	if (!restore_note(restore, FD_TYPES__UNIXSK, key(KEY_FINISHED, 0), 0))
+	if (!restore_note(restore, FD_TYPES__UNIXSK, unix_key(UNIX_KEY_FINISHED, 0), 0))
 		return NULL;
 	TRY(each_entry(restore, prepare));
 	TRY(each_entry(restore, fill));
@@ -682,15 +533,15 @@ struct error *unix_verify(const FileEntry *file, struct restore_files *restore)
 	auto_socket_extras GodwitSocketEntry *extras = NULL;
 	const UnixSkEntry *entry = file->usk;
 
-	TRY(check_entry(entry));
-	TRY(scan(restore));
-	entry = noted_entry(restore, KEY_ID, file->id);
+	TRY(unix_entry_check(entry));
+	TRY(unix_entries_find(restore));
+	entry = unix_entry_noted(restore, UNIX_KEY_ID, file->id);
 	if (!entry)
 		return NULL;
 	TRY(socket_extras_find(restore, entry->id, &extras));
 	if (unix_outside_is(entry))
 		TRY(unix_outside_verify(entry, extras));
 	auto_free char *path = final_path(restore, entry, extras);
-	const struct unix_binding binding = {.name = name_of(&entry->name), .path = path};
+	const struct unix_binding binding = {.name = unix_entry_name(&entry->name), .path = path};
 	return unix_name_verify(&binding);
 }

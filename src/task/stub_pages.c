@@ -10,8 +10,6 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "stub/stub.h"
@@ -19,42 +17,16 @@
 #include "task/leftovers.h"
 #include "task/remote.h"
 #include "task/stops.h"
-#include "task/stub_pages.h"
+#include "task/stub_pages_parts.h"
 #include "util/alloc.h"
 
 enum {
-	PAGE_BYTES = 4096,
 	CODE_BYTES = 4096, /* of the stub itself; tests/lint/stub.sh looks at its size */
 };
 
 /* The stub as linked into this program: src/stub/stub.c has a section of its own. */
 extern const uint8_t stub_code_start[] __asm__("__start_stub_code");
 extern const uint8_t stub_code_end[] __asm__("__stop_stub_code");
-
-/*
- * Our side of the data pages begins with a private page for the robust list's entry, which is thus at the same
- * distance from "owner" for every process: set_robust_list(2) knows only one futex_offset.
- */
-struct robust_page {
-	struct robust_list entry;
-	uint8_t unused[PAGE_BYTES - sizeof(struct robust_list)];
-};
-_Static_assert(sizeof(struct robust_page) == PAGE_BYTES, "a page");
-
-struct stub_pages {
-	uint64_t code_address, session_address; /* in the task */
-	size_t code_bytes, data_bytes;
-	size_t room;                  /* places */
-	bool is_roomy;                /* each thread has all of the control pages, not only these two: */
-	size_t caller;                /* of process_caller(), and the leader */
-	uint8_t *code;                /* here; owned */
-	struct robust_page *reserved; /* here; owned: the private page, then the data pages */
-	struct stub_session *session; /* in reserved */
-	struct stub_place *places;    /* in reserved; one for each thread */
-	struct robust_list_head head;
-	struct robust_list_head *saved_head; /* what this thread had before */
-	size_t saved_head_bytes;
-};
 
 /* ---- The pages ---- */
 
@@ -63,26 +35,25 @@ static uint64_t place_address(const struct stub_pages *stub, size_t thread)
 	return stub->session_address + sizeof(struct stub_session) + thread * sizeof(struct stub_place);
 }
 
-static bool has_small(const struct stub_pages *stub, size_t thread)
+bool stub_pages_has_small(const struct stub_pages *stub, size_t thread)
 {
 	return !stub->is_roomy && thread != 0 && thread != stub->caller;
 }
 
-/* Of a thread's control pages, from the session on. */
-static size_t control_offset(const struct stub_pages *stub, size_t thread)
+size_t stub_pages_control_offset(const struct stub_pages *stub, size_t thread)
 {
 	size_t start = sizeof(struct stub_session) + stub->room * sizeof(struct stub_place);
 
 	if (stub->is_roomy)
 		return start + thread * sizeof(struct stub_control);
-	if (has_small(stub, thread))
+	if (stub_pages_has_small(stub, thread))
 		return start + 2 * sizeof(struct stub_control) + thread * STUB_SMALL_BYTES;
 	return start + (thread != 0) * sizeof(struct stub_control);
 }
 
-static struct stub_control *control_of(const struct stub_pages *stub, size_t thread)
+struct stub_control *stub_pages_control(const struct stub_pages *stub, size_t thread)
 {
-	return (struct stub_control *)(void *)((uint8_t *)stub->session + control_offset(stub, thread));
+	return (struct stub_control *)(void *)((uint8_t *)stub->session + stub_pages_control_offset(stub, thread));
 }
 
 static uint64_t trampoline_address(const struct stub_pages *stub, size_t thread)
@@ -193,7 +164,7 @@ static void disown(struct stub_pages *stub)
 	stub->saved_head = NULL;
 }
 
-static void wake(uint32_t *word)
+void stub_pages_wake(uint32_t *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
@@ -210,7 +181,7 @@ static void prepare_place(struct stub_pages *stub, const struct thread *thread, 
 	/* A thread that has ended may have had it. */
 	place->go = place->done = place->left = place->entered = 0;
 	place->session_address = stub->session_address;
-	place->control_address = stub->session_address + control_offset(stub, index);
+	place->control_address = stub->session_address + stub_pages_control_offset(stub, index);
 	place->signal_mask = thread->signal_mask;
 	arch_saved_set(&place->saved, &registers, trampoline_address(stub, index));
 	arch_trampoline(trampoline(stub, index), &registers, left_address);
@@ -407,7 +378,7 @@ static void leave(struct stub_pages *stub)
 	disown(stub);
 	__atomic_store_n(&stub->session->leave, 1, __ATOMIC_RELEASE);
 	__atomic_store_n(&stub->session->owner, 0, __ATOMIC_RELEASE);
-	wake(&stub->session->owner);
+	stub_pages_wake(&stub->session->owner);
 }
 
 /* As the kernel would if we died: threads that have been told so stay. */
@@ -415,7 +386,7 @@ static void leave_alone(struct stub_pages *stub)
 {
 	disown(stub);
 	__atomic_store_n(&stub->session->owner, FUTEX_OWNER_DIED, __ATOMIC_RELEASE);
-	wake(&stub->session->owner);
+	stub_pages_wake(&stub->session->owner);
 }
 
 void stub_pages_set_left(struct stub_pages *stub, const struct thread *thread)
@@ -456,139 +427,6 @@ void stub_pages_free(struct stub_pages *stub)
 	free(stub);
 }
 
-/* ---- Batches ---- */
-
-struct batch *process_batch(const struct process *process, size_t thread)
-{
-	assert(process->stub && thread < process->thread_count);
-	uint64_t address = process->stub->session_address + control_offset(process->stub, thread);
-
-	return has_small(process->stub, thread) ? batch_new_small(address, thread) : batch_new(address, thread);
-}
-
-static void start(struct process *process, const struct batch *batch)
-{
-	size_t index = batch_thread(batch);
-	struct stub_place *place = &process->stub->places[index];
-
-	batch_copy_out(batch, control_of(process->stub, index));
-	if (process->threads[index].is_held)
-		return;
-	__atomic_store_n(&place->go, ++process->threads[index].batch_number, __ATOMIC_RELEASE);
-	wake(&place->go);
-}
-
-/* A parked thread can only be killed, or be stopped by SIGSTOP, which we let pass: the stop waits until we let go. */
-static struct error *look_after(struct thread *thread)
-{
-	int status;
-	pid_t tid = waitpid(thread->tid, &status, __WALL | WNOHANG);
-
-	if (tid < 0)
-		return error_new(errno, "waitpid(%d)", thread->tid);
-	if (tid == 0)
-		return NULL;
-	if (!WIFSTOPPED(status)) {
-		thread->is_gone = true;
-		return error_new(ESRCH, "thread %d was killed", thread->tid);
-	}
-	if (WSTOPSIG(status) == SIGSEGV || WSTOPSIG(status) == SIGBUS)
-		return error_new(EFAULT, "thread %d: the stub crashed", thread->tid);
-	if (status >> 16 == PTRACE_EVENT_STOP && WSTOPSIG(status) != SIGTRAP)
-		thread->stop_signal = WSTOPSIG(status);
-	return THREAD_PTRACE(thread, PTRACE_CONT, 0, 0);
-}
-
-enum { SPINS = 2000, WAIT_NS = 20 * 1000 * 1000 };
-
-/* Most batches take a few µs: look for a while before sleeping. */
-static struct error *wait_until_done(struct process *process, size_t index)
-{
-	struct thread *thread = &process->threads[index];
-	uint32_t *done = &process->stub->places[index].done;
-
-	for (int spin = 0;; spin++) {
-		uint32_t seen = __atomic_load_n(done, __ATOMIC_ACQUIRE);
-		const struct timespec timeout = {.tv_nsec = WAIT_NS};
-
-		if (seen == thread->batch_number)
-			return NULL;
-		if (spin < SPINS) {
-			__builtin_ia32_pause();
-			continue;
-		}
-		syscall(SYS_futex, done, FUTEX_WAIT, seen, &timeout, NULL, 0);
-		TRY(look_after(thread));
-	}
-}
-
-bool stub_pages_is_done(const struct stub_pages *stub, const struct thread *thread)
-{
-	return __atomic_load_n(&stub->places[thread->index].done, __ATOMIC_ACQUIRE) == thread->batch_number;
-}
-
-struct error *process_begin(struct process *process, const struct batch *batch)
-{
-	TRY(batch_check_size(batch));
-	start(process, batch);
-	process->threads[batch_thread(batch)].has_begun = true;
-	return NULL;
-}
-
-static struct error *finish(struct process *process, struct batch *batch)
-{
-	size_t index = batch_thread(batch);
-	struct thread *thread = &process->threads[index];
-	struct stub_control *control = control_of(process->stub, index);
-
-	if (thread->is_held)
-		TRY(held_run(process, thread));
-	else
-		TRY(wait_until_done(process, index));
-	batch_take_results(batch, control);
-	return batch_check(batch);
-}
-
-struct error *process_run(struct process *process, struct batch *batch)
-{
-	TRY(batch_check_size(batch));
-	start(process, batch);
-	return finish(process, batch);
-}
-
-struct error *process_exit(struct process *process, int status)
-{
-	size_t caller = process_caller(process);
-	auto_batch struct batch *batch = process_batch(process, caller);
-
-	if (process->threads[caller].is_held || process->threads[caller].is_stopped) {
-		TRY(held_exit(process, status));
-	} else {
-		batch_call(batch, exit_group, val((uint64_t)status));
-		start(process, batch);
-	}
-	return process_wait_gone(process);
-}
-
-struct error *process_run_all(struct process *process, struct batch *const *batches)
-{
-	struct error *first = NULL;
-
-	for (size_t i = 0; i < process->thread_count; i++)
-		if (batches[i])
-			TRY(batch_check_size(batches[i]));
-	for (size_t i = 0; i < process->thread_count; i++)
-		if (batches[i])
-			start(process, batches[i]);
-	for (size_t i = 0; i < process->thread_count; i++) {
-		auto_error struct error *error = batches[i] ? finish(process, batches[i]) : NULL;
-
-		if (!first && error)
-			first = error_wrap(take(error), "thread %d", process->threads[i].tid);
-	}
-	return first;
-}
-
 struct held_place stub_pages_held_place(const struct stub_pages *stub, const struct thread *thread)
 {
 	uint64_t address = place_address(stub, thread->index);
@@ -597,7 +435,7 @@ struct held_place stub_pages_held_place(const struct stub_pages *stub, const str
 		.code = trampoline(stub, thread->index),
 		.code_address = trampoline_address(stub, thread->index),
 		.place = &stub->places[thread->index],
-		.control = control_of(stub, thread->index),
+		.control = stub_pages_control(stub, thread->index),
 		.guard =
 			{
 				.owner = stub->session->owner,
@@ -606,92 +444,4 @@ struct held_place stub_pages_held_place(const struct stub_pages *stub, const str
 				.made_address = address + offsetof(struct stub_place, done),
 			},
 	};
-}
-
-/* ---- Descriptors ---- */
-
-/* uapi/linux/futex.h: struct futex_waitv */
-struct wait_entry {
-	uint64_t value, address;
-	uint32_t flags, unused;
-};
-
-/* Until the batch, which waits behind the call that made fd, has come so far. */
-static struct error *wait_for_result(struct process *process, const struct batch *batch, struct arg fd)
-{
-	size_t index = batch_thread(batch);
-	const struct stub_place *place = &process->stub->places[index];
-	const struct stub_control *control = control_of(process->stub, index);
-
-	while (__atomic_load_n(&control->done, __ATOMIC_ACQUIRE) <= fd.value) {
-		if (__atomic_load_n(&place->done, __ATOMIC_ACQUIRE) == process->threads[index].batch_number)
-			return NULL; /* it failed before */
-		TRY(look_after(&process->threads[index]));
-	}
-	return NULL;
-}
-
-static struct error *fetch_fd(const struct process *process, int64_t fd_there, int *ret_fd)
-{
-	int fd = (int)syscall(SYS_pidfd_getfd, process->pidfd, (int)fd_there, 0);
-
-	if (fd < 0)
-		return error_new(errno, "pidfd_getfd(%d, %d)", process->pid, (int)fd_there);
-	*ret_fd = fd;
-	return NULL;
-}
-
-/* In a thread that is held nobody closes it if we die. */
-static struct error *make_fd_held(struct process *process, struct batch *batch, struct arg fd, int *ret_fd)
-{
-	TRY(process_run(process, batch));
-	int64_t fd_there = batch_result(batch, fd);
-	auto_batch struct batch *remove = process_batch(process, batch_thread(batch));
-	struct error *error = fetch_fd(process, fd_there, ret_fd);
-
-	batch_call(remove, close, val((uint64_t)fd_there));
-	error = error_join(error, process_run(process, remove));
-	return error;
-}
-
-struct error *process_make_fd(struct process *process, struct batch *batch, struct arg fd, int *ret_fd)
-{
-	size_t index = batch_thread(batch);
-
-	if (process->threads[index].is_held)
-		return make_fd_held(process, batch, fd, ret_fd);
-
-	struct stub_pages *stub = process->stub;
-	struct stub_control *control = control_of(stub, index);
-	/* The word that lets it go on is one of the batch's own, so that it needs no room in the stub's pages. */
-	const uint32_t zero = 0;
-	struct arg word = batch_bytes(batch, &zero, sizeof(zero));
-	const struct wait_entry waits[2] = {
-		{.value = stub->session->owner, .address = stub->session_address, .flags = 2},
-		{.value = 0, .address = word.value, .flags = 2},
-	};
-	struct arg wait = batch_call(batch, futex_waitv, batch_bytes(batch, waits, sizeof(waits)), val(2), val(0),
-	                             val(0), val(0));
-
-	batch_may_fail(batch, wait);
-	batch_always(batch, batch_call(batch, close, fd));
-	TRY(batch_check_size(batch));
-	start(process, batch);
-	TRY(wait_for_result(process, batch, fd));
-
-	int fd_here = -1;
-	struct error *error = fetch_fd(process, control->calls[fd.value].result, &fd_here);
-	auto_fd int owned = fd_here;
-	uint64_t offset = word.value - stub->session_address - control_offset(stub, index);
-	uint32_t *go_on = (uint32_t *)(void *)((uint8_t *)control + offset);
-	__atomic_store_n(go_on, 1, __ATOMIC_RELEASE);
-	wake(go_on);
-	auto_error struct error *batch_error = finish(process, batch);
-	if (batch_error) {
-		error_free(error);
-		return take(batch_error);
-	}
-	TRY(error);
-	*ret_fd = take(owned);
-	return NULL;
 }
