@@ -293,14 +293,18 @@ static void find_restarted(const struct calls *calls, const struct process *proc
 		note->number = number_by_code(process, note->instruction_pointer);
 }
 
-/* The time-out is read behind the rest: a thread that goes on meanwhile sleeps once more, and that shows. */
+/*
+ * The time-out is read behind the rest: a thread that goes on meanwhile sleeps once more, and that shows. One that has used
+ * more than its share stays in its processor's queue for a while as it falls asleep (Linux 6.12); if it is moved to
+ * another processor in that while, the kernel forgets when it began (exec_start is 0).
+ */
 static void find_sleep(const struct process *process, struct note *note)
 {
 	enum { STAT_PROCESSOR = 39 };
 
 	if (!read_timeout(process, note, &note->timeout_ns) ||
 	    procfs_stat_field(note->tid, STAT_PROCESSOR, &note->cpu) < 0 ||
-	    !read_scheduler(process->pid, note->tid, &note->asleep_ns, &note->sleeps) ||
+	    !read_scheduler(process->pid, note->tid, &note->asleep_ns, &note->sleeps) || note->asleep_ns == 0 ||
 	    !read_timeout(process, note, &note->timeout_ns))
 		note->timeout_ns = 0;
 }

@@ -8,8 +8,7 @@
  * and which stays behind when the program goes elsewhere; for others (epoll_wait(2)) it keeps nothing: the stop ends the
  * call. So the threads are looked at before they are stopped: the call and its time-out in /proc/TID/syscall, when the
  * thread went to sleep in /proc/TID/sched (se.exec_start; nr_voluntary_switches tells whether it has slept only once
- * since). Where the kernel doesn't tell, a call begins anew with its full time; it never
- * ends too early.
+ * since). Where the kernel doesn't tell, a call begins anew with its full time; it never ends too early.
  */
 #pragma once
 
