@@ -39,11 +39,13 @@ struct cgroup_home {
 	struct cgroup_mounts hierarchies;     /* owned */
 	char *groups[CGROUP_HIERARCHIES_MAX]; /* owned: folders, of those hierarchies that have one */
 	int group_fd;                         /* owned: that of version 2; -1: none */
-	bool wants_scope;                     /* systemd is asked first */
-	char *scope;                          /* owned: its name; NULL: it is in none */
-	char *no_scope;                       /* owned: why systemd didn't make one */
-	size_t count;                         /* of those that it is in */
-	char *refused;                        /* owned: where it stays, and why; NULL: nowhere */
+	int doors[CGROUP_HIERARCHIES_MAX];    /* owned */
+	size_t door_count;
+	bool wants_scope; /* systemd is asked first */
+	char *scope;      /* owned: its name; NULL: it is in none */
+	char *no_scope;   /* owned: why systemd didn't make one */
+	size_t count;     /* of those that it is in */
+	char *refused;    /* owned: where it stays, and why; NULL: nowhere */
 };
 
 /* ---- Groups ---- */
@@ -92,6 +94,26 @@ static int make_group(struct cgroup_home *home, size_t i)
 	return 0;
 }
 
+/* Of version 1, the top. */
+static bool belongs_to_top(const struct cgroup_hierarchy *hierarchy)
+{
+	return !hierarchy->is_unified && (hierarchy->is_left || is_for_top(hierarchy));
+}
+
+/* What fails is tried again, and told, when the process is there. */
+static void open_door(struct cgroup_home *home, size_t i)
+{
+	const struct cgroup_hierarchy *hierarchy = &home->hierarchies.list[i];
+	bool is_top = belongs_to_top(hierarchy);
+
+	if (hierarchy->is_left || (!is_top && make_group(home, i) < 0))
+		return;
+	auto_free char *path = xformat("%s/tasks", is_top ? hierarchy->top : home->groups[i]);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		home->doors[home->door_count++] = fd;
+}
+
 struct cgroup_home *cgroup_home_new(pid_t pid)
 {
 	struct cgroup_home *home = xalloc(sizeof(*home));
@@ -108,7 +130,11 @@ struct cgroup_home *cgroup_home_new(pid_t pid)
 		const struct cgroup_hierarchy *hierarchy = &home->hierarchies.list[i];
 
 		remove_empty(hierarchy->top);
-		if (hierarchy->is_unified && !home->wants_scope && make_group(home, i) == 0)
+		if (home->wants_scope)
+			continue;
+		if (!hierarchy->is_unified)
+			open_door(home, i);
+		else if (make_group(home, i) == 0)
 			home->group_fd = open(home->groups[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	}
 	return home;
@@ -119,17 +145,26 @@ int cgroup_home_fd(const struct cgroup_home *home)
 	return home ? home->group_fd : -1;
 }
 
-/* Born there? */
-static bool is_inside(const struct cgroup_home *home)
+size_t cgroup_home_doors(const struct cgroup_home *home, const int **ret_doors)
 {
-	auto_free char *cgroups = NULL;
-	auto_free char *end = xformat("/%s\n", home->name);
+	*ret_doors = home ? home->doors : NULL;
+	return home ? home->door_count : 0;
+}
 
-	if (home->group_fd < 0 || procfs_read(home->pid, "cgroup", &cgroups, NULL) < 0)
+/* Was it born there, or has it gone there by itself? cgroups: proc_pid_cgroup(5). */
+static bool is_there(const struct cgroup_home *home, const struct cgroup_hierarchy *hierarchy, bool is_top,
+                     const char *cgroups)
+{
+	const char *path = cgroup_path(hierarchy, cgroups);
+	size_t length = path ? strcspn(path, "\n") : 0;
+	size_t name_length = strlen(home->name);
+
+	if (!path)
 		return false;
-	const char *line = strstr(cgroups, "0::");
-	const char *found = line ? strstr(line, end) : NULL;
-	return found && found < line + strcspn(line, "\n");
+	if (is_top)
+		return length == strlen(hierarchy->root) && memcmp(path, hierarchy->root, length) == 0;
+	return length > name_length && path[length - name_length - 1] == '/' &&
+	       memcmp(path + length - name_length, home->name, name_length) == 0;
 }
 
 static void add_refusal(struct cgroup_home *home, const struct cgroup_hierarchy *hierarchy, int errnum)
@@ -163,17 +198,16 @@ static void take_companion(const struct cgroup_home *home, size_t i, bool is_top
 /* All of our own making. */
 static void enter_groups(struct cgroup_home *home)
 {
-	bool is_born_inside = is_inside(home);
+	auto_free char *cgroups = NULL;
+	bool is_known = procfs_read(home->pid, "cgroup", &cgroups, NULL) == 0;
 
 	for (size_t i = 0; i < home->hierarchies.count; i++) {
 		const struct cgroup_hierarchy *hierarchy = &home->hierarchies.list[i];
-		bool is_top = !hierarchy->is_unified && (hierarchy->is_left || is_for_top(hierarchy));
+		bool is_top = belongs_to_top(hierarchy);
 		int r = 0;
 
-		if (is_top)
-			r = hierarchy->is_left ? 0 : move(hierarchy->top, home->pid);
-		else if (!hierarchy->is_unified || !is_born_inside)
-			r = move_to_own(home, i);
+		if (!is_known || !is_there(home, hierarchy, is_top, cgroups))
+			r = is_top ? move(hierarchy->top, home->pid) : move_to_own(home, i);
 		if (r < 0)
 			add_refusal(home, hierarchy, -r);
 		else
@@ -244,6 +278,8 @@ void cgroup_home_free(struct cgroup_home *home)
 	cgroup_mounts_free(&home->hierarchies);
 	if (home->group_fd >= 0)
 		close(home->group_fd);
+	for (size_t i = 0; i < home->door_count; i++)
+		close(home->doors[i]);
 	free(home->refused);
 	free(home->scope);
 	free(home->no_scope);

@@ -93,6 +93,19 @@ static void find_own(struct cgroup_mounts *mounts)
 		}
 }
 
+const char *cgroup_path(const struct cgroup_hierarchy *hierarchy, const char *cgroups)
+{
+	for (const char *line = cgroups; *line;) {
+		const char *end = strchrnul(line, '\n');
+		const char *path = path_in(line, hierarchy);
+
+		if (path && path < end)
+			return path;
+		line = *end ? end + 1 : end;
+	}
+	return NULL;
+}
+
 void cgroup_mounts_read(struct cgroup_mounts *mounts)
 {
 	char *rest = NULL;

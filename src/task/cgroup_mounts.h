@@ -31,5 +31,8 @@ struct cgroup_mounts {
 void cgroup_mounts_read(struct cgroup_mounts *mounts);
 void cgroup_mounts_free(struct cgroup_mounts *mounts); /* what it points to */
 
+/* Where in a hierarchy the process is of which this is proc_pid_cgroup(5): borrowed, ends with a line feed. NULL: nowhere. */
+const char *cgroup_path(const struct cgroup_hierarchy *hierarchy, const char *cgroups);
+
 /* Is it a hierarchy of version 1 with this controller (or "name=…")? */
 bool cgroup_has(const struct cgroup_hierarchy *hierarchy, const char *option);

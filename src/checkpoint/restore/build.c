@@ -234,6 +234,7 @@ static struct error *make_task(struct build *build)
 	if (!build->options.is_child) {
 		build->home = cgroup_home_new(build->model->pid);
 		request.cgroup_fd = cgroup_home_fd(build->home);
+		request.cgroup_door_count = cgroup_home_doors(build->home, &request.cgroup_doors);
 	}
 	choose_groups(build, &request);
 	TRY(clone_task(build, &request, &pid));

@@ -111,10 +111,21 @@ static bool keep_one_descriptor(const struct nursery_request *request)
 	return syscall(SYS_close_range, kept + 1, UINT32_MAX, 0) == 0;
 }
 
+/* What fails is done later, from outside. */
+static void enter_cgroups(const struct nursery_request *request)
+{
+	for (size_t i = 0; i < request->cgroup_door_count; i++) {
+		ssize_t written = write(request->cgroup_doors[i], "0", 1);
+
+		(void)written;
+	}
+}
+
 __attribute__((noreturn)) static void be_task(const struct nursery_request *request, struct progress *progress)
 {
 	if (request->session == getpid() && setsid() < 0)
 		fail(progress);
+	enter_cgroups(request);
 	progress->number = request->group;
 	if (!join_group(request) || !keep_one_descriptor(request))
 		fail(progress);

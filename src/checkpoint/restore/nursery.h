@@ -9,6 +9,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "util/error.h"
@@ -20,6 +21,8 @@ struct nursery_request {
 	int kept_fd;   /* a pidfd of this process (pidfd_open(2)), which the task keeps … */
 	int kept_as;   /* … under this number */
 	int cgroup_fd; /* a folder of version 2: it is born in that control group, where that can be; -1: in ours */
+	const int *cgroup_doors; /* it writes "0" to each of these, which moves it: cgroup_home_doors() */
+	size_t cgroup_door_count;
 	bool is_apart; /* it is made in a new PID namespace (pid_space_enter()): all numbers are of that one, and free */
 	bool is_child; /* it becomes a child of this process; else an orphan, whose parent doesn't die */
 };
