@@ -221,6 +221,8 @@ static void print_summary(const struct migrate_command *migrate, const struct mi
 	       migrate->destination, ms(statistics->pause_ns), statistics->rounds, statistics->rounds == 1 ? "" : "s",
 	       (double)statistics->sent_bytes / 1e6,
 	       ms(statistics->check_ns + statistics->rounds_ns + statistics->pause_ns) / 1e3);
+	if (statistics->pid_there && statistics->pid_there != migrate->common.pid)
+		printf("there: process %d; for itself it is what it was here\n", statistics->pid_there);
 	printf("before: check and preparation %.1f, rounds %.1f ms%s%s\n", ms(statistics->check_ns),
 	       ms(statistics->rounds_ns), statistics->tracked_by ? ", written pages told by " : "",
 	       statistics->tracked_by ? statistics->tracked_by : "");
@@ -246,6 +248,7 @@ static const char *outcome_word(enum migrate_outcome outcome)
 
 static void add_statistics(struct report *report, const struct migrate_statistics *statistics)
 {
+	report_number(report, "pid_there", (uint64_t)statistics->pid_there);
 	report_ms(report, "pause_ms", statistics->pause_ns);
 	report_number(report, "rounds", statistics->rounds);
 	report_text(report, "tracked_by", statistics->tracked_by);

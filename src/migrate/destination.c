@@ -294,7 +294,7 @@ static struct error *take_locks(struct destination *destination)
 {
 	destination->is_told = true;
 	/* One that can't be told asks, and learns the same from the journal. */
-	error_free(frame_send_answer(destination->channel, NULL, ""));
+	error_free(frame_send_runs(destination->channel, destination->record.pid, ""));
 	journal_unlock(destination->journal);
 	return build_take_locks(destination->build, LOCKS_WAIT_MS);
 }
@@ -405,7 +405,8 @@ static struct error *finish(struct destination *destination, struct received *re
 	struct error *error = NULL;
 
 	if (!destination->is_told)
-		error = frame_send_answer(destination->channel, NULL, received->warning ? received->warning : "");
+		error = frame_send_runs(destination->channel, received->pid,
+		                        received->warning ? received->warning : "");
 	/* Questions about it can be answered from now on. */
 	journal_unlock(destination->journal);
 	error = error ? error : wait_for_done(destination);

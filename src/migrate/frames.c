@@ -203,7 +203,19 @@ static struct error *error_of(const GodwitAnswer *answer)
 	           : error_new(EPROTO, "the other host refuses, without a reason");
 }
 
-struct error *frame_receive_answer(struct channel *channel, int timeout_ms, char **ret_text)
+struct error *frame_send_runs(struct channel *channel, pid_t pid, const char *text)
+{
+	GodwitAnswer answer = GODWIT_ANSWER__INIT;
+
+	answer.is_ok = true;
+	answer.text = (char *)(uintptr_t)text;
+	answer.has_pid = true;
+	answer.pid = (uint32_t)pid;
+	return frame_send_message(channel, FRAME_ANSWER, &answer.base);
+}
+
+/* A "yes". */
+static struct error *receive_yes(struct channel *channel, int timeout_ms, GodwitAnswer **ret_answer)
 {
 	auto_frame struct frame frame = {0};
 
@@ -215,8 +227,28 @@ struct error *frame_receive_answer(struct channel *channel, int timeout_ms, char
 		return error_new(EPROTO, "an answer that makes no sense");
 	if (!answer->is_ok)
 		return error_of(answer);
+	*ret_answer = take(answer);
+	return NULL;
+}
+
+struct error *frame_receive_answer(struct channel *channel, int timeout_ms, char **ret_text)
+{
+	AUTO(answer_free) GodwitAnswer *answer = NULL;
+
+	TRY(receive_yes(channel, timeout_ms, &answer));
+	assert(answer);
 	if (ret_text)
 		*ret_text = xformat("%s", answer->text ? answer->text : "");
+	return NULL;
+}
+
+struct error *frame_receive_runs(struct channel *channel, int timeout_ms, pid_t *ret_pid)
+{
+	AUTO(answer_free) GodwitAnswer *answer = NULL;
+
+	TRY(receive_yes(channel, timeout_ms, &answer));
+	assert(answer);
+	*ret_pid = (pid_t)answer->pid;
 	return NULL;
 }
 

@@ -66,6 +66,10 @@ MUST_USE struct error *frame_send_answer(struct channel *channel, const struct e
 /* Receives an ANSWER. A "no" is an error that says what the other side said. ret_text may be NULL; the caller frees. */
 MUST_USE struct error *frame_receive_answer(struct channel *channel, int timeout_ms, char **ret_text);
 
+/* The ANSWER to GO: the program runs there, as this process of that host. */
+MUST_USE struct error *frame_send_runs(struct channel *channel, pid_t pid, const char *text);
+MUST_USE struct error *frame_receive_runs(struct channel *channel, int timeout_ms, pid_t *ret_pid);
+
 /* Why the other side has ended the connection, if it has said so: for an error of ours that came from that. Waits for
  * nothing. Consumes error. */
 MUST_USE struct error *frame_reason(struct channel *channel, struct error *error);

@@ -559,7 +559,7 @@ static struct error *hand_over(struct source *source, enum migrate_outcome *ret_
 
 	test_stop("go");
 	if (!error)
-		error = frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
+		error = frame_receive_runs(source->channel, CHANNEL_PATIENCE_MS, &source->statistics->pid_there);
 	test_stop("answered");
 	source->statistics->go_ns = clock_now_ns() - start_ns;
 	source->statistics->pause_ns = clock_now_ns() - source->frozen_ns;

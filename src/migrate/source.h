@@ -38,7 +38,8 @@ struct migrate_statistics {
 	uint64_t pause_ns; /* from the first stop to the destination's word that it runs */
 	uint64_t stop_ns, areas_ns, pages_ns, state_ns, connections_ns, ready_ns, commit_ns, go_ns; /* of which */
 	uint64_t dropped_packets;
-	char *warning; /* owned by whoever gets them; NULL: none */
+	pid_t pid_there; /* of the program for its new host; 0: not known */
+	char *warning;   /* owned by whoever gets them; NULL: none */
 };
 
 struct migrate_watcher {

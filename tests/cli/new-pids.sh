@@ -55,6 +55,7 @@ migrate --pids new || fail "did not move"
 wait_gone a "$pid"
 there=$(over_there)
 [ "$there" ] || fail "it isn't there"
+told "^there: process $there; "
 init=$(inits)
 [ "$(on_b ps -o ppid= -p "$there" | tr -d ' ')" = "$init" ] || fail "its parent isn't the init"
 ! on_b grep -q "^SigBlk:.0*\$" "/proc/$init/status" || fail "the init can be interrupted"
@@ -163,9 +164,10 @@ told "PID 30001 is taken by sleep"
 told "The program runs on here"
 on_a grep -q '^TracerPid:.0$' "/proc/$pid/status" || fail "it is still held"
 echo "ok a TID that is taken during the rounds"
-moved_with_thread 30002 --pids new
+moved_with_thread 30002 --pids new --json
 [ "$status" = 0 ] || fail "it did not move"
 there=$(over_there)
+told "\"pid_there\":$there,"
 on_b kill -USR1 "$there"
 wait_for "$SHARED/threads.end"
 wait_gone b "$there"
