@@ -58,17 +58,26 @@ struct table_listing {
 	void *context;
 };
 
+static struct ruleset_note note_of(const struct nlattr *user_data)
+{
+	struct ruleset_user_data data = {0};
+	struct ruleset_note note = {0};
+
+	if (user_data && mnl_attr_get_payload_len(user_data) == sizeof(data))
+		memcpy(&data, mnl_attr_get_payload(user_data), sizeof(data));
+	if (data.type == RULESET_NOTE_TYPE && data.size_bytes == sizeof(note))
+		memcpy(&note, data.note, sizeof(note));
+	return note;
+}
+
 static struct error *take_table(const struct nlmsghdr *message, void *context)
 {
 	const struct table_listing *listing = context;
 	const struct nlattr *name = top_level(message, NFTA_TABLE_NAME);
-	const struct nlattr *user_data = top_level(message, NFTA_TABLE_USERDATA);
-	struct ruleset_note note = {0};
+	struct ruleset_note note = note_of(top_level(message, NFTA_TABLE_USERDATA));
 
 	if (!name || mnl_attr_validate(name, MNL_TYPE_NUL_STRING) < 0)
 		return error_new(EBADMSG, "nftables table without a name");
-	if (user_data && mnl_attr_get_payload_len(user_data) == sizeof(note))
-		memcpy(&note, mnl_attr_get_payload(user_data), sizeof(note));
 	return listing->each(mnl_attr_get_str(name), &note, listing->context);
 }
 

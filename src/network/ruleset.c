@@ -81,6 +81,16 @@ static struct nlmsghdr *message_begin(struct ruleset_batch *batch, uint16_t type
 	return nftnl_nlmsg_build_hdr(message_room(batch), type, NFPROTO_INET, flags, ++batch->sequence);
 }
 
+static void put_note(struct nftnl_table *table, const struct ruleset_note *note)
+{
+	struct ruleset_user_data data = {.type = RULESET_NOTE_TYPE, .size_bytes = sizeof(data.note)};
+
+	if (!note->namespace_id)
+		return;
+	memcpy(data.note, note, sizeof(data.note));
+	nftnl_table_set_data(table, NFTNL_TABLE_USERDATA, &data, sizeof(data));
+}
+
 static void put_table(struct ruleset_batch *batch, const struct ruleset_table *options)
 {
 	struct nftnl_table *table = nftnl_table_alloc();
@@ -90,7 +100,7 @@ static void put_table(struct ruleset_batch *batch, const struct ruleset_table *o
 		abort();
 	nftnl_table_set_str(table, NFTNL_TABLE_NAME, options->name);
 	nftnl_table_set_u32(table, NFTNL_TABLE_FLAGS, options->is_owned ? NFT_TABLE_F_OWNER : 0);
-	nftnl_table_set_data(table, NFTNL_TABLE_USERDATA, &options->note, sizeof(options->note));
+	put_note(table, &options->note);
 	nftnl_table_nlmsg_build_payload(message, table);
 	nftnl_table_free(table);
 	message_done(batch, message);

@@ -30,9 +30,20 @@ DEFINE_OWNED(struct ruleset_batch *, ruleset_batch_free)
 
 /* Kept with the table, for who lists it. */
 struct ruleset_note {
-	uint64_t namespace_id; /* 0: not ours */
+	uint64_t namespace_id; /* 0: there is none, or the table isn't ours */
 	uint64_t made_s;
 };
+
+/*
+ * How it is kept: nft(8) reads the user data of all tables as a row of attributes (libnftnl/udata.h), and crashes when they
+ * make no sense to it (1.0.6). It leaves those alone whose type it doesn't know.
+ */
+struct ruleset_user_data {
+	uint8_t type;       /* RULESET_NOTE_TYPE: the last that nft will use */
+	uint8_t size_bytes; /* of what follows */
+	uint8_t note[sizeof(struct ruleset_note)];
+};
+enum { RULESET_NOTE_TYPE = 0xff };
 
 struct ruleset_table {
 	const char *name; /* borrowed */

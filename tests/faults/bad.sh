@@ -196,7 +196,14 @@ restore_fails() {
 	! on "$host" "$@" >"$log" 2>&1 || fail "$what: it went well"
 	grep -qF -e "$text" "$log" || fail "$what: nothing says '$text': $(cat "$log")"
 	grep -qF "Nothing was restored." "$log" || fail "$what: the end doesn't tell: $(cat "$log")"
-	wait_until is_only_saved
+	tries=1000
+	until is_only_saved; do
+		[ $((tries -= 1)) -gt 0 ] || {
+			describe
+			fail "$what: something is left"
+		}
+		sleep 0.05
+	done
 	runs=$((runs + 1))
 }
 

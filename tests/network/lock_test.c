@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 
 #include "lib/unit.h"
 #include "network/lock.h"
+#include "network/ruleset.h"
 #include "util/alloc.h"
 #include "wire.h"
 
@@ -385,6 +387,39 @@ static void test_flows_are_unlocked_wherever_they_are_kept(void **state)
 	assert_int_equal(count, 0);
 }
 
+struct noted {
+	struct ruleset_note wanted;
+	int found;
+};
+
+static struct error *look_for_note(const char *name, const struct ruleset_note *note, void *context)
+{
+	struct noted *noted = context;
+
+	noted->found += strcmp(name, "godwit-noted") == 0 && note->namespace_id == noted->wanted.namespace_id &&
+	                note->made_s == noted->wanted.made_s;
+	return NULL;
+}
+
+/* The first bytes of a note were taken for a comment without an end where a namespace's number ends in 00. */
+static void test_a_note_is_none_of_nft(void **state)
+{
+	struct noted noted = {.wanted = {.namespace_id = 0xf0000200, .made_s = 0x1234567800}};
+	const struct ruleset_table table = {.name = "godwit-noted", .note = noted.wanted};
+	auto_ruleset_batch struct ruleset_batch *batch = ruleset_batch_new();
+	auto_netlink struct netlink *netlink = NULL;
+
+	(void)state;
+	assert_ok(netlink_open(NETLINK_NETFILTER, &netlink));
+	ruleset_add_table(batch, &table);
+	assert_ok(ruleset_commit(batch, netlink));
+	wire_run("nft list ruleset | grep -q godwit-noted");
+	assert_ok(ruleset_tables(netlink, look_for_note, &noted));
+	assert_int_equal(noted.found, 1);
+	ruleset_delete_table(batch, table.name);
+	assert_ok(ruleset_commit(batch, netlink));
+}
+
 #define CONNECTED(test) cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, &fixture)
 
 int main(void)
@@ -401,6 +436,7 @@ int main(void)
 		CONNECTED(test_a_kept_lock_stays_until_it_is_removed),
 		CONNECTED(test_a_kept_lock_of_a_task_that_is_gone_is_swept),
 		CONNECTED(test_flows_are_unlocked_wherever_they_are_kept),
+		CONNECTED(test_a_note_is_none_of_nft),
 	};
 
 	wire_open(&fixture.wire);
