@@ -49,6 +49,13 @@ struct error *set_pids(void *options, const char *value);
 	{                                                                                                    \
 		"work-dir", 'W', "DIR", "folder of the log file (default: that of the images)", set_work_dir \
 	}
+#define COMMON_SAVE                                                                                     \
+	{"tree", 't', "PID", "the program to save", set_tree}, COMMON_DIRECTORIES,                      \
+	{                                                                                               \
+		"prev-images-dir", 0, "DIR",                                                            \
+			"save only memory written since that one, named from the folder of the images", \
+			set_prev_images_dir                                                             \
+	}
 #define COMMON_JSON                                                                  \
 	{                                                                            \
 		"json", 0, NULL, "tell the end as JSON on standard output", set_json \

@@ -39,10 +39,7 @@ static struct error *set_track_mem(void *options, const char *value)
 }
 
 static const struct option_spec dump_table[] = {
-	{"tree", 't', "PID", "the program to save", set_tree},
-	COMMON_DIRECTORIES,
-	{"prev-images-dir", 0, "DIR", "save only memory written since that one, named from the folder of the images",
-         set_prev_images_dir},
+	COMMON_SAVE,
 	{"track-mem", 0, NULL, "keep track of what it writes, for the next dump", set_track_mem},
 	COMMON_REPORT,
 	{"leave-stopped", 's', NULL, "leave it stopped when it is saved, instead of ending it", set_leave_stopped},

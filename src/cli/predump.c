@@ -16,15 +16,9 @@ static struct error *set_track_mem(void *options, const char *value)
 }
 
 static const struct option_spec predump_table[] = {
-	{"tree", 't', "PID", "the program whose memory to save", set_tree},
-	COMMON_DIRECTORIES,
-	{"prev-images-dir", 0, "DIR", "save what was written since that one, named from the folder of the images",
-         set_prev_images_dir},
-	{"track-mem", 0, NULL, "is what it does in any case", set_track_mem},
-	COMMON_REPORT,
-	COMMON_CARRY,
-	COMMON_WAIT,
-	COMMON_STDIO,
+	COMMON_SAVE,   {"track-mem", 0, NULL, "is what it does in any case", set_track_mem},
+	COMMON_REPORT, COMMON_CARRY,
+	COMMON_WAIT,   COMMON_STDIO,
 	{0},
 };
 
