@@ -16,7 +16,7 @@
 
 #include "sockets.h"
 
-enum { QUEUE_BYTES = 100000, KEEP_IDLE = 4321, PRIORITY = 3, WAIT_MS = 10000 };
+enum { QUEUE_BYTES = 100000, KEEP_IDLE = 4321, PRIORITY = 3, BACKLOG = 17, WAIT_MS = 10000 };
 
 struct pair {
 	int one, other;
@@ -45,7 +45,7 @@ static int make_listener(const struct subject *subject, int family, int mapped)
 	const int one = 1;
 
 	check(subject, fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0, "socket");
-	check(subject, bind(fd, (struct sockaddr *)&address, size) == 0 && listen(fd, 17) == 0, "listen");
+	check(subject, bind(fd, (struct sockaddr *)&address, size) == 0 && listen(fd, BACKLOG) == 0, "listen");
 	return fd;
 }
 
@@ -102,6 +102,17 @@ static void talk(const struct subject *subject, const char *what, const struct p
 	if (send(pair->one, "x", 1, 0) != 1 || recv(pair->other, &byte, 1, 0) != 1 || byte != 'x' ||
 	    send(pair->other, "y", 1, 0) != 1 || recv(pair->one, &byte, 1, 0) != 1 || byte != 'y')
 		subject_fail(subject, "%s: they don't talk, errno %d", what, errno);
+}
+
+/* Of a listener it is told there: tcp_get_info() of Linux. */
+static void check_backlog(const struct subject *subject, int listener)
+{
+	struct tcp_info info = {0};
+	socklen_t size = sizeof(info);
+
+	check(subject, getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0, "TCP_INFO");
+	if (info.tcpi_sacked != BACKLOG)
+		subject_fail(subject, "backlog of %u", info.tcpi_sacked);
 }
 
 /* ---- UDP ---- */
@@ -175,6 +186,7 @@ int main(int argc, char **argv)
 	check_udp(&subject, &udp);
 	struct pair newly = connect_to(&subject, listener);
 	talk(&subject, "a new connection", &newly);
+	check_backlog(&subject, listener);
 	if (fcntl(listener, F_GETFD) != FD_CLOEXEC || get(unbound, SOL_SOCKET, SO_TYPE) != SOCK_STREAM)
 		subject_fail(&subject, "listener or unbound socket changed");
 	return subject_pass(&subject);

@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * memfds from the inside: name, size that is no number of pages, content with holes, seals, mode, positions; one that is
+ * memfds from the inside: name, size that is no number of pages, content with holes, seals, owner, mode, positions; one that is
  * open twice and mapped in parts, one that is mapped only, privately too, one that is neither but open for reading.
  */
 #include <errno.h>
@@ -11,7 +11,16 @@
 
 #include "smaps.h"
 
-enum { PAGES = 20, SIZE = PAGES * SMAPS_PAGE_BYTES - 123, HOLE = 7, HOLE_PAGES = 5, PART = 13, SEED = 31 };
+enum {
+	PAGES = 20,
+	SIZE = PAGES * SMAPS_PAGE_BYTES - 123,
+	HOLE = 7,
+	HOLE_PAGES = 5,
+	PART = 13,
+	SEED = 31,
+	OWNER = 4321,
+	GROUP = 1234
+};
 
 static int make(const struct subject *subject, const char *name, unsigned flags)
 {
@@ -94,7 +103,8 @@ int main(int argc, char **argv)
 	char *part = mmap(NULL, 3 * SMAPS_PAGE_BYTES, PROT_READ, MAP_SHARED, reader, PART * SMAPS_PAGE_BYTES);
 	lseek(shared, 4321, SEEK_SET);
 	lseek(reader, 99, SEEK_SET);
-	fchmod(shared, 0640);
+	if (fchown(shared, OWNER, GROUP) < 0 || fchmod(shared, 0640) < 0)
+		subject_fail(&subject, "owner and mode: errno %d", errno);
 
 	int sealed = make(&subject, "sealed", MFD_ALLOW_SEALING);
 	if (fcntl(sealed, F_ADD_SEALS, seals) < 0)
@@ -133,8 +143,8 @@ int main(int argc, char **argv)
 	check_seals(&subject, "shared", shared, F_SEAL_SEAL);
 	check_seals(&subject, "sealed", sealed, seals);
 	check_seals(&subject, "future", future, 0x10);
-	if (fstat(shared, &stat) < 0 || (stat.st_mode & 07777) != 0640)
-		subject_fail(&subject, "mode %o", stat.st_mode);
+	if (fstat(shared, &stat) < 0 || (stat.st_mode & 07777) != 0640 || stat.st_uid != OWNER || stat.st_gid != GROUP)
+		subject_fail(&subject, "mode %o, of user %u, group %u", stat.st_mode, stat.st_uid, stat.st_gid);
 	if (fcntl(shared, F_GETFD) != FD_CLOEXEC || fcntl(twin, F_GETFD) != 0)
 		subject_fail(&subject, "close-on-exec changed");
 	if ((fcntl(reader, F_GETFL) & (O_ACCMODE | O_NONBLOCK)) != (O_RDONLY | O_NONBLOCK))

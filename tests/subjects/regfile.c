@@ -18,6 +18,8 @@
 
 static const off_t hole_end = 3 * 1024 * 1024 + 17;
 
+enum { OWNER = 4321, GROUP = 1234, READ_S = 1000000007, WRITTEN_S = 1234567891, WRITTEN_US = 654321 };
+
 struct files {
 	int plain, twin;   /* one description */
 	int log;           /* O_APPEND */
@@ -67,7 +69,9 @@ static void make_ghosts(const struct subject *subject, struct files *files)
 	char path[PATH_MAX];
 
 	files->ghost = open_in(subject, "ghost", O_RDWR | O_CREAT, "boo");
-	if (pwrite(files->ghost, "end", 3, hole_end - 3) != 3 || fchmod(files->ghost, 0604) != 0)
+	const struct timespec times[] = {{.tv_sec = READ_S}, {.tv_sec = WRITTEN_S, .tv_nsec = WRITTEN_US * 1000}};
+	if (pwrite(files->ghost, "end", 3, hole_end - 3) != 3 || fchown(files->ghost, OWNER, GROUP) != 0 ||
+	    fchmod(files->ghost, 0604) != 0 || futimens(files->ghost, times) != 0)
 		subject_fail(subject, "ghost: errno %d", errno);
 	files->ghost_again = open_again(subject, files->ghost, O_RDONLY);
 	lseek(files->ghost_again, 1, SEEK_SET);
@@ -183,6 +187,12 @@ static void check_ghosts(const struct subject *subject, const struct files *file
 	    (stat.st_mode & 07777) != 0604)
 		subject_fail(subject, "deleted file: %ju names, %jd bytes, mode %o", (uintmax_t)stat.st_nlink,
 		             (intmax_t)stat.st_size, stat.st_mode);
+	if (stat.st_uid != OWNER || stat.st_gid != GROUP)
+		subject_fail(subject, "deleted file: of user %u, group %u", stat.st_uid, stat.st_gid);
+	if (stat.st_mtim.tv_sec != WRITTEN_S || stat.st_mtim.tv_nsec != WRITTEN_US * 1000 ||
+	    stat.st_atim.tv_sec != READ_S)
+		subject_fail(subject, "deleted file: written at %jd, read at %jd", (intmax_t)stat.st_mtim.tv_sec,
+		             (intmax_t)stat.st_atim.tv_sec);
 	if (stat.st_blocks * 512 > hole_end / 2)
 		subject_fail(subject, "deleted file: its hole is gone, it has %jd blocks", (intmax_t)stat.st_blocks);
 	check_content(subject, "deleted file", files->ghost, hole_end - 3, "end");

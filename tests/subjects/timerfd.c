@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
-/* timerfd_create(2) from the inside: expirations that wait, time that is left, a timer that never was set. */
+/*
+ * timerfd_create(2) from the inside: expirations that wait, time that is left, a timer that never was set, one that was
+ * set to a point in time of a clock that may be put forward, and is cancelled then.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/timerfd.h>
 #include <time.h>
 
@@ -41,6 +45,23 @@ static void check_far(const struct subject *subject, const char *what, int fd)
 		             (intmax_t)time.it_interval.tv_sec, time.it_interval.tv_nsec);
 }
 
+/* As its fdinfo tells it: nobody may put the clock forward here. */
+static void check_flags(const struct subject *subject, int fd, int expected)
+{
+	char path[64];
+	char text[512] = "";
+	int flags = -1;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	int info = open(path, O_RDONLY | O_CLOEXEC);
+	if (info < 0 || read(info, text, sizeof(text) - 1) <= 0)
+		subject_fail(subject, "%s: errno %d", path, errno);
+	close(info);
+	const char *found = strstr(text, "settime flags:");
+	if (!found || sscanf(found, "settime flags: %o", &flags) != 1 || flags != expected)
+		subject_fail(subject, "timer set with flags %d, not %d", flags, expected);
+}
+
 int main(int argc, char **argv)
 {
 	struct subject subject = subject_begin(argc, argv);
@@ -52,7 +73,7 @@ int main(int argc, char **argv)
 	int relative = make(&subject, CLOCK_BOOTTIME, &far, 0);
 	clock_gettime(CLOCK_REALTIME, &now);
 	far.it_value.tv_sec += now.tv_sec;
-	int absolute = make(&subject, CLOCK_REALTIME, &far, TFD_TIMER_ABSTIME);
+	int absolute = make(&subject, CLOCK_REALTIME, &far, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
 	int expired = make(&subject, CLOCK_MONOTONIC, &soon, 0);
 	int unset = make(&subject, CLOCK_MONOTONIC, NULL, 0);
 	struct pollfd wait = {.fd = expired, .events = POLLIN};
@@ -63,6 +84,7 @@ int main(int argc, char **argv)
 
 	check_far(&subject, "relative", relative);
 	check_far(&subject, "absolute", absolute);
+	check_flags(&subject, absolute, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
 	if (read(expired, &ticks, sizeof(ticks)) != sizeof(ticks) || ticks != 1)
 		subject_fail(&subject, "%" PRIu64 " expirations, errno %d", ticks, errno);
 	if (left(&subject, expired).it_value.tv_sec || left(&subject, unset).it_value.tv_sec)

@@ -20,14 +20,15 @@
 
 #include "subject.h"
 
-enum { LARGE_BYTES = 150000, OTHER_UID = 4321, OTHER_GID = 8765, SEND_BUFFER = 400000, PEEK_OFFSET = 3 };
+enum { BACKLOG = 7, LARGE_BYTES = 150000, OTHER_UID = 4321, OTHER_GID = 8765, SEND_BUFFER = 400000, PEEK_OFFSET = 3 };
 
 struct pair {
 	int one, other;
 };
 
 struct sockets {
-	struct pair stream, packets, datagrams, flight, credentials, peeked, half, closed, reset, made_by_other;
+	struct pair stream, packets, datagrams, flight, credentials, peeked, half, closed, named_gone, reset,
+		made_by_other;
 	int listener, client, accepted;         /* under a path */
 	int abstract_listener, ends[4];         /* clients and accepted ones of two connections */
 	int receiver, sender, connected_sender; /* datagrams */
@@ -95,6 +96,38 @@ static int get(int fd, int name)
 static void set(const struct subject *subject, int fd, int name, int value)
 {
 	check(subject, setsockopt(fd, SOL_SOCKET, name, &value, sizeof(value)) == 0, "setsockopt");
+}
+
+static socklen_t name_address(const char *name, struct sockaddr_un *address)
+{
+	size_t length = strlen(name);
+
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	memcpy(address->sun_path, name, length);
+	if (name[0] == '@')
+		address->sun_path[0] = '\0';
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (name[0] != '@'));
+}
+
+static void give_name(const struct subject *subject, int fd, const char *name)
+{
+	struct sockaddr_un address;
+	socklen_t size = name_address(name, &address);
+
+	check(subject, bind(fd, (struct sockaddr *)&address, size) == 0, name);
+}
+
+static void check_name(const struct subject *subject, const char *what, int fd, const char *name, bool is_peer)
+{
+	struct sockaddr_un expected;
+	struct sockaddr_un seen = {0};
+	socklen_t size = sizeof(seen);
+	socklen_t expected_size = name_address(name, &expected);
+	int r = is_peer ? getpeername(fd, (struct sockaddr *)&seen, &size)
+	                : getsockname(fd, (struct sockaddr *)&seen, &size);
+
+	if (r != 0 || size != expected_size || memcmp(&seen, &expected, size) != 0)
+		subject_fail(subject, "%s: name '%s' of %u bytes, errno %d", what, seen.sun_path, size, errno);
 }
 
 /* ---- Descriptors in flight ---- */
@@ -235,6 +268,9 @@ static void make_ends(const struct subject *subject, struct sockets *sockets)
 	sockets->closed = make_pair(subject, SOCK_STREAM);
 	say(subject, sockets->closed.other, "testament");
 	close(sockets->closed.other);
+	sockets->named_gone = make_pair(subject, SOCK_STREAM);
+	give_name(subject, sockets->named_gone.other, "@godwit gone");
+	close(sockets->named_gone.other);
 	sockets->reset = make_pair(subject, SOCK_STREAM);
 	say(subject, sockets->reset.one, "never read");
 	close(sockets->reset.other);
@@ -312,6 +348,7 @@ static void check_ends(const struct subject *subject, const struct sockets *sock
 	check(subject, send(sockets->half.one, "x", 1, 0) < 0 && errno == EPIPE, "closed half, written");
 	expect(subject, "closed end", sockets->closed.one, "testament");
 	expect(subject, "closed end, at its end", sockets->closed.one, "");
+	check_name(subject, "closed end", sockets->named_gone.one, "@godwit gone", true);
 	check(subject, recv(sockets->reset.one, &size, 1, MSG_DONTWAIT) < 0 && errno == ECONNRESET, "reset");
 	if (getsockopt(sockets->made_by_other.one, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
 	    peer.pid != getpid() || peer.uid != OTHER_UID || peer.gid != OTHER_GID)
@@ -320,24 +357,11 @@ static void check_ends(const struct subject *subject, const struct sockets *sock
 
 /* ---- Names ---- */
 
-static socklen_t name_address(const char *name, struct sockaddr_un *address)
-{
-	size_t length = strlen(name);
-
-	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	memcpy(address->sun_path, name, length);
-	if (name[0] == '@')
-		address->sun_path[0] = '\0';
-	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (name[0] != '@'));
-}
-
 static int bind_to(const struct subject *subject, int type, const char *name)
 {
-	struct sockaddr_un address;
-	socklen_t size = name_address(name, &address);
 	int fd = socket(AF_UNIX, type, 0);
 
-	check(subject, fd >= 0 && bind(fd, (struct sockaddr *)&address, size) == 0, name);
+	give_name(subject, fd, name);
 	return fd;
 }
 
@@ -357,7 +381,7 @@ static void make_names(const struct subject *subject, struct sockets *sockets)
 
 	snprintf(sockets->path, sizeof(sockets->path), "%s/socket", subject->dir);
 	sockets->listener = bind_to(subject, SOCK_STREAM, sockets->path);
-	check(subject, listen(sockets->listener, 7) == 0 && chmod(sockets->path, 0620) == 0, "listen");
+	check(subject, listen(sockets->listener, BACKLOG) == 0 && chmod(sockets->path, 0620) == 0, "listen");
 	sockets->client = connect_to(subject, SOCK_STREAM, sockets->path);
 	sockets->accepted = accept(sockets->listener, NULL, NULL);
 	say(subject, sockets->client, "question");
@@ -377,25 +401,29 @@ static void make_names(const struct subject *subject, struct sockets *sockets)
 	say(subject, sockets->connected_sender, "unsigned letter");
 }
 
-static void check_name(const struct subject *subject, const char *what, int fd, const char *name, bool is_peer)
-{
-	struct sockaddr_un expected;
-	struct sockaddr_un seen = {0};
-	socklen_t size = sizeof(seen);
-	socklen_t expected_size = name_address(name, &expected);
-	int r = is_peer ? getpeername(fd, (struct sockaddr *)&seen, &size)
-	                : getsockname(fd, (struct sockaddr *)&seen, &size);
-
-	if (r != 0 || size != expected_size || memcmp(&seen, &expected, size) != 0)
-		subject_fail(subject, "%s: name '%s' of %u bytes, errno %d", what, seen.sun_path, size, errno);
-}
-
 static void talk(const struct subject *subject, const char *what, int one, int other)
 {
 	say(subject, one, "there");
 	expect(subject, what, other, "there");
 	say(subject, other, "and back");
 	expect(subject, what, one, "and back");
+}
+
+/* One more than that may wait: unix_recvq_full() of Linux. */
+static void check_backlog(const struct subject *subject, const char *path)
+{
+	struct sockaddr_un address;
+	socklen_t size = name_address(path, &address);
+	int count = 0;
+
+	for (; count <= 2 * BACKLOG; count++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+		if (connect(fd, (struct sockaddr *)&address, size) != 0)
+			break;
+	}
+	if (errno != EAGAIN || count != BACKLOG + 1)
+		subject_fail(subject, "%d clients may wait, errno %d", count, errno);
 }
 
 static void check_listeners(const struct subject *subject, const struct sockets *sockets)
@@ -415,6 +443,7 @@ static void check_listeners(const struct subject *subject, const struct sockets 
 		check_name(subject, "abstract accepted", sockets->ends[i + 1], "@godwit subject", false);
 		talk(subject, "abstract", sockets->ends[i], sockets->ends[i + 1]);
 	}
+	check_backlog(subject, sockets->path);
 	client = connect_to(subject, SOCK_SEQPACKET, "@godwit subject");
 	talk(subject, "new abstract client", client, accept(sockets->abstract_listener, NULL, NULL));
 	check(subject, get(sockets->listener, SO_ACCEPTCONN) == 1, "SO_ACCEPTCONN");

@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -48,7 +49,7 @@ static const char *const kind_names[KIND_COUNT] = {
 	"listener", "IPv6 listener", "connection", "IPv6 connection",
 };
 
-enum { VALUE_BYTES_MAX = 64 };
+enum { VALUE_BYTES_MAX = 64, OWNER = 4321 };
 
 struct value {
 	unsigned char bytes[VALUE_BYTES_MAX];
@@ -337,6 +338,14 @@ static void check_filter(const struct subject *subject, int fd)
 		subject_fail(subject, "filter of %u instructions", count);
 }
 
+static void check_owner(const struct subject *subject, int fd, uid_t expected)
+{
+	struct stat stat;
+
+	if (fstat(fd, &stat) != 0 || stat.st_uid != expected)
+		subject_fail(subject, "the socket is of user %u, not %u", stat.st_uid, expected);
+}
+
 int main(int argc, char **argv)
 {
 	struct subject subject = subject_begin(argc, argv);
@@ -353,6 +362,8 @@ int main(int argc, char **argv)
 	for_each(&subject, &all, note);
 	give_filter(&subject, all.fds[UDP4]);
 	give_filter(&subject, all.fds[CONNECTION6]);
+	for (int i = 0; i < KIND_COUNT; i++)
+		check(&subject, fchown(all.fds[i], OWNER + (uid_t)i, (gid_t)-1) == 0, "fchown");
 	set(&subject, all.fds[FRESH6], SOL_SOCKET, BUF_LOCK, 1);
 
 	subject_ready(&subject);
@@ -360,6 +371,8 @@ int main(int argc, char **argv)
 	for_each(&subject, &all, look_again);
 	check_filter(&subject, all.fds[UDP4]);
 	check_filter(&subject, all.fds[CONNECTION6]);
+	for (int i = 0; i < KIND_COUNT; i++)
+		check_owner(&subject, all.fds[i], OWNER + (uid_t)i);
 	if (get(all.fds[FRESH6], SOL_SOCKET, BUF_LOCK) != 1 || get(all.fds[FRESH4], SOL_SOCKET, BUF_LOCK) != 3)
 		subject_fail(&subject, "locks of buffers: %d, %d", get(all.fds[FRESH6], SOL_SOCKET, BUF_LOCK),
 		             get(all.fds[FRESH4], SOL_SOCKET, BUF_LOCK));
