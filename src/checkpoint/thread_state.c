@@ -26,7 +26,9 @@ struct thread_states {
 	const struct carry_options *options;
 	struct collected *list; /* owned; ascending by tid */
 	size_t count;
-	size_t part_count; /* in all_state_ops */
+	size_t part_count;   /* in all_state_ops */
+	struct asked *asked; /* owned; of the last save: it is freed when the process runs again */
+	size_t asked_count;
 	struct arch_fpu_layout layout;
 };
 
@@ -83,10 +85,13 @@ static void collected_free(struct collected *collected)
 		free(collected->parts[i]);
 }
 
+static void forget_asked(struct thread_states *states);
+
 void thread_states_free(struct thread_states *states)
 {
 	if (!states)
 		return;
+	forget_asked(states);
 	for (size_t i = 0; i < states->count; i++)
 		collected_free(&states->list[i]);
 	free(states->list);
@@ -275,21 +280,30 @@ static struct error *ask_and_save(struct thread_states *states, struct process *
 	return NULL;
 }
 
+static void forget_asked(struct thread_states *states)
+{
+	for (size_t i = 0; i < states->asked_count; i++) {
+		struct asked *asked = &states->asked[i];
+
+		batch_free(asked->batch);
+		if (asked->core)
+			core_entry__free_unpacked(asked->core, NULL);
+		if (asked->extra)
+			godwit_thread_entry__free_unpacked(asked->extra, NULL);
+		for (size_t part = 0; part < PARTS_MAX; part++)
+			free(asked->parts[part]);
+		collected_free(&asked->late);
+	}
+	free(states->asked);
+	states->asked = NULL;
+	states->asked_count = 0;
+}
+
 struct error *thread_states_save(struct thread_states *states, struct process *process, struct image_store *store,
                                  struct memory_answers *ret_answers)
 {
-	auto_free struct asked *asked = xalloc(process->thread_count * sizeof(*asked));
-	struct error *error = ask_and_save(states, process, store, asked, ret_answers);
-
-	for (size_t i = 0; i < process->thread_count; i++) {
-		batch_free(asked[i].batch);
-		if (asked[i].core)
-			core_entry__free_unpacked(asked[i].core, NULL);
-		if (asked[i].extra)
-			godwit_thread_entry__free_unpacked(asked[i].extra, NULL);
-		for (size_t part = 0; part < PARTS_MAX; part++)
-			free(asked[i].parts[part]);
-		collected_free(&asked[i].late);
-	}
-	return error;
+	forget_asked(states);
+	states->asked = xalloc(process->thread_count * sizeof(*states->asked));
+	states->asked_count = process->thread_count;
+	return ask_and_save(states, process, store, states->asked, ret_answers);
 }

@@ -60,12 +60,12 @@ _Static_assert(sizeof(struct stub_call) == 64, "a call is one cache line");
 _Static_assert(sizeof(struct stub_control) == STUB_PAGES * 4096UL, "whole pages, no padding");
 
 /*
- * Threads that only tell of themselves have one page of it, with the data behind fewer calls: a program may have
- * thousands, and a page costs 3 us in its pause.
+ * Threads that only tell of themselves have less of it, with the data behind fewer calls: a program may have thousands,
+ * and a page costs 3 us in its pause. With its place that is a page for each.
  */
 enum {
-	STUB_SMALL_BYTES = 4096,
-	STUB_SMALL_CALLS_MAX = 32,
+	STUB_SMALL_BYTES = 2944,
+	STUB_SMALL_CALLS_MAX = 24,
 	STUB_SMALL_DATA_OFFSET = 64 * (1 + STUB_SMALL_CALLS_MAX),
 };
 
@@ -92,11 +92,13 @@ struct stub_place {
 	uint64_t signal_mask; /* to put back */
 	uint64_t held_result; /* of a thread that isn't parked: what its last call returned; then done is 1 */
 	struct arch_saved saved;
-	uint8_t stack[4096 - 48 - sizeof(struct arch_saved)]; /* grows down, from the next place */
+	uint8_t stack[1152 - 48 - sizeof(struct arch_saved)]; /* grows down, from the next place */
 };
 
 _Static_assert(sizeof(struct stub_session) == 4096UL, "a page");
-_Static_assert(sizeof(struct stub_place) == 4096UL, "a page, no padding");
+_Static_assert(sizeof(struct stub_place) == 1152UL, "cache lines, no padding");
+_Static_assert(sizeof(struct stub_place) + STUB_SMALL_BYTES == 4096UL,
+               "a page for each thread that has little to tell");
 
 /* Runs the batch. Uses nothing but its argument and the stack: no libc, no globals, no relocations. */
 void stub_run(struct stub_control *control);

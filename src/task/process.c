@@ -365,6 +365,17 @@ bool process_is_in_group_stop(const struct process *process)
 	return false;
 }
 
+static struct error *wait_for_end(struct thread *thread)
+{
+	while (!thread->is_gone) {
+		enum stop stop;
+		int signal;
+
+		TRY(thread_wait(thread, &stop, &signal));
+	}
+	return NULL;
+}
+
 /*
  * Takes a stopped thread out of the stub from outside, without running any of its own code. The mask first: if we die before
  * the registers are set, the thread finds its own way out, while nothing would ever set the mask.
@@ -373,9 +384,12 @@ static struct error *set_back(struct thread *thread)
 {
 	if (thread->is_gone)
 		return NULL;
-	TRY(THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask));
-	int r = arch_registers_set(thread->tid, &thread->registers);
-	return r < 0 ? error_new(-r, "registers of thread %d", thread->tid) : NULL;
+	auto_error struct error *error =
+		THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask);
+	if (error && error_errnum(error) == ESRCH) /* it was killed in its stop */
+		return wait_for_end(thread);
+	int r = error ? 0 : arch_registers_set(thread->tid, &thread->registers);
+	return r < 0 ? error_new(-r, "registers of thread %d", thread->tid) : take(error);
 }
 
 /*
@@ -464,17 +478,6 @@ static void add_unknown(struct process *process)
 	for (size_t i = 0; i < count; i++)
 		if (!find_thread(process, tids[i]))
 			process_add_thread(process, tids[i]);
-}
-
-static struct error *wait_for_end(struct thread *thread)
-{
-	while (!thread->is_gone) {
-		enum stop stop;
-		int signal;
-
-		TRY(thread_wait(thread, &stop, &signal));
-	}
-	return NULL;
 }
 
 struct error *process_wait_gone(struct process *process)

@@ -12,8 +12,9 @@
  *
  * seized:  ptrace knows the threads, they run on.
  * stopped: each thread is in a ptrace stop; its registers have been read and put right (see thread.registers).
- * parked:  each thread waits in the stub, outside of ptrace's stops, and batches of calls can be run in any of them. A
- *          thread under seccomp(2) stays in its ptrace stop and makes the calls of a batch one by one: seccomp.h.
+ * parked:  each thread waits in the stub, outside of ptrace's stops, and batches of calls can be run in any of them. One
+ *          that has had no batch yet is still in its ptrace stop, with the registers with which it would come in. A
+ *          thread under seccomp(2) stays in its stop and makes the calls of a batch one by one: seccomp.h.
  *
  * All functions here are for the one thread that called process_seize() or process_adopt(): ptrace(2) binds a task to
  * its tracer thread.

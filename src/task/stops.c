@@ -177,7 +177,9 @@ static struct error *read_rseq(const struct process *process, struct thread *thr
 		.size_bytes = configuration.rseq_abi_size,
 		.signature = configuration.signature,
 	};
-	return thread->rseq.address ? abort_critical_section(process, thread) : NULL;
+	/* Restartable sequences make no system calls: rseq(2). */
+	bool may_be_inside = thread->rseq.address && arch_call_outcome(&thread->registers) == 0;
+	return may_be_inside ? abort_critical_section(process, thread) : NULL;
 }
 
 struct error *thread_read_pending(const struct thread *thread, bool of_process, struct pending_signals *pending)

@@ -31,13 +31,20 @@ struct batch *process_batch(const struct process *process, size_t thread)
 static void start(struct process *process, const struct batch *batch)
 {
 	size_t index = batch_thread(batch);
+	struct thread *thread = &process->threads[index];
 	struct stub_place *place = &process->stub->places[index];
 
 	batch_copy_out(batch, stub_pages_control(process->stub, index));
-	if (process->threads[index].is_held)
+	if (thread->is_held)
 		return;
-	__atomic_store_n(&place->go, ++process->threads[index].batch_number, __ATOMIC_RELEASE);
-	stub_pages_wake(&place->go);
+	__atomic_store_n(&place->go, ++thread->batch_number, __ATOMIC_RELEASE);
+	if (!thread->is_stopped) {
+		stub_pages_wake(&place->go);
+		return;
+	}
+	/* The first time: it comes in and finds the batch. If that fails it has been killed, which finish() finds. */
+	thread->is_stopped = false;
+	ptrace(PTRACE_CONT, thread->tid, NULL, NULL);
 }
 
 /* A parked thread can only be killed, or be stopped by SIGSTOP, which we let pass: the stop waits until we let go. */

@@ -187,8 +187,11 @@ static void prepare_place(struct stub_pages *stub, const struct thread *thread, 
 	arch_trampoline(trampoline(stub, index), &registers, left_address);
 }
 
-/* Registers first, then the mask: a thread that loses us in between blocks the signals by itself, one that loses us
- * before goes on where it was. */
+/*
+ * Registers first, then the mask: a thread that loses us in between blocks the signals by itself, one that loses us
+ * before goes on where it was. It doesn't run until it gets a batch: to be parked it is enough that it would come in if we
+ * died, and each run costs a second stop.
+ */
 static struct error *send_in(const struct stub_pages *stub, struct thread *thread, size_t index)
 {
 	const uint64_t all = UINT64_MAX;
@@ -201,25 +204,27 @@ static struct error *send_in(const struct stub_pages *stub, struct thread *threa
 	if (r < 0)
 		return error_new(-r, "registers of thread %d", thread->tid);
 	TRY(THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(all), &all));
-	thread->is_stopped = false;
 	thread->has_called = false;
 	thread->batch_number = 0;
-	return THREAD_PTRACE(thread, PTRACE_CONT, 0, 0);
+	return NULL;
+}
+
+static size_t whole_pages(size_t size_bytes)
+{
+	return (size_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
 static size_t code_bytes_for(size_t thread_room)
 {
-	size_t trampolines = thread_room * ARCH_GUARDED_BYTES;
-
-	return CODE_BYTES + (trampolines + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+	return CODE_BYTES + whole_pages(thread_room * ARCH_GUARDED_BYTES);
 }
 
 static size_t data_bytes_for(size_t thread_room, bool is_roomy)
 {
 	size_t places = sizeof(struct stub_session) + thread_room * sizeof(struct stub_place);
 
-	return is_roomy ? places + thread_room * sizeof(struct stub_control)
-	                : places + 2 * sizeof(struct stub_control) + thread_room * STUB_SMALL_BYTES;
+	return whole_pages(is_roomy ? places + thread_room * sizeof(struct stub_control)
+	                            : places + 2 * sizeof(struct stub_control) + thread_room * STUB_SMALL_BYTES);
 }
 
 size_t process_stub_bytes(size_t thread_room)
