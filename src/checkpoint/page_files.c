@@ -178,12 +178,18 @@ static struct error *fill_shared(int dir_fd, struct filling *filling, struct sha
 	return NULL;
 }
 
-struct error *page_files_fill(int dir_fd, pid_t pid, struct memory *memory, struct shared_build *shared)
+struct error *page_files_fill(int dir_fd, pid_t pid, struct memory *memory)
 {
 	auto_pages_reader struct pages_reader *reader = NULL;
 	struct filling filling = {.memory = memory};
 
 	TRY(pages_reader_open(dir_fd, pid, &reader));
-	TRY(fill_from(&filling, reader));
+	return fill_from(&filling, reader);
+}
+
+struct error *page_files_fill_shared(int dir_fd, struct shared_build *shared)
+{
+	struct filling filling = {0};
+
 	return fill_shared(dir_fd, &filling, shared);
 }

@@ -49,5 +49,6 @@ MUST_USE struct error *page_files_finish(struct page_files *files);
 void page_files_keep(struct page_files *files);
 void page_files_add_statistics(const struct page_files *files, struct dump_statistics *statistics);
 
-/* All pages of a directory into a program that is built. */
-MUST_USE struct error *page_files_fill(int dir_fd, pid_t pid, struct memory *memory, struct shared_build *shared);
+/* All pages of a directory into a program that is built: those of a process, and those of all shared memory. */
+MUST_USE struct error *page_files_fill(int dir_fd, pid_t pid, struct memory *memory);
+MUST_USE struct error *page_files_fill_shared(int dir_fd, struct shared_build *shared);

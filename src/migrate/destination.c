@@ -188,47 +188,51 @@ static struct error *begin(struct destination *destination)
 	return NULL;
 }
 
-static struct error *check_pid(const struct destination *destination, pid_t pid)
-{
-	return pid == build_own_pid(destination->build) ? NULL : error_new(EPROTO, "memory of process %d", pid);
-}
-
 static struct error *remap(struct destination *destination)
 {
 	pid_t pid;
 
 	TRY(frame_take_pid(&destination->frame, &pid));
-	TRY(check_pid(destination, pid));
-	TRY(check_pid(destination, destination->gone_pid));
-	TRY(build_remap(destination->build, destination->images, &destination->gone));
+	if (pid != destination->gone_pid)
+		return error_new(EPROTO, "what process %d has unmapped, before the areas of %d", destination->gone_pid,
+		                 pid);
+	TRY(build_remap(destination->build, pid, destination->images, &destination->gone));
 	ranges_free(&destination->gone);
 	image_store_free(take(destination->images));
 	destination->images = image_store_new();
 	return NULL;
 }
 
+static struct error *memory_of(const struct destination *destination, pid_t pid, struct memory **ret_memory)
+{
+	*ret_memory = build_memory(destination->build, pid);
+	return *ret_memory ? NULL : error_new(EPROTO, "memory of process %d", pid);
+}
+
 static struct error *fill(struct destination *destination)
 {
 	struct page_frame pages;
+	struct memory *memory;
 
 	TRY(frame_take_pages(&destination->frame, &pages));
 	if (pages.shared_id)
 		return shared_build_fill(build_shared(destination->build), pages.shared_id, pages.address, pages.bytes,
 		                         pages.page_count);
-	TRY(check_pid(destination, pages.pid));
-	return memory_fill(build_memory(destination->build), pages.address, pages.bytes, pages.page_count);
+	TRY(memory_of(destination, pages.pid, &memory));
+	return memory_fill(memory, pages.address, pages.bytes, pages.page_count);
 }
 
 static struct error *drop(struct destination *destination)
 {
 	struct page_frame pages;
+	struct memory *memory;
 
 	TRY(frame_take_drop(&destination->frame, &pages));
 	if (pages.shared_id)
 		return shared_build_drop(build_shared(destination->build), pages.shared_id, pages.address,
 		                         pages.page_count);
-	TRY(check_pid(destination, pages.pid));
-	return memory_drop(build_memory(destination->build), pages.address, pages.page_count);
+	TRY(memory_of(destination, pages.pid, &memory));
+	return memory_drop(memory, pages.address, pages.page_count);
 }
 
 static struct error *complete(struct destination *destination)

@@ -14,6 +14,7 @@
 #include "task/process.h"
 #include "task/remote.h"
 #include "util/alloc.h"
+#include "util/procfs.h"
 
 /* flag of an entry: what the kernel calls FL_POSIX and so on. */
 enum kind { KIND_POSIX = 1, KIND_FLOCK = 2, KIND_LEASE = 32, KIND_OFD = 1024 };
@@ -100,11 +101,15 @@ static void put(const struct file_lock *lock, pid_t pid, struct image_store *sto
 /* Each lock shows at the description through which it was taken, also those of POSIX, which belong to the process. */
 static struct error *save_of(const struct open_file *file, struct image_store *store)
 {
+	pid_t own_pid = file->all->pid;
+
+	/* Where nobody tells (Linux before 4.1), it has no other one. */
+	(void)procfs_own_tid(own_pid, own_pid, &own_pid);
 	for (const char *line = next_line(file->fdinfo); line; line = next_line(line + 1)) {
 		struct file_lock lock;
 
 		TRY(parse(line, file->fd, &lock), "fd %d (%s)", file->fd, file->link);
-		put(&lock, file->all->pid, store);
+		put(&lock, own_pid, store);
 	}
 	return NULL;
 }
@@ -124,12 +129,14 @@ void file_locks_free(struct file_locks *locks)
 	*locks = (struct file_locks){0};
 }
 
-static struct error *read_lock(const struct image_store *store, size_t index, struct file_lock *ret_lock)
+static struct error *read_lock(const struct image_store *store, size_t index, pid_t *ret_pid,
+                               struct file_lock *ret_lock)
 {
 	ProtobufCMessage *message;
 
 	TRY(image_get(store, IMAGE_FILE_LOCKS, 0, index, &message));
 	const FileLockEntry *entry = (FileLockEntry *)message;
+	*ret_pid = entry->pid;
 	*ret_lock = (struct file_lock){
 		.kind = (enum kind)entry->flag,
 		.type = (int)entry->type,
@@ -209,7 +216,8 @@ static struct error *take_some(struct process *process, const struct file_lock *
 	return NULL;
 }
 
-struct error *file_locks_take(const struct image_store *store, struct process *process, struct file_locks *ret_busy)
+struct error *file_locks_take(const struct image_store *store, struct process *process, bool takes_orphans,
+                              struct file_locks *ret_busy)
 {
 	size_t count = image_count(store, IMAGE_FILE_LOCKS, 0);
 	struct file_lock locks[LOCKS_PER_BATCH];
@@ -217,8 +225,12 @@ struct error *file_locks_take(const struct image_store *store, struct process *p
 	for (size_t i = 0; i < count;) {
 		size_t some = 0;
 
-		for (; some < LOCKS_PER_BATCH && i < count; some++, i++)
-			TRY(read_lock(store, i, &locks[some]));
+		for (; some < LOCKS_PER_BATCH && i < count; i++) {
+			pid_t pid;
+
+			TRY(read_lock(store, i, &pid, &locks[some]));
+			some += pid > 0 ? pid == process->own_pid : takes_orphans;
+		}
 		TRY(take_some(process, locks, some, ret_busy));
 	}
 	return NULL;

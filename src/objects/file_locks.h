@@ -25,8 +25,9 @@ struct file_locks {
 };
 void file_locks_free(struct file_locks *locks);
 
-/* Takes all locks of the store in a parked process whose descriptors are in their places, but for those that are busy. */
-MUST_USE struct error *file_locks_take(const struct image_store *store, struct process *process,
+/* Takes the locks that the store has for a parked process whose descriptors are in their places, but for those that are
+ * busy. takes_orphans: also those for which it doesn't say whose they are. */
+MUST_USE struct error *file_locks_take(const struct image_store *store, struct process *process, bool takes_orphans,
                                        struct file_locks *ret_busy);
 
 /* Says which are busy: never NULL where there are any. */

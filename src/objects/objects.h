@@ -189,9 +189,11 @@ struct restore_task {
 void restore_files_set_task(struct restore_files *restore, const struct restore_task *task);
 const struct restore_task *restore_task(const struct restore_files *restore);
 
-/* Which number a description has in the task, once all are in their places. -1: none, it is in flight. */
-void restore_note_place(struct restore_files *restore, uint32_t id, int fd);
-int restore_place(const struct restore_files *restore, uint32_t id);
+/* A description is in its place in a task, once all files are. The other one makes a copy here of its descriptor, for the
+ * caller to close; false: it has no place, it is in flight. */
+void restore_note_place(struct restore_files *restore, uint32_t id, int pidfd, int fd);
+MUST_USE struct error *restore_copy_placed(const struct restore_files *restore, uint32_t id, bool *ret_is_placed,
+                                           int *ret_fd);
 
 /* A file that was made, or a folder that is there only while the program is restored: it goes, with what is in it, when
  * restore is freed. */

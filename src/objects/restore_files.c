@@ -2,6 +2,9 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /* What the kinds of files share while a program is restored: the second half of objects.h. */
+#include <errno.h>
+#include <sys/syscall.h>
+
 #include "objects/objects.h"
 #include "util/alloc.h"
 #include "util/folder.h"
@@ -25,7 +28,7 @@ struct restore_files {
 	struct restored_ghosts *own_ghosts;           /* owned */
 	struct restored_ghosts *ghosts;               /* borrowed, or the own ones */
 	struct number_map *notes;                     /* (type, key): of restore_note() */
-	struct number_map *places;                    /* (id, 0): number in the task */
+	struct number_map *places;                    /* (id, 0): pidfd of a task that has it, and number there */
 	struct number_map *replaced;                  /* (kind, key): a message, one of the kept */
 	struct restore_task task;
 	char **made; /* owned: paths */
@@ -161,16 +164,20 @@ const struct restore_task *restore_task(const struct restore_files *restore)
 	return restore->task.process ? &restore->task : NULL;
 }
 
-void restore_note_place(struct restore_files *restore, uint32_t id, int fd)
+void restore_note_place(struct restore_files *restore, uint32_t id, int pidfd, int fd)
 {
-	number_map_add(restore->places, id, 0, (uint64_t)fd);
+	number_map_add(restore->places, id, 0, (uint64_t)pidfd << 32 | (uint32_t)fd);
 }
 
-int restore_place(const struct restore_files *restore, uint32_t id)
+struct error *restore_copy_placed(const struct restore_files *restore, uint32_t id, bool *ret_is_placed, int *ret_fd)
 {
-	uint64_t fd;
+	uint64_t place;
 
-	return number_map_find(restore->places, id, 0, &fd) ? (int)fd : -1;
+	*ret_is_placed = number_map_find(restore->places, id, 0, &place);
+	if (!*ret_is_placed)
+		return NULL;
+	*ret_fd = (int)syscall(SYS_pidfd_getfd, (int)(place >> 32), (int)(uint32_t)place, 0);
+	return *ret_fd < 0 ? error_new(errno, "pidfd_getfd(%d)", (int)(uint32_t)place) : NULL;
 }
 
 void restore_note_made(struct restore_files *restore, const char *path)

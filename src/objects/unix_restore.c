@@ -288,15 +288,15 @@ static void free_entry(FileEntry **entry)
 /* A copy of the description with that id, wherever it is. */
 static struct error *copy_right(uint32_t id, struct restore_files *restore, int *ret_fd)
 {
-	const struct restore_task *task = restore_task(restore);
 	const UnixSkEntry *socket = unix_entry_noted(restore, UNIX_KEY_ID, id);
-	int place = restore_place(restore, id);
 	int from = socket ? unix_entry_borrow(restore, UNIX_KEY_HANDLE, socket->ino)
 	                  : unix_entry_borrow(restore, UNIX_KEY_RIGHT, id);
+	bool is_placed;
 
-	if (from < 0 && place >= 0 && task) {
-		*ret_fd = (int)syscall(SYS_pidfd_getfd, task->process->pidfd, place, 0);
-		return *ret_fd < 0 ? error_new(errno, "pidfd_getfd(%d)", place) : NULL;
+	if (from < 0) {
+		TRY(restore_copy_placed(restore, id, &is_placed, ret_fd));
+		if (is_placed)
+			return NULL;
 	}
 	if (from < 0) {
 		__attribute__((cleanup(free_entry))) FileEntry *entry = NULL;

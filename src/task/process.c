@@ -116,7 +116,7 @@ static struct error *memory_error(pid_t pid, int errnum)
 	return error_new(errnum, "open(/proc/%d/mem)", pid);
 }
 
-static struct error *open_process(pid_t pid, struct process *process)
+struct error *process_open(pid_t pid, struct process *process)
 {
 	auto_free char *path = xformat("/proc/%d/mem", pid);
 
@@ -137,7 +137,7 @@ struct error *process_seize(pid_t pid, struct process **ret_process)
 	auto_process struct process *process = xalloc(sizeof(*process));
 	size_t new;
 
-	TRY(open_process(pid, process));
+	TRY(process_open(pid, process));
 	if (procfs_find_area(pid, "[vdso]", &process->vdso) < 0)
 		process->vdso = (struct procfs_range){0};
 	/* Where nobody tells (Linux before 4.1), it has no other one. */
@@ -155,7 +155,7 @@ struct error *process_adopt(pid_t pid, pid_t own_pid, struct process **ret_proce
 {
 	auto_process struct process *process = xalloc(sizeof(*process));
 
-	TRY(open_process(pid, process));
+	TRY(process_open(pid, process));
 	process->is_ours = true;
 	/* It will get the program's filters while it is still being built; without the privilege it can't get any. */
 	int r = (int)ptrace(PTRACE_SEIZE, pid, NULL, BUILD_OPTIONS | PTRACE_O_SUSPEND_SECCOMP);

@@ -174,6 +174,17 @@ MUST_USE struct error *process_wait_gone(struct process *process);
  */
 MUST_USE struct error *process_join(struct process *process, pid_t tid, pid_t own_tid);
 
+/*
+ * Takes over a child process of a parked process of ours, which a batch of that process has made: clone3(2) with
+ * CLONE_PTRACE and without CLONE_VM. It is stopped, has no stub, and as copies all other memory and descriptors that its
+ * parent has; process_enter() comes next.
+ */
+MUST_USE struct error *process_adopt_child(struct process *parent, pid_t pid, pid_t own_pid,
+                                           struct process **ret_process);
+
+/* Ends a parked process of ours by that signal, which its parent sees, and waits until it has gone. It leaves no core. */
+MUST_USE struct error *process_die_of(struct process *process, int signal);
+
 /* Ends a parked thread of ours that isn't the leader, and waits for that. Its place in threads stays: is_gone. */
 MUST_USE struct error *process_end_thread(struct process *process, size_t thread);
 

@@ -46,6 +46,9 @@ struct held_place {
 };
 struct held_place stub_pages_held_place(const struct stub_pages *stub, const struct thread *thread);
 
+/* Descriptors of a process, before any of its threads is known. */
+MUST_USE struct error *process_open(pid_t pid, struct process *process);
+
 /* A place in process->threads for a thread that is ours already. */
 struct thread *process_add_thread(struct process *process, pid_t tid);
 

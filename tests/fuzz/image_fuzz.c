@@ -67,12 +67,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes)
 {
 	auto_image_store struct image_store *store = image_store_new();
 	const uint8_t *at = bytes;
-	struct model *model = NULL;
+	auto_tree struct tree tree = {0};
 
 	while (at < bytes + size_bytes)
 		error_free(add_file(store, &at, bytes + size_bytes));
 	read_all(store);
-	error_free(model_read(store, &model));
-	model_free(model);
+	error_free(model_read_tree(store, &tree));
+	for (size_t i = 0; i < tree.count; i++) {
+		struct model *model = NULL;
+
+		error_free(model_read(store, &tree, i, &model));
+		model_free(model);
+	}
 	return 0;
 }

@@ -31,233 +31,15 @@
 #include "util/test_stop.h"
 
 enum {
-	STUB_FIRST_ADDRESS = 0x3a, /* in units of stub_step: where programs and their libraries seldom are */
-	STUB_LAST_ADDRESS = 0x50,
 	SPARE_NUMBERS = 64, /* that the program may open more while it is built, without anything having to move */
-	SPARE_THREADS = 64,
-	DEATH_MS = 5000,     /* that our death may take until it is known what has become of the program */
-	RSEQ_UNREGISTER = 1, /* RSEQ_FLAG_UNREGISTER of rseq(2) */
+	DEATH_MS = 5000,    /* that our death may take until it is known what has become of the program */
 };
-static const uint64_t stub_step = UINT64_C(1) << 40;
-static const uint64_t user_end = UINT64_C(0x7ffffffff000);
-
-/* ---- Descriptors from here to there ---- */
-
-struct arg build_fetch_fd(struct build *build, struct batch *batch, int fd_here)
-{
-	return batch_call(batch, pidfd_getfd, val((uint64_t)build->spare_base), val((uint64_t)fd_here), val(0));
-}
-
-struct error *build_fetch_fd_now(struct build *build, int fd_here, int *ret_fd_in_task)
-{
-	auto_batch struct batch *batch = process_batch(build->process, 0);
-	struct arg fd = build_fetch_fd(build, batch, fd_here);
-	struct arg high = batch_call(batch, fcntl, fd, val(F_DUPFD_CLOEXEC), val((uint64_t)build->spare_base));
-
-	batch_call(batch, close, fd);
-	TRY(process_run(build->process, batch));
-	*ret_fd_in_task = (int)batch_result(batch, high);
-	return NULL;
-}
-
-/* ---- The bare task ---- */
-
-static bool is_free(const struct model *model, const struct areas *areas, uint64_t start, uint64_t end)
-{
-	for (size_t i = 0; i < model->mm->n_vmas; i++)
-		if (model->mm->vmas[i]->start < end && model->mm->vmas[i]->end > start)
-			return false;
-	for (size_t i = 0; i < areas->count; i++)
-		if (areas->list[i].entry.start < end && areas->list[i].entry.end > start)
-			return false;
-	return true;
-}
-
-/* The program may start threads while it is built. */
-static size_t stub_room(const struct build *build)
-{
-	return build->model->thread_count * 2 + SPARE_THREADS;
-}
-
-/* A place for the stub's pages that neither the bare task nor the program uses. */
-static struct error *find_stub_address(const struct build *build, uint64_t *ret_address)
-{
-	auto_areas struct areas areas = {0};
-	size_t size_bytes = process_stub_bytes(stub_room(build));
-
-	TRY(areas_read(build->process->pid, &areas));
-	for (uint64_t step = STUB_FIRST_ADDRESS; step < STUB_LAST_ADDRESS; step++) {
-		uint64_t address = step * stub_step;
-
-		if (is_free(build->model, &areas, address, address + size_bytes)) {
-			*ret_address = address;
-			return NULL;
-		}
-	}
-	return error_new(ENOMEM, "no room of %zu bytes between the areas of the program", size_bytes);
-}
-
-static void unmap_range(struct batch *batch, uint64_t start, uint64_t end)
-{
-	if (start < end)
-		batch_call(batch, munmap, val(start), val(end - start));
-}
-
-static bool is_inside(const struct area *area, const struct procfs_range *range)
-{
-	return area->entry.start >= range->start && area->entry.end <= range->end;
-}
-
-/* Unmaps all but the stub and what the kernel put there: vDSO and its data. */
-static struct error *clear_memory(struct build *build)
-{
-	auto_areas struct areas areas = {0};
-	auto_batch struct batch *batch = process_batch(build->process, 0);
-	struct procfs_range stub[STUB_RANGES];
-	const struct thread_rseq *rseq = &build->process->threads[0].rseq;
-	uint64_t from = 0;
-
-	/* libc registered it; the kernel would write to it at the next return to the task, and kill it. */
-	if (rseq->address)
-		batch_call(batch, rseq, val(rseq->address), val(rseq->size_bytes), val(RSEQ_UNREGISTER),
-		           val(rseq->signature));
-	process_stub_ranges(build->process, stub);
-	TRY(areas_read(build->process->pid, &areas));
-	for (size_t i = 0; i < areas.count; i++) {
-		const struct area *area = &areas.list[i];
-		bool is_stub = is_inside(area, &stub[0]) || is_inside(area, &stub[1]);
-
-		if (area->entry.status & AREA_VSYSCALL) /* above all that can be unmapped */
-			continue;
-		if (!is_stub && !(area->entry.status & (AREA_VDSO | AREA_VVAR)))
-			continue;
-		unmap_range(batch, from, area->entry.start);
-		from = area->entry.end;
-	}
-	unmap_range(batch, from, user_end);
-	return process_run(build->process, batch);
-}
-
-/* In its time namespace, if it needs one, which is for nobody else. */
-static struct error *clone_in_time(const struct build *build, const struct nursery_request *request)
-{
-	int former;
-
-	if (!build->options.clocks)
-		return nursery_clone(request);
-	TRY(clocks_enter(build->options.clocks, &former));
-	auto_fd int former_fd = former;
-	struct error *error = nursery_clone(request);
-	return error_join(error, clocks_leave(former_fd));
-}
-
-/* There its init has number 1, and leads session and group 1. */
-static struct error *check_numbers(const struct nursery_request *request)
-{
-	if (request->pid != 1 && request->session != 1 && request->group != 1)
-		return NULL;
-	return error_hint(error_new(ENOTSUP, "PID %d, session %d, group %d: 1 is that of the namespace's init",
-	                            request->pid, request->session, request->group),
-	                  "without --pids new it can be restored where these are free");
-}
-
-/* In its PID namespace, if it gets one. */
-static struct error *clone_task(struct build *build, struct nursery_request *request, pid_t *ret_pid)
-{
-	*ret_pid = request->pid;
-	if (!build->options.new_pids)
-		return clone_in_time(build, request);
-	TRY(check_numbers(request));
-	TRY(pid_space_new(request->pid, build->options.is_child, &build->space));
-	/* It is the init's child: that one is ours. */
-	request->is_apart = true;
-	request->is_child = false;
-	TRY(pid_space_enter(build->space));
-	struct error *error = clone_in_time(build, request);
-	TRY(error_join(error, pid_space_leave()));
-	return pid_space_only_child(build->space, ret_pid);
-}
-
-/* Whoever ends the groups that we are in (systemd stops ssh) isn't to end the program. */
-static void leave_our_cgroups(struct build *build, pid_t pid)
-{
-	cgroup_home_enter(build->home, pid, build->space ? pid_space_init(build->space) : 0);
-	auto_free char *line = cgroup_home_line(build->home);
-	log_line(build->options.log, LOG_PHASES, "%s", line);
-	if (cgroup_home_no_scope(build->home))
-		log_line(build->options.log, LOG_PHASES, "systemd has made no scope for it: %s",
-		         cgroup_home_no_scope(build->home));
-	if (cgroup_home_refused(build->home))
-		log_line(build->options.log, LOG_PHASES, "it stays in that of godwit in %s",
-		         cgroup_home_refused(build->home));
-}
-
-/* What is half built is the first to go when memory runs out: oom_score_adj in proc_pid_oom_score_adj(5). The program's own
- * value comes with its state (objects/state/name.c). Where it can't be written nothing else changes. */
-static void be_first_victim(pid_t pid)
-{
-	auto_free char *path = xformat("/proc/%d/oom_score_adj", pid);
-	auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t written = fd < 0 ? -1 : write(fd, "1000", 4);
-
-	(void)written;
-}
-
-/* Its session and its process group; 0: those that we are in. */
-static void choose_groups(const struct build *build, struct nursery_request *request)
-{
-	const PstreeEntry *pstree = build->model->pstree;
-	bool is_group_leader = pstree->pgid == pstree->pid;
-
-	request->session = (pid_t)pstree->sid;
-	request->group = (pid_t)pstree->pgid;
-	if (standard_streams_detach(build->model->store, build->options.carry))
-		request->session = request->group = (pid_t)pstree->pid;
-	else if (build->options.carry->shell_job) {
-		request->session = 0;
-		request->group = is_group_leader ? request->group : 0;
-	}
-}
-
-static struct error *make_task(struct build *build)
-{
-	struct nursery_request request = {
-		.pid = build->model->pid,
-		.kept_fd = build->own_pidfd,
-		.kept_as = build->spare_base,
-		.cgroup_fd = -1,
-		.is_child = build->options.is_child,
-	};
-	uint64_t stub_address;
-	pid_t pid;
-
-	if (!build->options.is_child) {
-		build->home = cgroup_home_new(build->model->pid);
-		request.cgroup_fd = cgroup_home_fd(build->home);
-		request.cgroup_door_count = cgroup_home_doors(build->home, &request.cgroup_doors);
-	}
-	choose_groups(build, &request);
-	TRY(clone_task(build, &request, &pid));
-	test_stop("destination-cloned");
-	auto_error struct error *error = process_adopt(pid, build->model->pid, &build->process);
-	if (error) {
-		kill(pid, SIGKILL);
-		return take(error);
-	}
-	be_first_victim(pid);
-	if (build->home)
-		leave_our_cgroups(build, pid);
-	TRY(process_stop(build->process));
-	TRY(find_stub_address(build, &stub_address));
-	TRY(process_enter(build->process, stub_address, stub_room(build)));
-	return clear_memory(build);
-}
 
 /* ---- Areas ---- */
 
 struct mapped_file_source {
 	struct file_source source;
-	struct build *build;
+	struct build_task *task;
 	struct restore_files *files; /* borrowed */
 };
 
@@ -272,7 +54,7 @@ static uint32_t open_flags(const VmaEntry *vma)
 static struct error *open_mapped(const struct mapped_file_source *mapped, const VmaEntry *vma, int *ret_fd)
 {
 	if (vma->status & AREA_ANON_SHARED)
-		return build_shared_open(mapped->build, vma, ret_fd);
+		return build_shared_open(mapped->task->build, vma, ret_fd);
 	if (vma->shmid > UINT32_MAX)
 		return error_new(EBADMSG, "file %#" PRIx64 " of area %#" PRIx64, vma->shmid, vma->start);
 	if (vma->status & AREA_MEMFD)
@@ -287,44 +69,51 @@ static struct error *open_mapped_file(struct file_source *source, const VmaEntry
 
 	TRY(open_mapped(mapped, vma, &opened));
 	auto_fd int fd = opened;
-	return build_fetch_fd_now(mapped->build, fd, ret_fd_in_task);
+	return build_fetch_fd_now(mapped->task, fd, ret_fd_in_task);
 }
 
-static struct error *map_areas(struct build *build, const struct image_store *store, const MmEntry *mm,
+static struct error *map_areas(struct build_task *task, const struct image_store *store, const MmEntry *mm,
                                struct restore_files *files)
 {
-	struct mapped_file_source source = {.source.open = open_mapped_file, .build = build, .files = files};
-
+	struct mapped_file_source source = {.source.open = open_mapped_file, .task = task, .files = files};
 	auto_memory_extra MemoryExtraEntry *extra = NULL;
 
-	TRY(memory_extra_get(store, build->model->pid, &extra));
-	TRY(build_shared_make(build, store, mm));
-	TRY(build_shared_give(build, store, files));
-	return memory_map(build->memory, mm, extra, &source.source);
+	TRY(memory_extra_get(store, task->model->pid, &extra));
+	TRY(build_shared_make(task->build, store, mm));
+	TRY(build_shared_give(task->build, store, files));
+	return memory_map(task->memory, mm, extra, &source.source);
 }
 
-/* ---- The steps ---- */
+/* ---- The models ---- */
 
-/* Above all numbers that the program uses. */
-static struct error *find_spare_base(const struct build *build, int *ret_base)
+/* The highest number of a table, once it is known to be sound. */
+static struct error *highest_fd(const struct image_store *store, uint32_t files_id, uint32_t *highest)
 {
-	uint64_t id = build->model->ids->files_id;
-	uint32_t highest = 0;
 	auto_number_map struct number_map *seen = number_map_new();
 
-	for (size_t i = 0; i < image_count(build->model->store, IMAGE_FDINFO, id); i++) {
+	for (size_t i = 0; i < image_count(store, IMAGE_FDINFO, files_id); i++) {
 		ProtobufCMessage *message;
 
-		TRY(image_get(build->model->store, IMAGE_FDINFO, id, i, &message));
+		TRY(image_get(store, IMAGE_FDINFO, files_id, i, &message));
 		uint32_t fd = ((FdinfoEntry *)message)->fd;
 		fdinfo_entry__free_unpacked((FdinfoEntry *)message, NULL);
 		if (!number_map_add(seen, fd, 0, 0))
 			return error_new(EBADMSG, "fd %u is there twice", fd);
-		if (fd > highest)
-			highest = fd;
+		if (fd > *highest)
+			*highest = fd;
 	}
-	if (highest > INT32_MAX / 2)
-		return error_new(EBADMSG, "fd %u", highest);
+	return *highest > INT32_MAX / 2 ? error_new(EBADMSG, "fd %u", *highest) : NULL;
+}
+
+/* Above all numbers that the program uses. */
+static struct error *find_spare_base(const struct build *build, int *ret_base)
+{
+	uint32_t highest = 0;
+
+	for (size_t i = 0; i < build->tree.count; i++)
+		if (!build->tree.tasks[i].is_zombie && tree_owns(&build->tree, SHARED_FILES, i))
+			TRY(highest_fd(build->store, build->tree.tasks[i].ids[SHARED_FILES], &highest), "process %d",
+			    build->tree.tasks[i].pid);
 	*ret_base = (int)highest + 1 + SPARE_NUMBERS;
 	return NULL;
 }
@@ -338,32 +127,55 @@ static struct restore_files *new_files(const struct build *build, const struct i
 	return files;
 }
 
+/* All that is restored. */
+static struct error *open_files(struct build *build)
+{
+	build->files = new_files(build, build->store);
+	return standard_streams_replace(build->files, build->tree.tasks[0].ids[SHARED_FILES]);
+}
+
+static struct error *read_models(struct build *build)
+{
+	for (size_t i = 0; i < build->tree.count; i++)
+		TRY(model_read(build->store, &build->tree, i, &build->tasks[i]->model), "process %d",
+		    build->tree.tasks[i].pid);
+	return NULL;
+}
+
 static struct error *prepare(struct build *build, const struct image_store *store)
 {
+	build->store = store;
 	build->ghosts = restored_ghosts_new();
-	TRY(model_read(store, &build->model));
+	TRY(model_read_tree(store, &build->tree));
+	build->tasks = xalloc(build->tree.count * sizeof(struct build_task *));
+	for (size_t i = 0; i < build->tree.count; i++) {
+		build->tasks[i] = xalloc(sizeof(struct build_task));
+		build->tasks[i]->build = build;
+		build->tasks[i]->index = i;
+	}
+	TRY(read_models(build));
 	TRY(find_spare_base(build, &build->spare_base));
-	build->files = new_files(build, store);
-	TRY(standard_streams_replace(build->files, build->model->ids->files_id));
+	TRY(open_files(build));
 	if (build->options.program_runs)
 		restore_files_set_running(build->files);
 	return NULL;
 }
 
-static void forget_model(struct build *build)
+static void forget_models(struct build *build)
 {
-	restore_files_free(build->files);
-	build->files = NULL;
-	model_free(build->model);
-	build->model = NULL;
+	restore_files_free(take(build->files));
+	for (size_t i = 0; i < build->tree.count; i++)
+		model_free(take(build->tasks[i]->model));
 }
+
+/* ---- Beforehand ---- */
 
 /* What the kinds of files know of this host. */
 static struct error *preflight_files(const struct build *build)
 {
 	auto_problems struct problems problems = {0};
 
-	for (size_t i = 0; i < image_count(build->model->store, IMAGE_FILES, 0); i++) {
+	for (size_t i = 0; i < image_count(build->store, IMAGE_FILES, 0); i++) {
 		FileEntry *entry;
 
 		TRY(restore_nth_file_entry(build->files, i, &entry));
@@ -382,8 +194,21 @@ struct error *build_preflight(const struct image_store *store, const struct buil
 	build->own_pidfd = -1;
 	build->options = *options;
 	TRY(prepare(build, store));
-	return error_join(error_join(reg_files_verify(build->files), preflight_files(build)),
-	                  build_threads_preflight(build));
+	struct error *error = error_join(reg_files_verify(build->files), preflight_files(build));
+	for (size_t i = 0; i < build->tree.count; i++)
+		error = error_join(error, build_threads_preflight(build->tasks[i]));
+	return error;
+}
+
+/* ---- Shadows ---- */
+
+static struct error *fill_task(struct build_task *task)
+{
+	struct build *build = task->build;
+
+	task->memory = memory_new(task->process);
+	TRY(map_areas(task, build->store, task->model->mm, build->files));
+	return build_follow_threads(task, task->model->pstree->threads, task->model->thread_count);
 }
 
 struct error *build_new(const struct image_store *store, const struct build_options *options, struct build **ret_build)
@@ -396,64 +221,97 @@ struct error *build_new(const struct image_store *store, const struct build_opti
 	if (build->own_pidfd < 0)
 		return error_new(-build->own_pidfd, "pidfd_open(%d)", getpid());
 	TRY(prepare(build, store));
-	TRY(make_task(build), "make task %d", build->model->pid);
-	build->memory = memory_new(build->process);
+	TRY(build_make_root(build), "make task %d", build->tree.tasks[0].pid);
+	TRY(build_make_family(build));
 	build->shared = shared_build_new();
-	TRY(map_areas(build, store, build->model->mm, build->files));
-	TRY(build_follow_threads(build, build->model->pstree->threads, build->model->thread_count));
+	size_t i = 0;
+	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i))
+		TRY(fill_task(task), "process %d", task->model->pid);
 	*ret_build = take(build);
 	return NULL;
 }
 
-static struct error *follow_threads(struct build *build, const struct image_store *store)
+static struct build_task *find_task(const struct build *build, pid_t own_pid)
+{
+	int at = tree_find(&build->tree, own_pid);
+
+	return at >= 0 && build->tasks[at]->process ? build->tasks[at] : NULL;
+}
+
+static struct error *follow_threads(struct build_task *task, const struct image_store *store)
 {
 	ProtobufCMessage *message;
 
 	TRY(image_get(store, IMAGE_PSTREE, 0, 0, &message));
 	PstreeEntry *pstree = (PstreeEntry *)message;
-	struct error *error = build_follow_threads(build, pstree->threads, pstree->n_threads);
+	struct error *error = build_follow_threads(task, pstree->threads, pstree->n_threads);
 	pstree_entry__free_unpacked(pstree, NULL);
 	return error;
 }
 
-struct error *build_remap(struct build *build, const struct image_store *store, const struct ranges *gone)
+struct error *build_remap(struct build *build, pid_t own_pid, const struct image_store *store,
+                          const struct ranges *gone)
 {
 	auto_restore_files struct restore_files *files = new_files(build, store);
+	struct build_task *task = find_task(build, own_pid);
 	ProtobufCMessage *message;
 
+	if (!task || !task->memory)
+		return error_new(EBADMSG, "areas of process %d, which isn't there", own_pid);
 	if (build->options.program_runs)
 		restore_files_set_running(files);
-	TRY(image_get(store, IMAGE_MM, (uint64_t)build->model->pid, 0, &message));
-	struct error *error = memory_unmap(build->memory, gone);
+	TRY(image_get(store, IMAGE_MM, (uint64_t)own_pid, 0, &message));
+	struct error *error = memory_unmap(task->memory, gone);
 	if (!error)
-		error = map_areas(build, store, (const MmEntry *)message, files);
+		error = map_areas(task, store, (const MmEntry *)message, files);
 	mm_entry__free_unpacked((MmEntry *)message, NULL);
-	return error ? error : follow_threads(build, store);
+	return error ? error : follow_threads(task, store);
 }
 
 /* Our pidfd steps aside for descriptors that the program has opened meanwhile. */
 static struct error *move_spare_base(struct build *build, int base)
 {
-	auto_batch struct batch *batch = process_batch(build->process, 0);
+	size_t i = 0;
 
 	if (base <= build->spare_base)
 		return NULL;
-	batch_call(batch, dup3, val((uint64_t)build->spare_base), val((uint64_t)base), val(O_CLOEXEC));
-	batch_call(batch, close, val((uint64_t)build->spare_base));
-	TRY(process_run(build->process, batch));
+	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i)) {
+		auto_batch struct batch *batch = process_batch(task->process, 0);
+
+		batch_call(batch, dup3, val((uint64_t)build->spare_base), val((uint64_t)base), val(O_CLOEXEC));
+		batch_call(batch, close, val((uint64_t)build->spare_base));
+		TRY(process_run(task->process, batch));
+	}
 	build->spare_base = base;
+	return NULL;
+}
+
+/* The same processes, as the new images tell of them. */
+static struct error *take_tree(struct build *build)
+{
+	auto_tree struct tree tree = {0};
+
+	TRY(model_read_tree(build->store, &tree));
+	bool is_same = tree.count == build->tree.count;
+	for (size_t i = 0; is_same && i < tree.count; i++)
+		is_same = tree.tasks[i].pid == build->tree.tasks[i].pid &&
+		          tree.tasks[i].is_zombie == build->tree.tasks[i].is_zombie;
+	if (!is_same)
+		return error_new(EBADMSG, "images of other processes than those that were begun with");
+	tree_free(&build->tree);
+	build->tree = tree;
+	tree = (struct tree){0};
 	return NULL;
 }
 
 struct error *build_renew(struct build *build, const struct image_store *store)
 {
 	int base = 0;
-	pid_t pid = build->model->pid;
 
-	forget_model(build);
-	TRY(model_read(store, &build->model));
-	if (build->model->pid != pid)
-		return error_new(EBADMSG, "images of PID %d, not %d", build->model->pid, pid);
+	forget_models(build);
+	build->store = store;
+	TRY(take_tree(build));
+	TRY(read_models(build));
 	build->files = new_files(build, store);
 	TRY(ghosts_refresh(build->files));
 	TRY(find_spare_base(build, &base));
@@ -465,14 +323,30 @@ struct shared_build *build_shared(struct build *build)
 	return build->shared;
 }
 
-struct memory *build_memory(struct build *build)
+struct memory *build_memory(const struct build *build, pid_t own_pid)
 {
-	return build->memory;
+	const struct build_task *task = find_task(build, own_pid);
+
+	return task ? task->memory : NULL;
+}
+
+bool build_next_memory(const struct build *build, size_t *index, pid_t *ret_own_pid, struct memory **ret_memory)
+{
+	for (const struct build_task *task = build_next(build, index); task; task = build_next(build, index)) {
+		if (!task->memory)
+			continue;
+		*ret_own_pid = task->model->pid;
+		*ret_memory = task->memory;
+		return true;
+	}
+	return false;
 }
 
 pid_t build_pid(const struct build *build)
 {
-	return build->process ? build->process->pid : build->model->pid;
+	const struct build_task *root = build_root(build);
+
+	return root->process ? root->process->pid : root->model->pid;
 }
 
 pid_t build_child(const struct build *build)
@@ -480,9 +354,18 @@ pid_t build_child(const struct build *build)
 	return build->space ? pid_space_init(build->space) : build_pid(build);
 }
 
-pid_t build_own_pid(const struct build *build)
+/* ---- Completing ---- */
+
+static bool stays_stopped(const struct build_task *task)
 {
-	return build->model->pid;
+	enum { TASK_STOPPED = 3 };
+
+	return task->build->options.is_left_stopped || task->model->cores[0]->tc->task_state == TASK_STOPPED;
+}
+
+bool build_stays_stopped(const struct build *build)
+{
+	return stays_stopped(build_root(build));
 }
 
 /* What the task has already. Setting it again would fail, since by now it is mapped: prctl(2), PR_SET_MM_EXE_FILE. */
@@ -495,12 +378,22 @@ static bool is_own_executable(int fd)
 	       own.st_dev == other.st_dev;
 }
 
-bool build_stays_stopped(const struct build *build)
+static struct error *finish_memory(struct build_task *task)
 {
-	enum { TASK_STOPPED = 3 };
+	struct build *build = task->build;
+	auto_memory_extra MemoryExtraEntry *extra = NULL;
+	int exe_here;
+	int exe_there = -1;
 
-	return build->options.is_left_stopped || build->model->cores[0]->tc->task_state == TASK_STOPPED;
+	TRY(reg_file_open_id(task->model->mm->exe_file_id, O_RDONLY, build->files, &exe_here), "executable");
+	auto_fd int exe = exe_here;
+	if (!is_own_executable(exe))
+		TRY(build_fetch_fd_now(task, exe, &exe_there), "executable");
+	TRY(memory_extra_get(build->store, task->model->pid, &extra));
+	return error_wrap(memory_finish(task->memory, task->model->mm, extra, exe_there), "memory");
 }
+
+/* ---- Outliving us ---- */
 
 struct outliving {
 	struct lock_holder holder;
@@ -521,10 +414,10 @@ static void undo_death(const void *bytes, const int *fds, size_t fd_count)
 		error_free(alive_go_on(&outliving.holder, outliving.stays_stopped));
 }
 
-static struct error *tell_keeper(const struct build *build)
+static struct error *tell_keeper_of_root(const struct build *build)
 {
 	struct outliving outliving = {
-		.holder.pid = build->process->pid,
+		.holder.pid = build_pid(build),
 		.stays_stopped = build_stays_stopped(build),
 	};
 	const struct keeper_undo undo = {.undo = undo_death, .bytes = &outliving, .size_bytes = sizeof(outliving)};
@@ -538,27 +431,85 @@ static struct error *tell_keeper(const struct build *build)
 	return keeper_add(build->options.keeper, &undo, &id);
 }
 
+/*
+ * The root outlives us last, so if it does all do; and if it doesn't, the others are not to be left. In the keeper, where
+ * what was told last is done first: they go on before the root does.
+ */
+struct outliving_child {
+	struct lock_holder root;
+	struct lock_holder holder;
+	bool stays_stopped;
+	bool is_on_record; /* who reads that sees to its going on */
+};
+
+static void undo_child(const void *bytes, const int *fds, size_t fd_count)
+{
+	struct outliving_child child;
+	bool is_alive = false;
+
+	memcpy(&child, bytes, sizeof(child));
+	if (fd_count != 1)
+		return;
+	error_free(alive_prove(&child.root, DEATH_MS, &is_alive));
+	if (!is_alive)
+		syscall(SYS_pidfd_send_signal, fds[0], SIGKILL, NULL, 0);
+	else if (!child.is_on_record)
+		error_free(alive_go_on(&child.holder, child.stays_stopped));
+}
+
+static struct error *tell_keeper_of_child(const struct build_task *task)
+{
+	const struct build *build = task->build;
+	struct outliving_child child = {
+		.root.pid = build_pid(build),
+		.holder.pid = task->process->pid,
+		.stays_stopped = stays_stopped(task),
+		.is_on_record = build->options.is_on_record,
+	};
+	const struct keeper_undo undo = {
+		.undo = undo_child,
+		.bytes = &child,
+		.size_bytes = sizeof(child),
+		.fds = &task->process->pidfd,
+		.fd_count = 1,
+	};
+	uint32_t id;
+
+	int r = procfs_start_time(child.root.pid, &child.root.start_time);
+	if (r == 0)
+		r = procfs_start_time(child.holder.pid, &child.holder.start_time);
+	if (r < 0)
+		return error_new(-r, "start time of process %d", child.holder.pid);
+	return keeper_add(build->options.keeper, &undo, &id);
+}
+
+static struct error *tell_keeper(const struct build *build)
+{
+	TRY(tell_keeper_of_root(build));
+	for (size_t i = 1; i < build->tree.count; i++)
+		if (build->tasks[i]->process)
+			TRY(tell_keeper_of_child(build->tasks[i]));
+	return NULL;
+}
+
 struct error *build_complete(struct build *build)
 {
-	int exe_here;
-	int exe_there = -1;
+	size_t i = 0;
 
 	if (build->options.program_runs)
 		TRY(reg_files_verify_written(build->files));
-	TRY(reg_file_open_id(build->model->mm->exe_file_id, O_RDONLY, build->files, &exe_here), "executable");
-	auto_fd int exe = exe_here;
-	if (!is_own_executable(exe))
-		TRY(build_fetch_fd_now(build, exe, &exe_there), "executable");
-	auto_memory_extra MemoryExtraEntry *extra = NULL;
-	TRY(memory_extra_get(build->model->store, build->model->pid, &extra));
-	TRY(memory_finish(build->memory, build->model->mm, extra, exe_there), "memory");
-	TRY(build_shared_give(build, build->model->store, build->files));
+	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i))
+		TRY(finish_memory(task), "process %d", task->model->pid);
+	TRY(build_shared_give(build, build->store, build->files));
 	TRY(build_files(build));
 	TRY(build_shared_seal(build));
-	TRY(build_threads(build));
-	TRY(process_complete(build->process));
+	i = 0;
+	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i)) {
+		TRY(build_threads(task), "process %d", task->model->pid);
+		TRY(process_complete(task->process));
+	}
 	if (build->options.clocks)
-		TRY(clocks_wait(build->model->store, build->options.clocks));
+		TRY(clocks_wait(build->store, build->options.clocks));
 	return tell_keeper(build);
 }
 
@@ -566,21 +517,28 @@ struct error *build_outlive(struct build *build)
 {
 	restore_files_keep_made(build->files);
 	/* A spare end of a pipe that is still held here would delay its EOF. */
-	restore_files_free(build->files);
-	build->files = new_files(build, build->model->store);
-	TRY(standard_streams_replace(build->files, build->model->ids->files_id));
-	TRY(process_outlive(build->process, build_stays_stopped(build)));
+	restore_files_free(take(build->files));
+	TRY(open_files(build));
+	for (size_t i = build->tree.count; i-- > 0;)
+		if (build->tasks[i]->process)
+			TRY(process_outlive(build->tasks[i]->process, stays_stopped(build->tasks[i])));
 	build->is_released = true;
 	return NULL;
 }
 
 struct error *build_release(struct build *build)
 {
-	TRY(process_release(build->process));
-	if (build->options.carry->shell_job)
-		tty_tell_size(build->model->store, build->process->pid);
-	return NULL;
+	size_t i = 0;
+	struct error *error = NULL;
+
+	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i))
+		error = error_join(error, process_release(task->process));
+	if (!error && build->options.carry->shell_job)
+		tty_tell_size(build->store, build_pid(build));
+	return error;
 }
+
+/* ---- The end ---- */
 
 /* Waits for one thread's end, whatever it has to tell before. It may never have been made. */
 static void wait_end(pid_t tid)
@@ -595,18 +553,27 @@ static void wait_end(pid_t tid)
 }
 
 /* All threads are traced by us, also those that haven't been joined yet; the leader's end waits for theirs. */
-static void end_task(const struct build *build)
+static void end_task(pid_t pid)
 {
 	auto_free int *tids = NULL;
 	size_t count = 0;
 
-	if (procfs_numbers(build->process->pid, "task", &tids, &count) < 0)
+	if (procfs_numbers(pid, "task", &tids, &count) < 0)
 		count = 0;
-	kill(build->process->pid, SIGKILL);
+	kill(pid, SIGKILL);
 	for (size_t i = count; i-- > 0;)
-		if (tids[i] != build->process->pid)
+		if (tids[i] != pid)
 			wait_end(tids[i]);
-	wait_end(build->process->pid);
+	wait_end(pid);
+}
+
+static void task_free(struct build_task *task)
+{
+	memory_free(task->memory);
+	process_free(task->process);
+	model_free(task->model);
+	file_locks_free(&task->busy_locks);
+	free(task);
 }
 
 void build_free(struct build *build)
@@ -614,22 +581,24 @@ void build_free(struct build *build)
 	if (!build)
 		return;
 	/* On the way out of something that failed for a reason of its own, which is the one to tell. */
-	if (build->process && !build->is_released)
-		end_task(build);
+	for (size_t i = build->tree.count; i-- > 0 && !build->is_released && build->tasks;)
+		if (build->tasks[i] && build->tasks[i]->process)
+			end_task(build->tasks[i]->process->pid);
 	if (!build->is_released)
 		cgroup_home_remove(build->home);
 	cgroup_home_free(build->home);
-	memory_free(build->memory);
 	shared_build_free(build->shared);
-	process_free(build->process);
+	restore_files_free(build->files);
+	for (size_t i = 0; build->tasks && i < build->tree.count; i++)
+		task_free(build->tasks[i]);
+	free(build->tasks);
+	tree_free(&build->tree);
 	pid_space_free(build->space);
-	forget_model(build);
 	restored_ghosts_free(build->ghosts);
 	for (size_t i = 0; i < build->resume_count; i++)
 		if (build->resume[i].fd >= 0)
 			close(build->resume[i].fd);
 	free(build->resume);
-	file_locks_free(&build->busy_locks);
 	if (build->own_pidfd >= 0)
 		close(build->own_pidfd);
 	free(build);

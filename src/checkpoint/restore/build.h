@@ -2,22 +2,23 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * Building a process from images: the other half of save.h.
+ * Building a program, a tree of processes, from images: the other half of save.h.
  *
- *     build_new()       a bare task with the right PID; its areas mapped, empty
+ *     build_new()       bare tasks with the right PIDs; their areas mapped, empty
  *     build_memory()    … to be filled with pages
- *     build_complete()  descriptors, threads, credentials …: it stands at where the program was, stopped
- *     build_outlive()   from here on it lives without us: if we die it stands still until alive_go_on()
+ *     build_complete()  descriptors, threads, credentials …: they stand at where the program was, stopped
+ *     build_outlive()   from here on they live without us: if we die they stand still until alive_go_on()
  *     build_resume()    connections go on, once the network is open
- *     build_release()   it runs
+ *     build_release()   they run
  *
- * Until build_outlive() nothing of it outlives us, and build_free() leaves nothing behind. A connection that the network
+ * Where nothing else is said, a PID is that of the root, the first process of the tree.
+ *
+ * Until build_outlive() nothing of them outlives us, and build_free() leaves nothing behind. A connection that the network
  * can reach must not be closed any more, so that comes before the network is opened.
  */
 #pragma once
 
 #include "checkpoint/clocks.h"
-#include "checkpoint/model.h"
 #include "memory/build.h"
 #include "memory/shared_build.h"
 #include "objects/objects.h"
@@ -49,19 +50,21 @@ DEFINE_OWNED(struct build *, build_free)
 MUST_USE struct error *build_preflight(const struct image_store *store, const struct build_options *options);
 
 /*
- * The areas have changed, and the threads: gone is unmapped, and the store (borrowed for the call) holds mm-PID.img, the
- * files that are mapped, and pstree.img, as of now.
+ * The areas of a process (by its own PID) have changed, and its threads: gone is unmapped, and the store (borrowed for the
+ * call) holds its mm-PID.img, the files that are mapped, and pstree.img with nobody else, as of now.
  */
-MUST_USE struct error *build_remap(struct build *build, const struct image_store *store, const struct ranges *gone);
+MUST_USE struct error *build_remap(struct build *build, pid_t own_pid, const struct image_store *store,
+                                   const struct ranges *gone);
 
 /* From here on everything but the areas is taken from this store, borrowed until free. */
 MUST_USE struct error *build_renew(struct build *build, const struct image_store *store);
 
-struct memory *build_memory(struct build *build);
+/* That of a process (by its own PID); NULL: it has none of its own. The other goes through all: *index is 0 at first. */
+struct memory *build_memory(const struct build *build, pid_t own_pid);
+bool build_next_memory(const struct build *build, size_t *index, pid_t *ret_own_pid, struct memory **ret_memory);
 struct shared_build *build_shared(struct build *build);
-pid_t build_pid(const struct build *build);     /* as this process sees it, as soon as it is there */
-pid_t build_child(const struct build *build);   /* whose end is its end, if it is to be a child of this process */
-pid_t build_own_pid(const struct build *build); /* as it sees itself, and as in the images */
+pid_t build_pid(const struct build *build);   /* as this process sees it, as soon as it is there */
+pid_t build_child(const struct build *build); /* whose end is its end, if it is to be a child of this process */
 
 /* It doesn't run at the end. */
 bool build_stays_stopped(const struct build *build);

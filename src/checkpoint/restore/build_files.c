@@ -2,8 +2,9 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * Descriptors of a process that is built. Each description is made once and put at a number above all that the program
- * uses; then it is copied to where it belongs, and the high numbers are closed. Many files share a batch.
+ * Descriptors of the tasks that are built. Each description is made once, by the first task that has it, and put at a
+ * number above all that the program uses; then it is copied to where it belongs, also in the others, and the high numbers
+ * are closed. Many files share a batch.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include "objects/reg_file.h"
 #include "util/alloc.h"
 #include "util/clock.h"
+#include "util/number_map.h"
 
 enum {
 	CALLS_PER_FILE = 24, /* that a kind may append, and ours */
@@ -27,17 +29,21 @@ enum {
 struct file {
 	FileEntry *entry; /* owned */
 	const struct file_ops *ops;
+	const struct build_task *maker; /* borrowed: the first task that has it */
 	struct made_file made;
 	struct arg high; /* its number above all others, in the batch that runs next */
 	int high_fd;     /* the same, once that has run */
-	int fd;          /* its lowest place; -1: none yet */
+	int copy;        /* owned: a copy here, for the other tasks; -1: none yet */
+	int fd;          /* its lowest place in its maker; -1: none yet */
 };
 
 struct files {
 	struct build *build;
-	struct file *list; /* owned */
-	size_t count;
-	struct batch *batch; /* owned */
+	const struct build_task *task; /* borrowed: the one whose turn it is */
+	struct file *list;             /* owned */
+	size_t count, room;
+	struct number_map *by_id; /* owned: (id, 0): index in the list */
+	struct batch *batch;      /* owned; in the task */
 	size_t first_in_batch;
 };
 
@@ -46,10 +52,24 @@ static void files_free(struct files *files)
 	for (size_t i = 0; i < files->count; i++) {
 		if (files->list[i].made.local_fd >= 0)
 			close(files->list[i].made.local_fd);
+		if (files->list[i].copy >= 0)
+			close(files->list[i].copy);
 		file_entry__free_unpacked(files->list[i].entry, NULL);
 	}
 	free(files->list);
+	number_map_free(files->by_id);
 	batch_free(files->batch);
+}
+
+/* Batches are that task's from here on, and so is what files do in "the task". */
+static void take_turn(struct files *files, const struct build_task *task)
+{
+	const struct restore_task turn = {.process = task->process, .own_pidfd = files->build->spare_base};
+
+	files->task = task;
+	batch_free(files->batch);
+	files->batch = process_batch(task->process, 0);
+	restore_files_set_task(files->build->files, &turn);
 }
 
 /* ---- Making them ---- */
@@ -57,7 +77,7 @@ static void files_free(struct files *files)
 /* Runs what was appended for the files since the last time, and notes where they are. */
 static struct error *flush(struct files *files)
 {
-	TRY(process_run(files->build->process, files->batch));
+	TRY(process_run(files->task->process, files->batch));
 	for (size_t i = files->first_in_batch; i < files->count; i++) {
 		struct file *file = &files->list[i];
 
@@ -70,7 +90,7 @@ static struct error *flush(struct files *files)
 	}
 	files->first_in_batch = files->count;
 	batch_free(files->batch);
-	files->batch = process_batch(files->build->process, 0);
+	files->batch = process_batch(files->task->process, 0);
 	return NULL;
 }
 
@@ -82,38 +102,48 @@ static struct error *append(struct files *files, struct file *file)
 	batch_about(batch, file->ops->name, file->entry->id);
 	TRY(file->ops->restore(file->entry, build->files, batch, &file->made), "%s %u", file->ops->name,
 	    file->entry->id);
-	struct arg fd = file->made.local_fd >= 0 ? build_fetch_fd(build, batch, file->made.local_fd) : file->made.fd;
+	struct arg fd =
+		file->made.local_fd >= 0 ? build_fetch_fd(files->task, batch, file->made.local_fd) : file->made.fd;
 	file->high = batch_call(batch, fcntl, fd, val(F_DUPFD_CLOEXEC), val((uint64_t)build->spare_base));
 	batch_call(batch, close, fd);
 	return NULL;
 }
 
+static struct file *add(struct files *files, FileEntry *entry)
+{
+	if (files->count == files->room) {
+		files->room = files->room ? files->room * 2 : 64;
+		files->list = xrealloc(files->list, files->room * sizeof(*files->list));
+	}
+	number_map_add(files->by_id, entry->id, 0, files->count);
+	struct file *file = &files->list[files->count++];
+	*file = (struct file){
+		.entry = entry, .maker = files->task, .made.local_fd = -1, .high_fd = -1, .copy = -1, .fd = -1};
+	return file;
+}
+
 /* Entries that no descriptor refers to belong to mappings and such. */
 static struct error *make(struct files *files, FileEntry *entry)
 {
-	struct file *file = &files->list[files->count++];
-
-	*file = (struct file){.entry = entry, .made.local_fd = -1, .high_fd = -1, .fd = -1};
-	file->ops = file_ops_of_type(entry->type);
-	if (!file->ops)
-		return error_new(ENOTSUP, "file %u of type %d", entry->id, (int)entry->type);
 	if (batch_room(files->batch) < CALLS_PER_FILE) {
-		files->count--;
 		struct error *error = flush(files);
-		files->count++;
+
+		if (error)
+			file_entry__free_unpacked(entry, NULL);
 		TRY(error);
 	}
-	return append(files, file);
+	struct file *file = add(files, entry);
+	file->ops = file_ops_of_type(entry->type);
+	return file->ops ? append(files, file) : error_new(ENOTSUP, "file %u of type %d", entry->id, (int)entry->type);
 }
 
 /* ---- Placing them ---- */
 
 static struct file *find_file(const struct files *files, uint32_t id)
 {
-	for (size_t i = 0; i < files->count; i++)
-		if (files->list[i].entry->id == id)
-			return &files->list[i];
-	return NULL;
+	uint64_t index;
+
+	return number_map_find(files->by_id, id, 0, &index) ? &files->list[index] : NULL;
 }
 
 /* What fcntl(2) can set with F_SETFL; the rest was for open(2). */
@@ -142,6 +172,18 @@ static void set_up(struct batch *batch, const struct file *file, struct arg fd)
 		batch_call(batch, fcntl, fd, val(F_SETFL), val(flags));
 }
 
+/* Where another task has made it: a copy, by way of us. */
+static struct error *fetch(struct files *files, struct file *file, struct arg *ret_fd)
+{
+	if (file->copy < 0) {
+		file->copy = (int)syscall(SYS_pidfd_getfd, file->maker->process->pidfd, file->high_fd, 0);
+		if (file->copy < 0)
+			return error_new(errno, "pidfd_getfd(%d)", file->high_fd);
+	}
+	*ret_fd = build_fetch_fd(files->task, files->batch, file->copy);
+	return NULL;
+}
+
 static struct error *place(struct files *files, const FdinfoEntry *fdinfo)
 {
 	struct file *file = find_file(files, fdinfo->id);
@@ -149,12 +191,24 @@ static struct error *place(struct files *files, const FdinfoEntry *fdinfo)
 
 	if (!file)
 		return error_new(EBADMSG, "fd %u refers to file %u, which isn't there", fdinfo->fd, fdinfo->id);
+	bool is_maker = file->maker == files->task;
+	struct arg from = val((uint64_t)file->high_fd);
 	batch_about(batch, file->ops->name, file->entry->id);
+	if (!is_maker)
+		TRY(fetch(files, file, &from));
 	uint64_t flags = fdinfo->flags & FD_CLOEXEC ? O_CLOEXEC : 0;
-	struct arg fd = batch_call(batch, dup3, val((uint64_t)file->high_fd), val(fdinfo->fd), val(flags));
-	if (file->fd < 0) {
+	/* What is fetched takes the lowest free number, above all if it is this one. */
+	struct arg high = is_maker ? from
+	                           : batch_call(batch, fcntl, from, val(F_DUPFD_CLOEXEC),
+	                                        val((uint64_t)files->build->spare_base));
+	if (!is_maker)
+		batch_call(batch, close, from);
+	struct arg fd = batch_call(batch, dup3, high, val(fdinfo->fd), val(flags));
+	if (!is_maker)
+		batch_call(batch, close, high);
+	if (is_maker && file->fd < 0) {
 		file->fd = (int)fdinfo->fd;
-		restore_note_place(files->build->files, file->entry->id, file->fd);
+		restore_note_place(files->build->files, file->entry->id, files->task->process->pidfd, file->fd);
 		set_up(batch, file, fd);
 	}
 	return batch_room(batch) < CALLS_PER_FILE ? flush(files) : NULL;
@@ -165,7 +219,7 @@ static struct error *place(struct files *files, const FdinfoEntry *fdinfo)
 static struct error *each_fdinfo(struct files *files,
                                  struct error *(*call)(struct files *files, const FdinfoEntry *fdinfo))
 {
-	const struct model *model = files->build->model;
+	const struct model *model = files->task->model;
 
 	for (size_t i = 0; i < image_count(model->store, IMAGE_FDINFO, model->ids->files_id); i++) {
 		ProtobufCMessage *message;
@@ -176,6 +230,22 @@ static struct error *each_fdinfo(struct files *files,
 		int fd = (int)fdinfo->fd;
 		fdinfo_entry__free_unpacked(fdinfo, NULL);
 		TRY(error, "fd %d", fd);
+	}
+	return flush(files);
+}
+
+/* Of all tasks, of those that share a table only the first. */
+static struct error *each_table(struct files *files,
+                                struct error *(*call)(struct files *files, const FdinfoEntry *fdinfo))
+{
+	const struct build *build = files->build;
+	size_t i = 0;
+
+	for (const struct build_task *task = build_next(build, &i); task; task = build_next(build, &i)) {
+		if (!tree_owns(&build->tree, SHARED_FILES, task->index))
+			continue;
+		take_turn(files, task);
+		TRY(each_fdinfo(files, call), "process %d", task->model->pid);
 	}
 	return NULL;
 }
@@ -196,9 +266,12 @@ static struct error *finish_all(struct files *files)
 		const struct file *file = &files->list[i];
 		const struct placed_file placed = {.entry = file->entry, .fd = file->fd};
 
-		if (file->ops->finish)
-			TRY(file->ops->finish(&placed, files->build->files, files->build->process), "%s, fd %d",
-			    file->ops->name, file->fd);
+		if (!file->ops->finish)
+			continue;
+		if (file->maker != files->task)
+			take_turn(files, file->maker);
+		TRY(file->ops->finish(&placed, files->build->files, file->maker->process), "%s, fd %d", file->ops->name,
+		    file->fd);
 	}
 	return NULL;
 }
@@ -210,11 +283,11 @@ static struct error *keep_for_resume(struct files *files)
 
 	build->resume = xalloc((files->count + 1) * sizeof(*build->resume));
 	for (size_t i = 0; i < files->count; i++) {
-		struct file *file = &files->list[i];
+		const struct file *file = &files->list[i];
 
 		if (!file->ops->resume)
 			continue;
-		int fd = (int)syscall(SYS_pidfd_getfd, build->process->pidfd, file->fd, 0);
+		int fd = (int)syscall(SYS_pidfd_getfd, file->maker->process->pidfd, file->fd, 0);
 		if (fd < 0)
 			return error_new(errno, "pidfd_getfd(%d)", file->fd);
 		build->resume[build->resume_count++] = (struct resume_file){.entry_id = file->entry->id, .fd = fd};
@@ -224,48 +297,102 @@ static struct error *keep_for_resume(struct files *files)
 
 /* ---- Working and root folder ---- */
 
-static struct error *change_to(struct build *build, uint32_t id, struct batch *batch, bool is_root)
+static struct error *change_to(const struct build_task *task, uint32_t id, struct batch *batch, bool is_root)
 {
 	struct stat here;
 	struct stat there;
 	int opened;
 
-	TRY(reg_file_open_id(id, O_RDONLY | O_DIRECTORY, build->files, &opened));
+	TRY(reg_file_open_id(id, O_RDONLY | O_DIRECTORY, task->build->files, &opened));
 	auto_fd int fd = opened;
 	if (fstat(fd, &there) < 0 || stat("/", &here) < 0)
 		return error_new(errno, "stat");
 	if (is_root && here.st_dev == there.st_dev && here.st_ino == there.st_ino)
 		return NULL; /* chroot(2) needs a privilege that isn't needed then */
-	struct arg fetched = build_fetch_fd(build, batch, fd);
+	struct arg fetched = build_fetch_fd(task, batch, fd);
 	batch_call(batch, fchdir, fetched);
 	if (is_root)
 		batch_call(batch, chroot, batch_bytes(batch, ".", 2));
 	batch_call(batch, close, fetched);
-	return process_run(build->process, batch);
+	return process_run(task->process, batch);
 }
 
-static struct error *restore_fs(struct build *build)
+static struct error *restore_fs(const struct build_task *task)
 {
-	const FsEntry *fs = build->model->fs;
-	auto_batch struct batch *root = process_batch(build->process, 0);
-	auto_batch struct batch *cwd = process_batch(build->process, 0);
+	const FsEntry *fs = task->model->fs;
+	auto_batch struct batch *root = process_batch(task->process, 0);
+	auto_batch struct batch *cwd = process_batch(task->process, 0);
 
-	TRY(change_to(build, fs->root_id, root, true), "root folder");
+	TRY(change_to(task, fs->root_id, root, true), "root folder");
 	if (fs->has_umask)
 		batch_call(cwd, umask, val(fs->umask));
-	return error_wrap(change_to(build, fs->cwd_id, cwd, false), "working folder");
+	return error_wrap(change_to(task, fs->cwd_id, cwd, false), "working folder");
+}
+
+static struct error *restore_all_fs(const struct build *build)
+{
+	size_t i = 0;
+
+	for (const struct build_task *task = build_next(build, &i); task; task = build_next(build, &i))
+		if (tree_owns(&build->tree, SHARED_FS, task->index))
+			TRY(restore_fs(task), "process %d", task->model->pid);
+	return NULL;
+}
+
+/* ---- Locks ---- */
+
+static struct error *close_spare(const struct build_task *task)
+{
+	auto_batch struct batch *batch = process_batch(task->process, 0);
+
+	batch_call(batch, close_range, val((uint64_t)task->build->spare_base), val(UINT32_MAX), val(0));
+	return process_run(task->process, batch);
+}
+
+static struct error *take_locks_of(struct build_task *task)
+{
+	const struct build *build = task->build;
+
+	TRY(file_locks_take(build->store, task->process, task->index == 0, &task->busy_locks));
+	return build->options.program_runs ? NULL : file_locks_refusal(&task->busy_locks, task->process->pid);
 }
 
 /* Behind the last close(2): closing any descriptor of a file gives up the locks of POSIX on it. */
-static struct error *take_locks(struct build *build)
+static struct error *take_locks(const struct build *build)
 {
-	TRY(file_locks_take(build->model->store, build->process, &build->busy_locks));
-	return build->options.program_runs ? NULL : file_locks_refusal(&build->busy_locks, build->process->pid);
+	size_t i = 0;
+
+	for (const struct build_task *task = build_next(build, &i); task; task = build_next(build, &i))
+		if (tree_owns(&build->tree, SHARED_FILES, task->index))
+			TRY(close_spare(task), "process %d", task->model->pid);
+	i = 0;
+	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i))
+		TRY(take_locks_of(task), "process %d", task->model->pid);
+	return NULL;
 }
 
 bool build_has_busy_locks(const struct build *build)
 {
-	return build->busy_locks.count > 0;
+	for (size_t i = 0; i < build->tree.count; i++)
+		if (build->tasks[i]->busy_locks.count > 0)
+			return true;
+	return false;
+}
+
+/* Those that are free by now; what isn't by then is told. */
+static struct error *take_late(const struct build *build)
+{
+	struct error *error = NULL;
+
+	for (size_t i = 0; i < build->tree.count; i++) {
+		struct build_task *task = build->tasks[i];
+
+		if (task->busy_locks.count == 0)
+			continue;
+		file_locks_take_late(&task->busy_locks, task->process);
+		error = error_join(error, file_locks_refusal(&task->busy_locks, task->process->pid));
+	}
+	return error;
 }
 
 struct error *build_take_locks(struct build *build, int wait_ms)
@@ -273,39 +400,28 @@ struct error *build_take_locks(struct build *build, int wait_ms)
 	uint64_t end_ns = clock_now_ns() + (uint64_t)wait_ms * 1000000;
 
 	/* A thread that makes a call would meet it. */
-	TRY(process_withdraw_stop(build->process));
+	for (size_t i = 0; i < build->tree.count; i++)
+		if (build->tasks[i]->busy_locks.count > 0)
+			TRY(process_withdraw_stop(build->tasks[i]->process));
 	for (;;) {
-		file_locks_take_late(&build->busy_locks, build->process);
-		if (build->busy_locks.count == 0 || clock_now_ns() >= end_ns)
-			return file_locks_refusal(&build->busy_locks, build->process->pid);
+		auto_error struct error *error = take_late(build);
+
+		if (!error || clock_now_ns() >= end_ns)
+			return take(error);
 		usleep(LOCK_AGAIN_US);
 	}
 }
 
 struct error *build_files(struct build *build)
 {
-	const struct model *model = build->model;
-	size_t room = image_count(model->store, IMAGE_FDINFO, model->ids->files_id);
-	__attribute__((cleanup(files_free))) struct files files = {
-		.build = build,
-		.list = xalloc((room + 1) * sizeof(struct file)),
-		.batch = process_batch(build->process, 0),
-	};
+	__attribute__((cleanup(files_free))) struct files files = {.build = build, .by_id = number_map_new()};
 
-	const struct restore_task task = {.process = build->process, .own_pidfd = build->spare_base};
-
-	TRY(restore_fs(build));
-	restore_files_set_task(build->files, &task);
+	TRY(restore_all_fs(build));
 	restore_files_watch_folders(build->files, build_watch_folder, build);
-	TRY(each_fdinfo(&files, make_for));
-	TRY(flush(&files));
-	TRY(each_fdinfo(&files, place));
-	TRY(flush(&files));
+	TRY(each_table(&files, make_for));
+	TRY(each_table(&files, place));
 	TRY(finish_all(&files));
 	TRY(keep_for_resume(&files));
-	batch_about(files.batch, NULL, 0);
-	batch_call(files.batch, close_range, val((uint64_t)build->spare_base), val(UINT32_MAX), val(0));
-	TRY(process_run(build->process, files.batch));
 	return take_locks(build);
 }
 
@@ -317,7 +433,7 @@ struct error *build_resume(struct build *build)
 		FileEntry *entry;
 
 		TRY(restore_file_entry(build->files, resume->entry_id, &entry));
-		struct error *error = file_ops_of_type(entry->type)->resume(entry, build->model->store, fd);
+		struct error *error = file_ops_of_type(entry->type)->resume(entry, build->store, fd);
 		file_entry__free_unpacked(entry, NULL);
 		TRY(error);
 	}

@@ -69,7 +69,7 @@ static void undo_folder(const void *bytes, const int *fds, size_t fd_count)
 struct error *build_watch_folder(const char *path, void *context)
 {
 	const struct build *build = context;
-	struct folder_undo undo = {.holder.pid = build->process->pid};
+	struct folder_undo undo = {.holder.pid = build_root(build)->process->pid};
 	const char *name = strrchr(path, '/') + 1;
 	auto_free char *parent = xformat("%.*s", (int)(name - path), path);
 	auto_fd int fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -80,7 +80,7 @@ static struct error *seal_memfd(const MemfdInodeEntry *inode, void *data)
 
 struct error *build_shared_seal(struct build *build)
 {
-	return each_memfd(build->model->store, build, seal_memfd);
+	return each_memfd(build->store, build, seal_memfd);
 }
 
 /* ---- Anonymous ---- */

@@ -26,29 +26,29 @@ enum {
 };
 
 /* What the images say of a thread; there need be no task yet. */
-static struct state_restore state_of(const struct build *build, size_t thread)
+static struct state_restore state_of(const struct build_task *task, size_t thread)
 {
 	return (struct state_restore){
 		.thread = thread,
-		.core = build->model->cores[thread],
-		.cores = build->model->cores,
-		.core_count = build->model->thread_count,
-		.leader = build->model->extras[0],
-		.extra = build->model->extras[thread],
-		.store = build->model->store,
-		.options = build->options.carry,
+		.core = task->model->cores[thread],
+		.cores = task->model->cores,
+		.core_count = task->model->thread_count,
+		.leader = task->model->extras[0],
+		.extra = task->model->extras[thread],
+		.store = task->model->store,
+		.options = task->build->options.carry,
 	};
 }
 
 /* ---- Beforehand ---- */
 
-static struct error *preflight_part(const struct build *build, const struct state_ops *ops, size_t thread)
+static struct error *preflight_part(const struct build_task *task, const struct state_ops *ops, size_t thread)
 {
-	const struct state_restore state = state_of(build, thread);
+	const struct state_restore state = state_of(task, thread);
 
 	if (ops->scope == STATE_PROCESS && thread != 0)
 		return NULL;
-	return error_wrap(ops->preflight(&state), "%s of thread %u", ops->name, build->model->pstree->threads[thread]);
+	return error_wrap(ops->preflight(&state), "%s of thread %u", ops->name, task->model->pstree->threads[thread]);
 }
 
 /* Somebody else has it. One that is dead, and only there for its parent to see, is waited for later. */
@@ -74,23 +74,23 @@ static struct error *preflight_tids(const struct model *model)
 }
 
 /* Of each part the first thread that has a problem: the others seldom say anything new. */
-struct error *build_threads_preflight(struct build *build)
+struct error *build_threads_preflight(const struct build_task *task)
 {
-	struct error *all = build->options.new_pids ? NULL : preflight_tids(build->model);
+	struct error *all = task->build->options.new_pids ? NULL : preflight_tids(task->model);
 
 	for (const struct state_ops *const *ops = all_state_ops; *ops; ops++) {
 		struct error *first = NULL;
 
-		for (size_t i = 0; (*ops)->preflight && !first && i < build->model->thread_count; i++)
-			first = preflight_part(build, *ops, i);
+		for (size_t i = 0; (*ops)->preflight && !first && i < task->model->thread_count; i++)
+			first = preflight_part(task, *ops, i);
 		all = error_join(all, first);
 	}
 	struct arch_fpu_layout layout;
 	struct error *first = NULL;
 	arch_fpu_layout_read(&layout);
-	for (size_t i = 0; !first && i < build->model->thread_count; i++)
-		first = error_wrap(arch_core_preflight(&layout, build->model->cores[i]), "registers of thread %u",
-		                   build->model->pstree->threads[i]);
+	for (size_t i = 0; !first && i < task->model->thread_count; i++)
+		first = error_wrap(arch_core_preflight(&layout, task->model->cores[i]), "registers of thread %u",
+		                   task->model->pstree->threads[i]);
 	return error_join(all, first);
 }
 
@@ -124,26 +124,26 @@ static size_t count_made(pid_t pid, const uint32_t *tids, size_t count)
 	return made;
 }
 
-static struct error *clone_some(struct build *build, const uint32_t *tids, size_t count)
+static struct error *clone_some(struct build_task *task, const uint32_t *tids, size_t count)
 {
-	auto_batch struct batch *batch = process_batch(build->process, 0);
+	auto_batch struct batch *batch = process_batch(task->process, 0);
 
 	for (size_t i = 0; i < count; i++)
 		append_clone(batch, (pid_t)tids[i]);
-	return process_run(build->process, batch);
+	return process_run(task->process, batch);
 }
 
 /* The TID of a thread that has just ended, which is hardly seen any more, becomes free soon. */
-static struct error *clone_when_free(struct build *build, const uint32_t *tids, size_t count)
+static struct error *clone_when_free(struct build_task *task, const uint32_t *tids, size_t count)
 {
 	size_t made = 0;
 
 	for (int waited_ms = 0;; waited_ms++) {
-		auto_error struct error *error = clone_some(build, tids + made, count - made);
+		auto_error struct error *error = clone_some(task, tids + made, count - made);
 
-		if (!error || build->options.new_pids || error_errnum(error) != EEXIST)
+		if (!error || task->build->options.new_pids || error_errnum(error) != EEXIST)
 			return take(error);
-		made += count_made(build->process->pid, tids + made, count - made);
+		made += count_made(task->process->pid, tids + made, count - made);
 		if (made == count || waited_ms == NURSERY_DEAD_MS || !nursery_may_become_free((pid_t)tids[made]))
 			return nursery_name_holder(take(error), (pid_t)tids[made < count ? made : count - 1]);
 		usleep(1000);
@@ -186,10 +186,10 @@ static struct error *join(struct process *process, const uint32_t *own_tids, siz
 	return NULL;
 }
 
-static struct error *make_some(struct build *build, const uint32_t *tids, size_t count)
+static struct error *make_some(struct build_task *task, const uint32_t *tids, size_t count)
 {
-	TRY(clone_when_free(build, tids, count));
-	return join(build->process, tids, count);
+	TRY(clone_when_free(task, tids, count));
+	return join(task->process, tids, count);
 }
 
 static struct number_map *map_of_tids(const uint32_t *tids, size_t count)
@@ -224,12 +224,12 @@ static struct number_map *map_of_threads(const struct process *process)
 	return map;
 }
 
-struct error *build_follow_threads(struct build *build, const uint32_t *tids, size_t count)
+struct error *build_follow_threads(struct build_task *task, const uint32_t *tids, size_t count)
 {
-	if (count > process_room(build->process))
+	if (count > process_room(task->process))
 		return error_hint(error_new(EAGAIN, "the program has started too many threads meanwhile"), "try again");
-	TRY(end_unwanted(build->process, tids, count));
-	auto_number_map struct number_map *there = map_of_threads(build->process);
+	TRY(end_unwanted(task->process, tids, count));
+	auto_number_map struct number_map *there = map_of_threads(task->process);
 	uint32_t missing[THREADS_PER_BATCH];
 	size_t missing_count = 0;
 
@@ -241,53 +241,53 @@ struct error *build_follow_threads(struct build *build, const uint32_t *tids, si
 			missing[missing_count++] = tids[i];
 		if (missing_count < THREADS_PER_BATCH)
 			continue;
-		TRY(make_some(build, missing, missing_count));
+		TRY(make_some(task, missing, missing_count));
 		missing_count = 0;
 	}
-	return missing_count ? make_some(build, missing, missing_count) : NULL;
+	return missing_count ? make_some(task, missing, missing_count) : NULL;
 }
 
 /* ---- Their state ---- */
 
 struct parts {
-	struct build *build;
+	struct build_task *task;
 	struct batch **batches; /* owned; one for each thread */
 };
 
 static void renew_batches(struct parts *parts)
 {
-	for (size_t i = 0; i < parts->build->process->thread_count; i++) {
+	for (size_t i = 0; i < parts->task->process->thread_count; i++) {
 		batch_free(parts->batches[i]);
 		parts->batches[i] =
-			parts->build->process->threads[i].is_gone ? NULL : process_batch(parts->build->process, i);
+			parts->task->process->threads[i].is_gone ? NULL : process_batch(parts->task->process, i);
 	}
 }
 
 static void parts_free(struct parts *parts)
 {
-	for (size_t i = 0; i < parts->build->process->thread_count; i++)
+	for (size_t i = 0; i < parts->task->process->thread_count; i++)
 		batch_free(parts->batches[i]);
 	free(parts->batches);
 }
 
 static struct error *run(struct parts *parts)
 {
-	TRY(process_run_all(parts->build->process, parts->batches));
+	TRY(process_run_all(parts->task->process, parts->batches));
 	renew_batches(parts);
 	return NULL;
 }
 
 static struct error *append_part(struct parts *parts, const struct state_ops *ops, size_t thread)
 {
-	const struct build *build = parts->build;
+	const struct build_task *task = parts->task;
 	struct batch *batch = parts->batches[thread];
-	struct state_restore state = state_of(build, thread);
+	struct state_restore state = state_of(task, thread);
 
-	state.process = build->process;
-	state.pid = build->process->pid;
-	state.tid = build->process->threads[thread].tid;
-	state.own_pid = build->process->own_pid;
-	state.own_tid = build->process->threads[thread].own_tid;
+	state.process = task->process;
+	state.pid = task->process->pid;
+	state.tid = task->process->threads[thread].tid;
+	state.own_pid = task->process->own_pid;
+	state.own_tid = task->process->threads[thread].own_tid;
 	if (ops->scope == STATE_PROCESS && thread != 0)
 		return NULL;
 	batch_about(batch, ops->name, (uint32_t)state.tid);
@@ -297,22 +297,22 @@ static struct error *append_part(struct parts *parts, const struct state_ops *op
 /* Parts of the leader and of the others are independent of each other; a part comes after those before it. */
 static struct error *append_part_for_all(struct parts *parts, const struct state_ops *ops)
 {
-	for (size_t i = 0; i < parts->build->process->thread_count; i++)
+	for (size_t i = 0; i < parts->task->process->thread_count; i++)
 		if (parts->batches[i] && batch_room(parts->batches[i]) < CALLS_PER_PART) {
 			TRY(run(parts));
 			break;
 		}
-	for (size_t i = 0; i < parts->build->process->thread_count; i++)
+	for (size_t i = 0; i < parts->task->process->thread_count; i++)
 		if (parts->batches[i])
 			TRY(append_part(parts, ops, i));
 	return NULL;
 }
 
-static struct error *restore_state(struct build *build)
+static struct error *restore_state(struct build_task *task)
 {
 	__attribute__((cleanup(parts_free))) struct parts parts = {
-		.build = build,
-		.batches = xalloc(build->process->thread_count * sizeof(struct batch *)),
+		.task = task,
+		.batches = xalloc(task->process->thread_count * sizeof(struct batch *)),
 	};
 
 	renew_batches(&parts);
@@ -323,12 +323,12 @@ static struct error *restore_state(struct build *build)
 
 /* ---- Where they go on ---- */
 
-static struct error *set_registers(struct build *build, size_t index)
+static struct error *set_registers(struct build_task *task, size_t index)
 {
-	const CoreEntry *core = build->model->cores[index];
-	struct thread *thread = &build->process->threads[index];
+	const CoreEntry *core = task->model->cores[index];
+	struct thread *thread = &task->process->threads[index];
 
-	TRY(arch_core_restore(&build->layout, core, &thread->registers, &thread->fpu), "thread %d", thread->tid);
+	TRY(arch_core_restore(&task->build->layout, core, &thread->registers, &thread->fpu), "thread %d", thread->tid);
 	thread->call = (struct interrupted_call){.number = ARCH_CALL_NONE};
 	thread->signal_mask = core->thread_core->has_blk_sigset ? core->thread_core->blk_sigset
 	                      : core->tc                        ? core->tc->blk_sigset
@@ -337,11 +337,11 @@ static struct error *set_registers(struct build *build, size_t index)
 }
 
 /* The model in the order of our threads, in which those that have ended have left holes. */
-static void arrange_model(const struct build *build)
+static void arrange_model(const struct build_task *task)
 {
-	struct model *model = build->model;
-	size_t count = build->process->thread_count;
-	auto_number_map struct number_map *threads = map_of_threads(build->process);
+	struct model *model = task->model;
+	size_t count = task->process->thread_count;
+	auto_number_map struct number_map *threads = map_of_threads(task->process);
 	CoreEntry **cores = xalloc(count * sizeof(void *));
 	GodwitThreadEntry **extras = xalloc(count * sizeof(void *));
 
@@ -360,13 +360,13 @@ static void arrange_model(const struct build *build)
 	model->thread_count = count;
 }
 
-struct error *build_threads(struct build *build)
+struct error *build_threads(struct build_task *task)
 {
-	TRY(build_follow_threads(build, build->model->pstree->threads, build->model->pstree->n_threads));
-	arrange_model(build);
-	TRY(restore_state(build));
-	for (size_t i = 0; i < build->process->thread_count; i++)
-		if (!build->process->threads[i].is_gone)
-			TRY(set_registers(build, i));
-	return interrupted_calls_begin(build->process, build->model->store);
+	TRY(build_follow_threads(task, task->model->pstree->threads, task->model->pstree->n_threads));
+	arrange_model(task);
+	TRY(restore_state(task));
+	for (size_t i = 0; i < task->process->thread_count; i++)
+		if (!task->process->threads[i].is_gone)
+			TRY(set_registers(task, i));
+	return interrupted_calls_begin(task->process, task->model->store);
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
-/* What the parts of building a process share. For build*.c only. */
+/* What the parts of building a tree of processes share. For build*.c only. */
 #pragma once
 
 #include "arch/x86_64/core.h"
+#include "checkpoint/model.h"
 #include "checkpoint/restore/build.h"
 #include "checkpoint/restore/pid_space.h"
+#include "checkpoint/tree.h"
 #include "objects/file_locks.h"
 #include "task/cgroup.h"
 #include "task/process.h"
@@ -17,30 +19,72 @@ struct resume_file {
 	int fd; /* owned: a copy of its descriptor */
 };
 
+/* One process of the tree. */
+struct build_task {
+	struct build *build;          /* borrowed */
+	size_t index;                 /* in the tree */
+	struct model *model;          /* owned; of what is restored */
+	struct process *process;      /* owned; NULL: not made yet, or a zombie */
+	struct memory *memory;        /* owned */
+	struct file_locks busy_locks; /* that the program still has where it comes from */
+};
+
 struct build {
 	struct build_options options;
-	struct model *model;            /* owned; of what is restored */
-	struct process *process;        /* owned */
-	struct pid_space *space;        /* owned; NULL: that of this process */
-	struct cgroup_home *home;       /* owned; NULL: where we are */
-	struct memory *memory;          /* owned; NULL once it is complete */
-	struct shared_build *shared;    /* owned */
-	struct restore_files *files;    /* owned; of what is restored */
-	struct restored_ghosts *ghosts; /* owned */
-	int own_pidfd;                  /* owned: of this process, for the task to fetch descriptors from */
-	int spare_base;                 /* numbers from here on are no descriptors of the program */
-	struct resume_file *resume;     /* owned */
+	const struct image_store *store; /* borrowed; of what is restored */
+	struct tree tree;                /* owned; the same */
+	struct build_task **tasks;       /* owned; as in the tree */
+	struct pid_space *space;         /* owned; NULL: that of this process */
+	struct cgroup_home *home;        /* owned; NULL: where we are */
+	struct shared_build *shared;     /* owned */
+	struct restore_files *files;     /* owned; of what is restored */
+	struct restored_ghosts *ghosts;  /* owned */
+	int own_pidfd;                   /* owned: of this process, for the tasks to fetch descriptors from */
+	int spare_base;                  /* numbers from here on are no descriptors of the program */
+	struct resume_file *resume;      /* owned */
 	size_t resume_count;
-	struct file_locks busy_locks; /* that the program still has where it comes from */
 	bool is_released;
 	struct arch_fpu_layout layout;
 };
 
+/* The root of the tree. */
+static inline struct build_task *build_root(const struct build *build)
+{
+	return build->tasks[0];
+}
+
+/* Goes through the tasks that there are: not those that are, or will be, zombies. */
+static inline struct build_task *build_next(const struct build *build, size_t *index)
+{
+	while (*index < build->tree.count) {
+		struct build_task *task = build->tasks[(*index)++];
+
+		if (task->process)
+			return task;
+	}
+	return NULL;
+}
+
 /* The task fetches a copy of a descriptor of ours: pidfd_getfd(2). Stands for its number there. */
-struct arg build_fetch_fd(struct build *build, struct batch *batch, int fd_here);
+struct arg build_fetch_fd(const struct build_task *task, struct batch *batch, int fd_here);
 
 /* The same at once. */
-MUST_USE struct error *build_fetch_fd_now(struct build *build, int fd_here, int *ret_fd_in_task);
+MUST_USE struct error *build_fetch_fd_now(const struct build_task *task, int fd_here, int *ret_fd_in_task);
+
+/* ---- Bare tasks: build_bare.c ---- */
+
+/* Makes the root: a bare task with its PID, session and group. */
+MUST_USE struct error *build_make_root(struct build *build);
+
+/* A task that has just been made, and is stopped: brings the stub in. */
+MUST_USE struct error *build_enter(struct build_task *task);
+
+/* ---- The others: build_family.c ---- */
+
+/* All others, each made by its parent, in their sessions and groups. Zombies have ended by then. */
+MUST_USE struct error *build_make_family(struct build *build);
+
+/* ---- Shared memory: build_shared.c ---- */
 
 /* Makes what shared memory these areas and this store's memfd.img tell of, where it isn't there yet. */
 MUST_USE struct error *build_shared_make(struct build *build, const struct image_store *store, const MmEntry *mm);
@@ -55,17 +99,21 @@ MUST_USE struct error *build_shared_open(struct build *build, const VmaEntry *vm
 /* Final sizes, owners and seals of memfds. */
 MUST_USE struct error *build_shared_seal(struct build *build);
 
-/* All descriptors in their places, working and root folder. */
+/* ---- Files: build_files.c, build_folders.c ---- */
+
+/* All descriptors of all tasks in their places, working and root folders, locks. */
 MUST_USE struct error *build_files(struct build *build);
 
 /* The keeper removes the folder of this path, which is about to be made, if we are killed. context is the build. */
 MUST_USE struct error *build_watch_folder(const char *path, void *context);
 
+/* ---- Threads: build_threads.c ---- */
+
 /* What of the threads' state can't be restored here. */
-MUST_USE struct error *build_threads_preflight(struct build *build);
+MUST_USE struct error *build_threads_preflight(const struct build_task *task);
 
 /* The other threads, and the state of all. */
-MUST_USE struct error *build_threads(struct build *build);
+MUST_USE struct error *build_threads(struct build_task *task);
 
 /* Makes the threads that are missing, and ends those that are none of these. tids[0] is the leader. */
-MUST_USE struct error *build_follow_threads(struct build *build, const uint32_t *tids, size_t count);
+MUST_USE struct error *build_follow_threads(struct build_task *task, const uint32_t *tids, size_t count);

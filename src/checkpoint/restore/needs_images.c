@@ -13,12 +13,12 @@
 #include "objects/standard_streams.h"
 #include "util/alloc.h"
 
-static struct error *count_memory(int dir_fd, const struct model *model, GodwitNeeds *needs)
+static struct error *count_memory(int dir_fd, pid_t pid, GodwitNeeds *needs)
 {
 	auto_pages_reader struct pages_reader *reader = NULL;
 	struct page_run run;
 
-	TRY(pages_reader_open(dir_fd, model->pid, &reader));
+	TRY(pages_reader_open(dir_fd, pid, &reader));
 	while (pages_reader_next(reader, &run))
 		needs->memory_bytes += run.page_count * PAGE_BYTES;
 	return NULL;
@@ -41,25 +41,37 @@ static struct error *take_processor(const struct image_store *store, GodwitNeeds
 	return NULL;
 }
 
+/* What the processes need, each for itself. */
+static struct error *add_task(const struct needs_images *request, const struct tree *tree, size_t task,
+                              GodwitNeeds *needs)
+{
+	auto_model struct model *model = NULL;
+
+	TRY(model_read(request->store, tree, task, &model));
+	for (size_t i = 0; i < model->pstree->n_threads; i++)
+		if (model->pstree->threads[i] > needs->highest_tid)
+			needs->highest_tid = model->pstree->threads[i];
+	return model->mm ? count_memory(request->images_dir_fd, model->pid, needs) : NULL;
+}
+
 struct error *needs_of_images(const struct needs_images *request, GodwitNeeds **ret_needs)
 {
 	auto_needs GodwitNeeds *needs = xalloc(sizeof(*needs));
-	auto_model struct model *model = NULL;
+	auto_tree struct tree tree = {0};
 
 	godwit_needs__init(needs);
-	TRY(model_read(request->store, &model));
-	needs->pid = model->pstree->pid;
+	TRY(model_read_tree(request->store, &tree));
+	const struct tree_task *root = &tree.tasks[0];
+	needs->pid = (uint32_t)root->pid;
 	bool is_detached = standard_streams_detach(request->store, request->carry);
 	bool is_new = is_detached || request->carry->shell_job;
-	needs->session = is_new ? 0 : model->pstree->sid;
-	needs->group = is_new ? 0 : model->pstree->pgid;
-	for (size_t i = 0; i < model->thread_count; i++)
-		if (model->pstree->threads[i] > needs->highest_tid)
-			needs->highest_tid = model->pstree->threads[i];
+	needs->session = is_new ? 0 : (uint32_t)root->session;
+	needs->group = is_new ? 0 : (uint32_t)root->group;
+	for (size_t i = 0; i < tree.count; i++)
+		TRY(add_task(request, &tree, i, needs));
 	needs->cpu_caps = request->cpu_caps;
 	needs->has_new_pids = true;
 	needs->new_pids = request->new_pids;
-	TRY(count_memory(request->images_dir_fd, model, needs));
 	TRY(take_processor(request->store, needs));
 	*ret_needs = take(needs);
 	return NULL;

@@ -41,6 +41,17 @@ static struct error *preflight(const struct restore_options *options, const stru
 	return error_join(problems_error(&problems, "the program can't run here:"), build_preflight(store, build));
 }
 
+static struct error *fill(struct build *build, int dir_fd)
+{
+	struct memory *memory;
+	size_t index = 0;
+	pid_t own_pid;
+
+	while (build_next_memory(build, &index, &own_pid, &memory))
+		TRY(page_files_fill(dir_fd, own_pid, memory), "process %d", own_pid);
+	return page_files_fill_shared(dir_fd, build_shared(build));
+}
+
 /* The last points at which a script can refuse: with our own lock still on, its connections leave no trace then. */
 static struct error *prepare_to_go(const struct restore_options *options, pid_t pid)
 {
@@ -95,8 +106,7 @@ struct error *restore_run(const struct restore_options *options, pid_t *ret_pid,
 	test_stop("built");
 	TRY(hooks_run(options->hooks, "setup-namespaces", pid, HOOK_NO_LIMIT_MS));
 	TRY(hooks_run(options->hooks, "post-setup-namespaces", pid, HOOK_NO_LIMIT_MS));
-	TRY(page_files_fill(options->images_dir_fd, build_own_pid(build), build_memory(build), build_shared(build)),
-	    "memory");
+	TRY(fill(build, options->images_dir_fd), "memory");
 	log_line(options->log, LOG_PHASES, "its memory is filled");
 	test_stop("filled");
 	TRY(build_complete(build));

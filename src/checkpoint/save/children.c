@@ -30,36 +30,12 @@ static void children_free(struct children *children)
 }
 #define auto_children __attribute__((cleanup(children_free)))
 
-static void add_children(const char *text, struct children *children)
-{
-	char *end;
-
-	for (const char *next = text;; next = end) {
-		pid_t pid = (pid_t)strtol(next, &end, 10);
-
-		if (end == next)
-			return;
-		children->pids = xrealloc(children->pids, (children->count + 1) * sizeof(*children->pids));
-		children->pids[children->count++] = pid;
-	}
-}
-
-/* Each thread has children of its own: proc_pid_tid_children(5). */
 static struct children list_children(pid_t pid)
 {
 	struct children children = {0};
-	auto_free int *tids = NULL;
-	size_t count = 0;
 
-	if (procfs_numbers(pid, "task", &tids, &count) < 0)
-		return children;
-	for (size_t i = 0; i < count; i++) {
-		auto_free char *path = xformat("task/%d/children", tids[i]);
-		auto_free char *text = NULL;
-
-		if (procfs_read(pid, path, &text, NULL) == 0)
-			add_children(text, &children);
-	}
+	/* Of one that has ended there are none. */
+	(void)procfs_children(pid, &children.pids, &children.count);
 	return children;
 }
 

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The godwit authors */
+
+/*
+ * All processes of a tree but the root: who makes whom, in which session and process group.
+ *
+ * Each is made by its parent, while both are bare: by a clone3(2) that the parent makes, so all that a child inherits is as
+ * it was. A session is inherited, too, so whether a child is made before or after its parent begins one of its own follows
+ * from the session that the child is in by now. A session or a group outlives its leader: then somebody has its number for
+ * a moment, and makes it.
+ */
+#include <errno.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "checkpoint/restore/building.h"
+#include "checkpoint/restore/nursery.h"
+#include "util/alloc.h"
+#include "util/procfs.h"
+
+/* ---- One child ---- */
+
+static struct error *try_clone(struct process *parent, pid_t own_pid, int exit_signal, pid_t *ret_own_pid)
+{
+	auto_batch struct batch *batch = process_batch(parent, 0);
+	const struct clone_args args = {
+		.flags = CLONE_PTRACE, /* it is stopped before it runs */
+		.exit_signal = (uint64_t)exit_signal,
+		.set_tid = own_pid ? batch_bytes(batch, &own_pid, sizeof(own_pid)).value : 0,
+		.set_tid_size = own_pid ? 1 : 0,
+	};
+
+	batch_about(batch, "process", (uint32_t)own_pid);
+	struct arg made = batch_call(batch, clone3, batch_bytes(batch, &args, sizeof(args)), val(sizeof(args)));
+	TRY(process_run(parent, batch));
+	*ret_own_pid = (pid_t)batch_result(batch, made);
+	return NULL;
+}
+
+/* A PID whose holder has just ended becomes free soon. */
+static struct error *clone_when_free(struct build *build, struct process *parent, pid_t own_pid, int exit_signal,
+                                     pid_t *ret_own_pid)
+{
+	for (int waited_ms = 0;; waited_ms++) {
+		auto_error struct error *error = try_clone(parent, own_pid, exit_signal, ret_own_pid);
+
+		if (!error || build->options.new_pids || error_errnum(error) != EEXIST)
+			return take(error);
+		if (waited_ms == NURSERY_DEAD_MS || !nursery_may_become_free(own_pid))
+			return nursery_name_holder(take(error), own_pid);
+		usleep(1000);
+	}
+}
+
+/* The child that calls itself so, as this process sees it. */
+static struct error *find_child(const struct process *parent, pid_t own_pid, pid_t *ret_pid)
+{
+	auto_free int *children = NULL;
+	size_t count = 0;
+
+	*ret_pid = own_pid;
+	if (parent->own_pid == parent->pid)
+		return NULL;
+	int r = procfs_children(parent->pid, &children, &count);
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		pid_t own = 0;
+
+		*ret_pid = children[i];
+		if (procfs_own_tid(children[i], children[i], &own) == 0 && own == own_pid)
+			return NULL;
+	}
+	return error_new(r < 0 ? -r : ESRCH, "child %d of process %d", own_pid, parent->pid);
+}
+
+static struct error *make_child(struct build *build, struct process *parent, pid_t own_pid, int exit_signal,
+                                struct process **ret_process)
+{
+	pid_t made = 0;
+	pid_t pid;
+
+	TRY(clone_when_free(build, parent, own_pid, exit_signal, &made));
+	TRY(find_child(parent, made, &pid));
+	return process_adopt_child(parent, pid, made, ret_process);
+}
+
+static struct error *make_task(struct build_task *task)
+{
+	struct build *build = task->build;
+	const struct build_task *parent = build->tasks[build->tree.tasks[task->index].parent];
+
+	TRY(make_child(build, parent->process, task->model->pid, SIGCHLD, &task->process), "make task %d",
+	    task->model->pid);
+	return build_enter(task);
+}
+
+/* ---- Sessions ---- */
+
+/*
+ * The session that each task has to be born in; 0: whichever. It is that it is in, unless it leads one; and of a leader,
+ * that of a child which was made before. Children come behind their parents in a tree.
+ */
+static void find_birth_sessions(const struct tree *tree, pid_t *ret_sessions)
+{
+	for (size_t i = tree->count; i-- > 0;) {
+		const struct tree_task *task = &tree->tasks[i];
+
+		if (task->session != task->pid)
+			ret_sessions[i] = task->session;
+		if (ret_sessions[i] && task->parent >= 0 && ret_sessions[i] != tree->tasks[task->parent].pid)
+			ret_sessions[task->parent] = ret_sessions[i];
+	}
+}
+
+static struct error *begin_session(const struct build_task *task)
+{
+	auto_batch struct batch *batch = process_batch(task->process, 0);
+
+	batch_call(batch, setsid);
+	return process_run(task->process, batch);
+}
+
+static struct error *make_children(struct build *build, size_t parent, const pid_t *births, pid_t session)
+{
+	for (size_t i = parent + 1; i < build->tree.count; i++) {
+		const struct tree_task *task = &build->tree.tasks[i];
+		bool is_due = births[i] ? births[i] == session : session == build->tree.tasks[parent].session;
+
+		if (task->parent == (int)parent && is_due && !build->tasks[i]->process)
+			TRY(make_task(build->tasks[i]));
+	}
+	return NULL;
+}
+
+/* A task of the tree whose parent can't have made it where it is. */
+static struct error *check_births(const struct build *build, const pid_t *births)
+{
+	const struct tree *tree = &build->tree;
+
+	for (size_t i = 1; i < tree->count; i++) {
+		size_t parent = (size_t)tree->tasks[i].parent;
+		bool is_inherited = births[i] == tree->tasks[parent].session || births[i] == births[parent];
+
+		if (births[i] && (!is_inherited || (parent == 0 && births[i] != tree->tasks[0].session)))
+			return error_new(ENOTSUP,
+			                 "process %d is in session %d, in which its parent %d never was as far as "
+			                 "its children tell",
+			                 tree->tasks[i].pid, births[i], tree->tasks[parent].pid);
+	}
+	return NULL;
+}
+
+/* The root is in its session already. Another leader begins its own, and before that makes those who are in the old one. */
+static struct error *lead_session(struct build *build, size_t leader, const pid_t *births)
+{
+	if (leader == 0 || build->tree.tasks[leader].session != build->tree.tasks[leader].pid)
+		return NULL;
+	TRY(make_children(build, leader, births, births[leader]));
+	return error_wrap(begin_session(build->tasks[leader]), "session %d", build->tree.tasks[leader].pid);
+}
+
+static struct error *make_all(struct build *build)
+{
+	auto_free pid_t *births = xalloc(build->tree.count * sizeof(*births));
+
+	find_birth_sessions(&build->tree, births);
+	TRY(check_births(build, births));
+	for (size_t i = 0; i < build->tree.count; i++) {
+		TRY(lead_session(build, i, births));
+		TRY(make_children(build, i, births, build->tree.tasks[i].session));
+	}
+	return NULL;
+}
+
+/* ---- Process groups ---- */
+
+/* The root may be in another group than it was in: the group of whoever restores it. */
+static pid_t actual_group(const struct build *build, pid_t group)
+{
+	return group == build->tree.tasks[0].group ? 0 : group;
+}
+
+static struct error *root_group(const struct build *build, pid_t *ret_group)
+{
+	auto_batch struct batch *batch = process_batch(build_root(build)->process, 0);
+	struct arg group = batch_call(batch, getpgid, val(0));
+
+	TRY(process_run(build_root(build)->process, batch));
+	*ret_group = (pid_t)batch_result(batch, group);
+	return NULL;
+}
+
+static struct error *join_group(const struct build_task *task, pid_t group)
+{
+	auto_batch struct batch *batch = process_batch(task->process, 0);
+
+	batch_call(batch, setpgid, val(0), val((uint64_t)group));
+	return error_wrap(process_run(task->process, batch), "process %d, group %d", task->model->pid, group);
+}
+
+static struct error *lead_groups(const struct build *build)
+{
+	for (size_t i = 1; i < build->tree.count; i++) {
+		const struct tree_task *task = &build->tree.tasks[i];
+
+		if (task->group == task->pid && task->session != task->pid)
+			TRY(join_group(build->tasks[i], task->pid));
+	}
+	return NULL;
+}
+
+/*
+ * A group whose leader has gone: the first of its members makes a child with its number, which leads it, and reaps it once
+ * it has joined. That child's end is told to nobody.
+ */
+static struct error *make_leaderless(struct build *build, const struct build_task *member, pid_t group)
+{
+	auto_process struct process *leader = NULL;
+	auto_batch struct batch *batch = process_batch(member->process, 0);
+
+	TRY(make_child(build, member->process, group, 0, &leader), "group %d", group);
+	batch_call(batch, setpgid, val((uint64_t)group), val((uint64_t)group));
+	batch_call(batch, setpgid, val(0), val((uint64_t)group));
+	struct error *error = process_run(member->process, batch);
+	error = error_join(error, process_end(leader));
+	TRY(error, "group %d", group);
+	auto_batch struct batch *reap = process_batch(member->process, 0);
+	batch_call(reap, wait4, val((uint64_t)group), val(0), val(__WALL), val(0));
+	return process_run(member->process, reap);
+}
+
+static bool has_member(const struct build *build, size_t before, pid_t group, pid_t session)
+{
+	if (tree_find(&build->tree, group) >= 0)
+		return true;
+	for (size_t i = 1; i < before; i++)
+		if (build->tree.tasks[i].group == group && build->tree.tasks[i].session == session)
+			return true;
+	return false;
+}
+
+static struct error *join_groups(struct build *build)
+{
+	pid_t root;
+
+	TRY(root_group(build, &root));
+	for (size_t i = 1; i < build->tree.count; i++) {
+		const struct tree_task *task = &build->tree.tasks[i];
+		pid_t group = actual_group(build, task->group);
+
+		if (task->group == task->pid)
+			continue;
+		if (group && !has_member(build, i, group, task->session))
+			TRY(make_leaderless(build, build->tasks[i], group));
+		else
+			TRY(join_group(build->tasks[i], group ? group : root));
+	}
+	return NULL;
+}
+
+/* ---- The dead ---- */
+
+/* SIGCHLD of a child that ended while all was built: what the program has not seen of it yet comes with its state. */
+static struct error *drain_signal(const struct build_task *parent)
+{
+	const uint64_t set = UINT64_C(1) << (SIGCHLD - 1);
+	const struct timespec now = {0};
+	auto_batch struct batch *batch = process_batch(parent->process, 0);
+
+	batch_may_fail(batch, batch_call(batch, rt_sigtimedwait, batch_bytes(batch, &set, sizeof(set)), val(0),
+	                                 batch_bytes(batch, &now, sizeof(now)), val(sizeof(set))));
+	return process_run(parent->process, batch);
+}
+
+static struct error *end_zombie(struct build_task *task, int exit_code)
+{
+	struct process *process = task->process;
+	const char *name = task->model->cores[0]->tc->comm;
+	auto_batch struct batch *batch = process_batch(process, 0);
+
+	batch_call(batch, prctl, val(PR_SET_NAME), batch_bytes(batch, name, strlen(name) + 1), val(0), val(0), val(0));
+	TRY(process_run(process, batch));
+	TRY(WIFSIGNALED(exit_code) ? process_die_of(process, WTERMSIG(exit_code))
+	                           : process_exit(process, WEXITSTATUS(exit_code)));
+	process_free(take(task->process));
+	return drain_signal(task->build->tasks[task->build->tree.tasks[task->index].parent]);
+}
+
+static struct error *end_zombies(struct build *build)
+{
+	for (size_t i = build->tree.count; i-- > 1;)
+		if (build->tree.tasks[i].is_zombie)
+			TRY(end_zombie(build->tasks[i], build->tree.tasks[i].exit_code), "dead process %d",
+			    build->tree.tasks[i].pid);
+	return NULL;
+}
+
+struct error *build_make_family(struct build *build)
+{
+	if (build->tree.count == 1)
+		return NULL;
+	TRY(make_all(build));
+	TRY(lead_groups(build));
+	TRY(join_groups(build));
+	return end_zombies(build);
+}
