@@ -10,6 +10,8 @@ size_t tree_owner(const struct tree *tree, enum shared_kind kind, size_t task)
 {
 	size_t owner = 0;
 
+	if (tree->tasks[task].is_zombie)
+		return task;
 	while (owner < task &&
 	       (tree->tasks[owner].is_zombie || tree->tasks[owner].ids[kind] != tree->tasks[task].ids[kind]))
 		owner++;

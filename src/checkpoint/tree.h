@@ -39,7 +39,7 @@ struct tree {
 	size_t count;
 };
 
-/* The task that owns what this one has: the first with the same id. */
+/* The task that owns what this one has: the first with the same id. A zombie has nothing to share. */
 size_t tree_owner(const struct tree *tree, enum shared_kind kind, size_t task);
 bool tree_owns(const struct tree *tree, enum shared_kind kind, size_t task);
 

@@ -42,7 +42,8 @@ struct destination {
 	struct interface_address *places; /* owned: where addresses will be */
 	struct announcer **announcers;    /* owned, both: to tell of them */
 	size_t announcer_count;
-	struct image_store *draft;  /* owned: what it began with */
+	struct image_store *draft; /* owned: what it began with, or begun again */
+	char *begun; /* owned: own PIDs of what was begun anew by a BEGIN that isn't the first; NULL: nothing */
 	struct image_store *images; /* owned: those that come in now */
 	struct ranges gone;         /* owned: comes before REMAP */
 	pid_t gone_pid;             /* whose */
@@ -61,6 +62,7 @@ static void destination_free(struct destination *destination)
 	build_free(destination->build);
 	incoming_free(destination->incoming);
 	image_store_free(destination->draft);
+	free(destination->begun);
 	image_store_free(destination->images);
 	image_store_free(destination->final);
 	ranges_free(&destination->gone);
@@ -151,18 +153,28 @@ static struct error *take_needs(struct destination *destination)
 {
 	auto_needs GodwitNeeds *needs =
 		godwit_needs__unpack(NULL, destination->frame.size_bytes, destination->frame.bytes);
-	auto_image_store struct image_store *sketch = take(destination->images);
 	auto_problems struct problems problems = {0};
 
-	destination->images = image_store_new();
 	if (!needs)
 		return error_new(EPROTO, "needs that make no sense");
-	bool is_elsewhere = needs_check(needs, &problems);
-	struct error *error = problems_error(&problems, "the program can't run there:");
-	return is_elsewhere ? error_join(error, build_preflight_sketch(sketch, &destination->carry)) : error;
+	needs_check(needs, &problems);
+	return problems_error(&problems, "the program can't run there:");
 }
 
 /* ---- Building ---- */
+
+/* The program has other processes by now. */
+static struct error *begin_again(struct destination *destination)
+{
+	struct image_store *former = take(destination->draft);
+
+	destination->draft = take(destination->images);
+	destination->images = image_store_new();
+	free(take(destination->begun));
+	struct error *error = build_follow(destination->build, destination->draft, &destination->begun);
+	image_store_free(former);
+	return error;
+}
 
 static struct error *begin(struct destination *destination)
 {
@@ -177,7 +189,7 @@ static struct error *begin(struct destination *destination)
 	};
 
 	if (destination->build)
-		return error_new(EPROTO, "BEGIN twice");
+		return begin_again(destination);
 	destination->draft = take(destination->images);
 	destination->images = image_store_new();
 	TRY(build_preflight(destination->draft, &options));
@@ -438,6 +450,12 @@ static struct error *advise(struct error *error)
 	                  "it has to run as root there: --remote-path 'sudo godwit'");
 }
 
+/* What the source has to send whole. */
+static const char *text_of(const struct destination *destination)
+{
+	return destination->frame.type == FRAME_BEGIN && destination->begun ? destination->begun : "";
+}
+
 static struct error *serve(struct destination *destination, struct received *ret_received)
 {
 	for (;;) {
@@ -454,7 +472,7 @@ static struct error *serve(struct destination *destination, struct received *ret
 			return error;
 		}
 		if (is_answered(destination->frame.type))
-			TRY(frame_send_answer(destination->channel, NULL, ""));
+			TRY(frame_send_answer(destination->channel, NULL, text_of(destination)));
 		destination->answered_ns = clock_now_ns();
 		int patience_ms = destination->final ? GO_PATIENCE_MS : CHANNEL_PATIENCE_MS;
 		TRY(frame_receive(destination->channel, patience_ms, &destination->frame));

@@ -38,7 +38,8 @@ static struct error *unmap_stub_of(const struct process *parent, struct process 
 	return NULL;
 }
 
-struct error *process_adopt_child(struct process *parent, pid_t pid, pid_t own_pid, struct process **ret_process)
+struct error *process_adopt_child(const struct process *copied_from, pid_t pid, pid_t own_pid,
+                                  struct process **ret_process)
 {
 	auto_process struct process *process = xalloc(sizeof(*process));
 	enum stop stop;
@@ -52,7 +53,8 @@ struct error *process_adopt_child(struct process *parent, pid_t pid, pid_t own_p
 		return error_new(ESRCH, "process %d", pid);
 	TRY(thread_read(process, &process->threads[0]));
 	TRY(remote_slot_find(process));
-	TRY(unmap_stub_of(parent, process));
+	if (copied_from)
+		TRY(unmap_stub_of(copied_from, process));
 	*ret_process = take(process);
 	return NULL;
 }

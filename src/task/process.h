@@ -175,11 +175,10 @@ MUST_USE struct error *process_wait_gone(struct process *process);
 MUST_USE struct error *process_join(struct process *process, pid_t tid, pid_t own_tid);
 
 /*
- * Takes over a child process of a parked process of ours, which a batch of that process has made: clone3(2) with
- * CLONE_PTRACE and without CLONE_VM. It is stopped, has no stub, and as copies all other memory and descriptors that its
- * parent has; process_enter() comes next.
+ * Takes over a new process that a batch of a parked process of ours has made: clone3(2) with CLONE_PTRACE. It is stopped;
+ * process_enter() comes next. Copies of the stub's pages of copied_from go; NULL: its memory is shared (CLONE_VM).
  */
-MUST_USE struct error *process_adopt_child(struct process *parent, pid_t pid, pid_t own_pid,
+MUST_USE struct error *process_adopt_child(const struct process *copied_from, pid_t pid, pid_t own_pid,
                                            struct process **ret_process);
 
 /* Ends a parked process of ours by that signal, which its parent sees, and waits until it has gone. It leaves no core. */

@@ -148,11 +148,8 @@ static struct error *prepare(struct build *build, const struct image_store *stor
 	build->ghosts = restored_ghosts_new();
 	TRY(model_read_tree(store, &build->tree));
 	build->tasks = xalloc(build->tree.count * sizeof(struct build_task *));
-	for (size_t i = 0; i < build->tree.count; i++) {
-		build->tasks[i] = xalloc(sizeof(struct build_task));
-		build->tasks[i]->build = build;
-		build->tasks[i]->index = i;
-	}
+	for (size_t i = 0; i < build->tree.count; i++)
+		build->tasks[i] = build_task_new(build, i);
 	TRY(read_models(build));
 	TRY(find_spare_base(build, &build->spare_base));
 	TRY(open_files(build));
@@ -171,35 +168,20 @@ static void forget_models(struct build *build)
 /* ---- Beforehand ---- */
 
 /* What the kinds of files know of this host. */
-static struct error *preflight_kinds(struct restore_files *files)
+static struct error *preflight_files(const struct build *build)
 {
 	auto_problems struct problems problems = {0};
 
-	for (size_t i = 0; i < image_count(restore_store(files), IMAGE_FILES, 0); i++) {
+	for (size_t i = 0; i < image_count(build->store, IMAGE_FILES, 0); i++) {
 		FileEntry *entry;
 
-		TRY(restore_nth_file_entry(files, i, &entry));
+		TRY(restore_nth_file_entry(build->files, i, &entry));
 		const struct file_ops *ops = file_ops_of_type(entry->type);
 		if (ops && ops->preflight)
-			problems_add(&problems, ops->preflight(entry, files));
+			problems_add(&problems, ops->preflight(entry, build->files));
 		file_entry__free_unpacked(entry, NULL);
 	}
 	return problems_error(&problems, "what the program has open can't be made here:");
-}
-
-static struct error *preflight_files(struct restore_files *files)
-{
-	return error_join(reg_files_verify(files), preflight_kinds(files));
-}
-
-struct error *build_preflight_sketch(const struct image_store *sketch, const struct carry_options *carry)
-{
-	struct restore_files *files = restore_files_new(sketch, carry);
-
-	restore_files_set_running(files);
-	struct error *error = preflight_files(files);
-	restore_files_free(files);
-	return error;
 }
 
 struct error *build_preflight(const struct image_store *store, const struct build_options *options)
@@ -209,7 +191,7 @@ struct error *build_preflight(const struct image_store *store, const struct buil
 	build->own_pidfd = -1;
 	build->options = *options;
 	TRY(prepare(build, store));
-	struct error *error = preflight_files(build->files);
+	struct error *error = error_join(reg_files_verify(build->files), preflight_files(build));
 	for (size_t i = 0; i < build->tree.count; i++)
 		error = error_join(error, build_threads_preflight(build->tasks[i]));
 	return error;
@@ -221,8 +203,10 @@ static struct error *fill_task(struct build_task *task)
 {
 	struct build *build = task->build;
 
-	task->memory = memory_new(task->process);
-	TRY(map_areas(task, build->store, task->model->mm, build->files));
+	if (task->model->mm) {
+		task->memory = memory_new(task->process);
+		TRY(map_areas(task, build->store, task->model->mm, build->files));
+	}
 	return build_follow_threads(task, task->model->pstree->threads, task->model->thread_count);
 }
 
@@ -301,36 +285,47 @@ static struct error *move_spare_base(struct build *build, int base)
 	return NULL;
 }
 
-/* The same processes, as the new images tell of them. */
-static struct error *take_tree(struct build *build)
-{
-	auto_tree struct tree tree = {0};
-
-	TRY(model_read_tree(build->store, &tree));
-	bool is_same = tree.count == build->tree.count;
-	for (size_t i = 0; is_same && i < tree.count; i++)
-		is_same = tree.tasks[i].pid == build->tree.tasks[i].pid &&
-		          tree.tasks[i].is_zombie == build->tree.tasks[i].is_zombie;
-	if (!is_same)
-		return error_new(EBADMSG, "images of other processes than those that were begun with");
-	tree_free(&build->tree);
-	build->tree = tree;
-	tree = (struct tree){0};
-	return NULL;
-}
-
-struct error *build_renew(struct build *build, const struct image_store *store)
+/* Other images of the program, in which all has changed but what its tasks have already. */
+static struct error *take_images(struct build *build, const struct image_store *store)
 {
 	int base = 0;
 
 	forget_models(build);
 	build->store = store;
-	TRY(take_tree(build));
+	TRY(build_match(build));
 	TRY(read_models(build));
-	build->files = new_files(build, store);
+	TRY(open_files(build));
 	TRY(ghosts_refresh(build->files));
 	TRY(find_spare_base(build, &base));
 	return move_spare_base(build, base - SPARE_NUMBERS);
+}
+
+struct error *build_follow(struct build *build, const struct image_store *store, char **ret_new)
+{
+	size_t i = 0;
+
+	TRY(take_images(build, store));
+	if (build->options.program_runs)
+		restore_files_set_running(build->files);
+	TRY(build_make_family(build));
+	*ret_new = xcopy("");
+	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i)) {
+		if (task->memory || !task->model->mm)
+			continue;
+		TRY(fill_task(task), "process %d", task->model->pid);
+		auto_free char *former = *ret_new;
+		*ret_new = xformat("%s%s%d", former, *former ? " " : "", task->model->pid);
+	}
+	return NULL;
+}
+
+struct error *build_renew(struct build *build, const struct image_store *store)
+{
+	TRY(take_images(build, store));
+	for (size_t i = 0; i < build->tree.count; i++)
+		if (!build->tree.tasks[i].is_zombie && !build->tasks[i]->process)
+			return error_new(EBADMSG, "process %d has come too late", build->tree.tasks[i].pid);
+	return build_make_family(build);
 }
 
 struct shared_build *build_shared(struct build *build)
@@ -514,7 +509,8 @@ struct error *build_complete(struct build *build)
 	if (build->options.program_runs)
 		TRY(reg_files_verify_written(build->files));
 	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i))
-		TRY(finish_memory(task), "process %d", task->model->pid);
+		if (task->memory)
+			TRY(finish_memory(task), "process %d", task->model->pid);
 	TRY(build_shared_give(build, build->store, build->files));
 	TRY(build_files(build));
 	TRY(build_shared_seal(build));
@@ -555,42 +551,6 @@ struct error *build_release(struct build *build)
 
 /* ---- The end ---- */
 
-/* Waits for one thread's end, whatever it has to tell before. It may never have been made. */
-static void wait_end(pid_t tid)
-{
-	for (;;) {
-		int status;
-		pid_t ended = waitpid(tid, &status, __WALL);
-
-		if (ended < 0 ? errno != EINTR : !WIFSTOPPED(status))
-			return;
-	}
-}
-
-/* All threads are traced by us, also those that haven't been joined yet; the leader's end waits for theirs. */
-static void end_task(pid_t pid)
-{
-	auto_free int *tids = NULL;
-	size_t count = 0;
-
-	if (procfs_numbers(pid, "task", &tids, &count) < 0)
-		count = 0;
-	kill(pid, SIGKILL);
-	for (size_t i = count; i-- > 0;)
-		if (tids[i] != pid)
-			wait_end(tids[i]);
-	wait_end(pid);
-}
-
-static void task_free(struct build_task *task)
-{
-	memory_free(task->memory);
-	process_free(task->process);
-	model_free(task->model);
-	file_locks_free(&task->busy_locks);
-	free(task);
-}
-
 void build_free(struct build *build)
 {
 	if (!build)
@@ -598,14 +558,14 @@ void build_free(struct build *build)
 	/* On the way out of something that failed for a reason of its own, which is the one to tell. */
 	for (size_t i = build->tree.count; i-- > 0 && !build->is_released && build->tasks;)
 		if (build->tasks[i] && build->tasks[i]->process)
-			end_task(build->tasks[i]->process->pid);
+			build_task_end(build->tasks[i]);
 	if (!build->is_released)
 		cgroup_home_remove(build->home);
 	cgroup_home_free(build->home);
 	shared_build_free(build->shared);
 	restore_files_free(build->files);
 	for (size_t i = 0; build->tasks && i < build->tree.count; i++)
-		task_free(build->tasks[i]);
+		build_task_free(build->tasks[i]);
 	free(build->tasks);
 	tree_free(&build->tree);
 	pid_space_free(build->space);

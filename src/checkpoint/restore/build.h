@@ -49,9 +49,6 @@ DEFINE_OWNED(struct build *, build_free)
 /* What can be known before anything is made: missing and different files, a taken PID. */
 MUST_USE struct error *build_preflight(const struct image_store *store, const struct build_options *options);
 
-/* The same of what saver_sketch() has told of its files while it runs. */
-MUST_USE struct error *build_preflight_sketch(const struct image_store *sketch, const struct carry_options *carry);
-
 /*
  * The areas of a process (by its own PID) have changed, and its threads: gone is unmapped, and the store (borrowed for the
  * call) holds its mm-PID.img, the files that are mapped, and pstree.img with nobody else, as of now.
@@ -59,7 +56,14 @@ MUST_USE struct error *build_preflight_sketch(const struct image_store *sketch, 
 MUST_USE struct error *build_remap(struct build *build, pid_t own_pid, const struct image_store *store,
                                    const struct ranges *gone);
 
-/* From here on everything but the areas is taken from this store, borrowed until free. */
+/*
+ * The program has other processes by now: store (borrowed until free, or until the next one) is what build_new() would get
+ * now. Those that are there already stay as they are. *ret_new: own PIDs of new ones, whose memory is empty, with a space
+ * between two of them; the caller frees it.
+ */
+MUST_USE struct error *build_follow(struct build *build, const struct image_store *store, char **ret_new);
+
+/* From here on everything but the areas is taken from this store, borrowed until free. The processes are the same. */
 MUST_USE struct error *build_renew(struct build *build, const struct image_store *store);
 
 /* That of a process (by its own PID); NULL: it has none of its own. The other goes through all: *index is 0 at first. */

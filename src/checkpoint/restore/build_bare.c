@@ -47,10 +47,11 @@ struct error *build_fetch_fd_now(const struct build_task *task, int fd_here, int
 
 /* ---- The bare task ---- */
 
-static bool is_free(const struct model *model, const struct areas *areas, uint64_t start, uint64_t end)
+/* mm is NULL for one that is about to end. */
+static bool is_free(const MmEntry *mm, const struct areas *areas, uint64_t start, uint64_t end)
 {
-	for (size_t i = 0; i < model->mm->n_vmas; i++)
-		if (model->mm->vmas[i]->start < end && model->mm->vmas[i]->end > start)
+	for (size_t i = 0; mm && i < mm->n_vmas; i++)
+		if (mm->vmas[i]->start < end && mm->vmas[i]->end > start)
 			return false;
 	for (size_t i = 0; i < areas->count; i++)
 		if (areas->list[i].entry.start < end && areas->list[i].entry.end > start)
@@ -69,12 +70,14 @@ static struct error *find_stub_address(const struct build_task *task, uint64_t *
 {
 	auto_areas struct areas areas = {0};
 	size_t size_bytes = process_stub_bytes(stub_room(task));
+	size_t owner = tree_owner(&task->build->tree, SHARED_VM, task->index);
+	const MmEntry *mm = task->build->tasks[owner]->model->mm;
 
 	TRY(areas_read(task->process->pid, &areas));
 	for (uint64_t step = STUB_FIRST_ADDRESS; step < STUB_LAST_ADDRESS; step++) {
 		uint64_t address = step * stub_step;
 
-		if (is_free(task->model, &areas, address, address + size_bytes)) {
+		if (is_free(mm, &areas, address, address + size_bytes)) {
 			*ret_address = address;
 			return NULL;
 		}

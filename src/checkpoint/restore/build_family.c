@@ -25,34 +25,38 @@
 
 /* ---- One child ---- */
 
-static struct error *try_clone(struct process *parent, pid_t own_pid, int exit_signal, pid_t *ret_own_pid)
+/* How a child is made. */
+struct birth {
+	pid_t own_pid;
+	uint64_t shared; /* flags of clone3(2): what it has together with its maker */
+	int exit_signal;
+};
+
+static struct error *try_clone(struct process *maker, const struct birth *birth)
 {
-	auto_batch struct batch *batch = process_batch(parent, 0);
+	auto_batch struct batch *batch = process_batch(maker, 0);
 	const struct clone_args args = {
-		.flags = CLONE_PTRACE, /* it is stopped before it runs */
-		.exit_signal = (uint64_t)exit_signal,
-		.set_tid = own_pid ? batch_bytes(batch, &own_pid, sizeof(own_pid)).value : 0,
-		.set_tid_size = own_pid ? 1 : 0,
+		.flags = birth->shared | CLONE_PTRACE, /* it is stopped before it runs */
+		.exit_signal = (uint64_t)birth->exit_signal,
+		.set_tid = batch_bytes(batch, &birth->own_pid, sizeof(birth->own_pid)).value,
+		.set_tid_size = 1,
 	};
 
-	batch_about(batch, "process", (uint32_t)own_pid);
-	struct arg made = batch_call(batch, clone3, batch_bytes(batch, &args, sizeof(args)), val(sizeof(args)));
-	TRY(process_run(parent, batch));
-	*ret_own_pid = (pid_t)batch_result(batch, made);
-	return NULL;
+	batch_about(batch, "process", (uint32_t)birth->own_pid);
+	batch_call(batch, clone3, batch_bytes(batch, &args, sizeof(args)), val(sizeof(args)));
+	return process_run(maker, batch);
 }
 
 /* A PID whose holder has just ended becomes free soon. */
-static struct error *clone_when_free(struct build *build, struct process *parent, pid_t own_pid, int exit_signal,
-                                     pid_t *ret_own_pid)
+static struct error *clone_when_free(const struct build *build, struct process *maker, const struct birth *birth)
 {
 	for (int waited_ms = 0;; waited_ms++) {
-		auto_error struct error *error = try_clone(parent, own_pid, exit_signal, ret_own_pid);
+		auto_error struct error *error = try_clone(maker, birth);
 
 		if (!error || build->options.new_pids || error_errnum(error) != EEXIST)
 			return take(error);
-		if (waited_ms == NURSERY_DEAD_MS || !nursery_may_become_free(own_pid))
-			return nursery_name_holder(take(error), own_pid);
+		if (waited_ms == NURSERY_DEAD_MS || !nursery_may_become_free(birth->own_pid))
+			return nursery_name_holder(take(error), birth->own_pid);
 		usleep(1000);
 	}
 }
@@ -77,24 +81,74 @@ static struct error *find_child(const struct process *parent, pid_t own_pid, pid
 	return error_new(r < 0 ? -r : ESRCH, "child %d of process %d", own_pid, parent->pid);
 }
 
-static struct error *make_child(struct build *build, struct process *parent, pid_t own_pid, int exit_signal,
-                                struct process **ret_process)
+static struct error *make_child(const struct build *build, struct process *maker, const struct process *parent,
+                                const struct birth *birth, struct process **ret_process)
 {
-	pid_t made = 0;
 	pid_t pid;
 
-	TRY(clone_when_free(build, parent, own_pid, exit_signal, &made));
-	TRY(find_child(parent, made, &pid));
-	return process_adopt_child(parent, pid, made, ret_process);
+	TRY(clone_when_free(build, maker, birth));
+	TRY(find_child(parent, birth->own_pid, &pid));
+	return process_adopt_child(birth->shared & CLONE_VM ? NULL : maker, pid, birth->own_pid, ret_process);
+}
+
+static uint64_t shared_flags(const struct tree_task *task, const struct tree_task *other)
+{
+	static const uint64_t flags[SHARED_KIND_COUNT] = {
+		[SHARED_VM] = CLONE_VM,
+		[SHARED_FILES] = CLONE_FILES,
+		[SHARED_FS] = CLONE_FS,
+		[SHARED_SIGHAND] = CLONE_SIGHAND,
+	};
+	uint64_t shared = 0;
+
+	for (size_t kind = 0; kind < SHARED_KIND_COUNT && !task->is_zombie && !other->is_zombie; kind++)
+		if (task->ids[kind] == other->ids[kind])
+			shared |= flags[kind];
+	return shared;
+}
+
+/* All that a task has together with any that come before it. */
+static uint64_t needed_flags(const struct tree *tree, size_t index)
+{
+	uint64_t needed = 0;
+
+	for (size_t i = 0; i < index; i++)
+		needed |= shared_flags(&tree->tasks[index], &tree->tasks[i]);
+	return needed;
+}
+
+/* Its parent, or somebody who has the same parent, with whom it shares all that it shares with anybody: clone(2),
+ * CLONE_PARENT. NULL: nobody. */
+static const struct build_task *maker_of(const struct build *build, size_t index, uint64_t needed)
+{
+	const struct tree_task *tasks = build->tree.tasks;
+
+	for (size_t i = 0; i < index; i++) {
+		bool is_near = tasks[index].parent == (int)i || tasks[index].parent == tasks[i].parent;
+
+		if (is_near && build->tasks[i]->process && shared_flags(&tasks[index], &tasks[i]) == needed)
+			return build->tasks[i];
+	}
+	return NULL;
 }
 
 static struct error *make_task(struct build_task *task)
 {
 	struct build *build = task->build;
 	const struct build_task *parent = build->tasks[build->tree.tasks[task->index].parent];
+	uint64_t needed = needed_flags(&build->tree, task->index);
+	const struct build_task *maker = needed ? maker_of(build, task->index, needed) : parent;
+	struct birth birth = {.own_pid = task->model->pid, .shared = needed, .exit_signal = SIGCHLD};
 
-	TRY(make_child(build, parent->process, task->model->pid, SIGCHLD, &task->process), "make task %d",
-	    task->model->pid);
+	if (!maker)
+		return error_new(ENOTSUP,
+		                 "process %d shares things with others than its parent and that one's children",
+		                 birth.own_pid);
+	if (maker != parent) {
+		birth.shared |= CLONE_PARENT;
+		birth.exit_signal = 0; /* that of its maker */
+	}
+	TRY(make_child(build, maker->process, parent->process, &birth, &task->process), "make task %d", birth.own_pid);
 	return build_enter(task);
 }
 
@@ -118,10 +172,18 @@ static void find_birth_sessions(const struct tree *tree, pid_t *ret_sessions)
 
 static struct error *begin_session(const struct build_task *task)
 {
+	if (getsid(task->process->pid) == task->process->pid) /* from an earlier look at the program */
+		return NULL;
 	auto_batch struct batch *batch = process_batch(task->process, 0);
 
 	batch_call(batch, setsid);
 	return process_run(task->process, batch);
+}
+
+/* Or was, and is dead. */
+static bool is_there(const struct build_task *task)
+{
+	return task->process || task->has_ended;
 }
 
 static struct error *make_children(struct build *build, size_t parent, const pid_t *births, pid_t session)
@@ -130,7 +192,7 @@ static struct error *make_children(struct build *build, size_t parent, const pid
 		const struct tree_task *task = &build->tree.tasks[i];
 		bool is_due = births[i] ? births[i] == session : session == build->tree.tasks[parent].session;
 
-		if (task->parent == (int)parent && is_due && !build->tasks[i]->process)
+		if (task->parent == (int)parent && is_due && !is_there(build->tasks[i]))
 			TRY(make_task(build->tasks[i]));
 	}
 	return NULL;
@@ -178,10 +240,10 @@ static struct error *make_all(struct build *build)
 
 /* ---- Process groups ---- */
 
-/* The root may be in another group than it was in: the group of whoever restores it. */
-static pid_t actual_group(const struct build *build, pid_t group)
+/* The root may be in another group than it was in: that of whoever restores it. */
+static bool is_root_group(const struct build *build, pid_t group)
 {
-	return group == build->tree.tasks[0].group ? 0 : group;
+	return group == build->tree.tasks[0].group;
 }
 
 static struct error *root_group(const struct build *build, pid_t *ret_group)
@@ -207,7 +269,7 @@ static struct error *lead_groups(const struct build *build)
 	for (size_t i = 1; i < build->tree.count; i++) {
 		const struct tree_task *task = &build->tree.tasks[i];
 
-		if (task->group == task->pid && task->session != task->pid)
+		if (task->group == task->pid && task->session != task->pid && build->tasks[i]->process)
 			TRY(join_group(build->tasks[i], task->pid));
 	}
 	return NULL;
@@ -217,12 +279,13 @@ static struct error *lead_groups(const struct build *build)
  * A group whose leader has gone: the first of its members makes a child with its number, which leads it, and reaps it once
  * it has joined. That child's end is told to nobody.
  */
-static struct error *make_leaderless(struct build *build, const struct build_task *member, pid_t group)
+static struct error *make_leaderless(const struct build *build, const struct build_task *member, pid_t group)
 {
+	const struct birth birth = {.own_pid = group};
 	auto_process struct process *leader = NULL;
 	auto_batch struct batch *batch = process_batch(member->process, 0);
 
-	TRY(make_child(build, member->process, group, 0, &leader), "group %d", group);
+	TRY(make_child(build, member->process, member->process, &birth, &leader), "group %d", group);
 	batch_call(batch, setpgid, val((uint64_t)group), val((uint64_t)group));
 	batch_call(batch, setpgid, val(0), val((uint64_t)group));
 	struct error *error = process_run(member->process, batch);
@@ -233,39 +296,37 @@ static struct error *make_leaderless(struct build *build, const struct build_tas
 	return process_run(member->process, reap);
 }
 
-static bool has_member(const struct build *build, size_t before, pid_t group, pid_t session)
+/* A member that came before may have made it. */
+static struct error *join_or_make(const struct build *build, const struct build_task *task, pid_t group)
 {
-	if (tree_find(&build->tree, group) >= 0)
-		return true;
-	for (size_t i = 1; i < before; i++)
-		if (build->tree.tasks[i].group == group && build->tree.tasks[i].session == session)
-			return true;
-	return false;
+	auto_error struct error *error = join_group(task, group);
+
+	if (!error || error_errnum(error) != EPERM || tree_find(&build->tree, group) >= 0)
+		return take(error);
+	return make_leaderless(build, task, group);
 }
 
-static struct error *join_groups(struct build *build)
+static struct error *join_groups(const struct build *build)
 {
 	pid_t root;
 
 	TRY(root_group(build, &root));
 	for (size_t i = 1; i < build->tree.count; i++) {
 		const struct tree_task *task = &build->tree.tasks[i];
-		pid_t group = actual_group(build, task->group);
 
-		if (task->group == task->pid)
+		if (task->group == task->pid || !build->tasks[i]->process)
 			continue;
-		if (group && !has_member(build, i, group, task->session))
-			TRY(make_leaderless(build, build->tasks[i], group));
+		if (is_root_group(build, task->group))
+			TRY(join_group(build->tasks[i], root));
 		else
-			TRY(join_group(build->tasks[i], group ? group : root));
+			TRY(join_or_make(build, build->tasks[i], task->group));
 	}
 	return NULL;
 }
 
 /* ---- The dead ---- */
 
-/* SIGCHLD of a child that ended while all was built: what the program has not seen of it yet comes with its state. */
-static struct error *drain_signal(const struct build_task *parent)
+struct error *build_drain_sigchld(const struct build_task *parent)
 {
 	const uint64_t set = UINT64_C(1) << (SIGCHLD - 1);
 	const struct timespec now = {0};
@@ -286,14 +347,16 @@ static struct error *end_zombie(struct build_task *task, int exit_code)
 	TRY(process_run(process, batch));
 	TRY(WIFSIGNALED(exit_code) ? process_die_of(process, WTERMSIG(exit_code))
 	                           : process_exit(process, WEXITSTATUS(exit_code)));
+	memory_free(take(task->memory));
 	process_free(take(task->process));
-	return drain_signal(task->build->tasks[task->build->tree.tasks[task->index].parent]);
+	task->has_ended = true;
+	return build_drain_sigchld(task->build->tasks[task->build->tree.tasks[task->index].parent]);
 }
 
 static struct error *end_zombies(struct build *build)
 {
 	for (size_t i = build->tree.count; i-- > 1;)
-		if (build->tree.tasks[i].is_zombie)
+		if (build->tree.tasks[i].is_zombie && build->tasks[i]->process)
 			TRY(end_zombie(build->tasks[i], build->tree.tasks[i].exit_code), "dead process %d",
 			    build->tree.tasks[i].pid);
 	return NULL;

@@ -78,6 +78,8 @@ struct error *build_threads_preflight(const struct build_task *task)
 {
 	struct error *all = task->build->options.new_pids ? NULL : preflight_tids(task->model);
 
+	if (task->build->tree.tasks[task->index].is_zombie)
+		return all;
 	for (const struct state_ops *const *ops = all_state_ops; *ops; ops++) {
 		struct error *first = NULL;
 

@@ -24,7 +24,8 @@ struct build_task {
 	struct build *build;          /* borrowed */
 	size_t index;                 /* in the tree */
 	struct model *model;          /* owned; of what is restored */
-	struct process *process;      /* owned; NULL: not made yet, or a zombie */
+	struct process *process;      /* owned; NULL: not made yet, or has ended */
+	bool has_ended;               /* a zombie that is one by now */
 	struct memory *memory;        /* owned */
 	struct file_locks busy_locks; /* that the program still has where it comes from */
 };
@@ -71,6 +72,21 @@ struct arg build_fetch_fd(const struct build_task *task, struct batch *batch, in
 /* The same at once. */
 MUST_USE struct error *build_fetch_fd_now(const struct build_task *task, int fd_here, int *ret_fd_in_task);
 
+/* ---- Tasks: build_tasks.c ---- */
+
+/* Nothing but its place. Never NULL. */
+struct build_task *build_task_new(struct build *build, size_t index);
+
+/* Frees what is known of it here. */
+void build_task_free(struct build_task *task);
+
+/* Ends its process, if there is one. */
+void build_task_end(struct build_task *task);
+
+/* The store has changed: reads the tree anew, keeps the tasks that are the same processes, and ends the others. Models are
+ * for the caller to read, and new processes to make. */
+MUST_USE struct error *build_match(struct build *build);
+
 /* ---- Bare tasks: build_bare.c ---- */
 
 /* Makes the root: a bare task with its PID, session and group. */
@@ -81,8 +97,11 @@ MUST_USE struct error *build_enter(struct build_task *task);
 
 /* ---- The others: build_family.c ---- */
 
-/* All others, each made by its parent, in their sessions and groups. Zombies have ended by then. */
+/* All others that aren't there yet, each made by its parent, in their sessions and groups. Zombies have ended by then. */
 MUST_USE struct error *build_make_family(struct build *build);
+
+/* SIGCHLD of a child that ended while all was built: what the program has not seen of it yet comes with its state. */
+MUST_USE struct error *build_drain_sigchld(const struct build_task *parent);
 
 /* ---- Shared memory: build_shared.c ---- */
 

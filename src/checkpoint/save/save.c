@@ -275,18 +275,6 @@ static void begin_store(struct saver *saver)
 	open_files_begin(file_table_open_files(saver->files));
 }
 
-void saver_sketch(struct saver *saver, struct image_store *store)
-{
-	struct open_files *all = file_table_open_files(saver->files);
-	uint32_t id;
-
-	begin_store(saver);
-	file_table_sketch(saver->files, store);
-	mapped_files_sketch(&saver->mapped, saver->pid, &saver->areas, all, store);
-	error_free(mapped_files_put_link(&saver->mapped, saver->pid, "cwd", all, store, &id));
-	error_free(mapped_files_put_link(&saver->mapped, saver->pid, "root", all, store, &id));
-}
-
 struct error *saver_save_areas(struct saver *saver, struct process *process, struct image_store *store,
                                struct ranges *ret_gone)
 {
