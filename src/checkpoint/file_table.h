@@ -89,6 +89,9 @@ MUST_USE struct error *file_table_save_held(const struct file_table *table, stru
  * since they need no lock to be read, but to be handed over. */
 MUST_USE struct error *file_table_save_listeners(const struct file_table *table, struct image_store *store);
 
+/* Puts what can be told of files while the program runs, and is looked for elsewhere: paths, ports, watches. */
+void file_table_sketch(const struct file_table *table, struct image_store *store);
+
 /* For what refers to files without a descriptor: mappings, cwd … Borrowed. */
 struct open_files *file_table_open_files(struct file_table *table);
 

@@ -220,18 +220,40 @@ struct error *file_table_save_held(const struct file_table *table, struct image_
 	return NULL;
 }
 
+static bool is_listener(const struct file_table *table, size_t index)
+{
+	struct flow flow;
+	auto_error struct error *error = table->descriptions[index].ops->flow(&table->list[index], &flow);
+
+	return !error && flow.is_listener;
+}
+
 struct error *file_table_save_listeners(const struct file_table *table, struct image_store *store)
 {
 	for (size_t i = 0; i < table->count; i++) {
-		struct flow flow;
-
-		if (!file_table_needs_lock_at(table, i))
-			continue;
-		TRY(file_table_about(table->descriptions[i].ops->flow(&table->list[i], &flow), &table->list[i]));
-		if (flow.is_listener)
+		if (file_table_needs_lock_at(table, i) && is_listener(table, i))
 			TRY(save_one(table, i, store));
 	}
 	return NULL;
+}
+
+/* Content isn't looked for, and connections can't be read. */
+static bool is_for_sketch(const struct file_table *table, size_t index)
+{
+	const struct file_ops *ops = table->descriptions[index].ops;
+
+	if (!ops || needs_hold(table, index) || file_table_is_in_flight(&table->list[index]))
+		return false;
+	if (ops->type == FD_TYPES__REG)
+		return table->list[index].stat.st_nlink > 0;
+	return ops->preflight && (!file_table_needs_lock_at(table, index) || is_listener(table, index));
+}
+
+void file_table_sketch(const struct file_table *table, struct image_store *store)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (is_for_sketch(table, i))
+			error_free(save_one(table, i, store));
 }
 
 struct open_files *file_table_open_files(struct file_table *table)

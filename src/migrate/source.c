@@ -137,6 +137,7 @@ static struct error *hello(struct source *source)
 static struct error *ask_needs(struct source *source)
 {
 	const struct migrate_options *options = source->options;
+	auto_image_store struct image_store *sketch = image_store_new();
 	auto_needs GodwitNeeds *needs = NULL;
 	const struct needs_request request = {
 		.pid = options->pid,
@@ -149,7 +150,9 @@ static struct error *ask_needs(struct source *source)
 	};
 
 	TRY(needs_read(&request, &needs));
+	saver_sketch(source->saver, sketch);
 	saver_drop_copies(source->saver);
+	TRY(frame_send_store(source->channel, sketch));
 	TRY(frame_send_message(source->channel, FRAME_NEEDS, &needs->base));
 	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
 }

@@ -299,6 +299,27 @@ static void begin_store(struct saver *saver)
 	open_files_begin(file_table_open_files(saver->files));
 }
 
+/* What a task has of files without descriptors. */
+static void sketch_task(struct saver *saver, size_t task, struct image_store *store)
+{
+	struct open_files *all = file_table_open_files(saver->files);
+	pid_t pid = saver->live.list[task].pid;
+	uint32_t id;
+
+	mapped_files_sketch(&saver->mapped, pid, &saver->tasks[task].areas, all, store);
+	error_free(mapped_files_put_link(&saver->mapped, pid, "cwd", all, store, &id));
+	error_free(mapped_files_put_link(&saver->mapped, pid, "root", all, store, &id));
+}
+
+void saver_sketch(struct saver *saver, struct image_store *store)
+{
+	begin_store(saver);
+	file_table_sketch(saver->files, store);
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		if (!saver->live.tree.tasks[i].is_zombie)
+			sketch_task(saver, i, store);
+}
+
 static struct error *put_shared_of(const struct saver *saver, size_t task, struct image_store *store)
 {
 	auto_shared_objects struct shared_objects objects = {0};

@@ -34,6 +34,10 @@ MUST_USE struct error *saver_look(struct saver *saver);
 /* Adds all reasons why the tree can't be carried. */
 void saver_check(struct saver *saver, struct problems *problems);
 
+/* Puts into the store what the tree has of files, as far as it can be told while it runs: for the other host to look
+ * whether it finds them there. What can't be told is told by saver_save(). */
+void saver_sketch(struct saver *saver, struct image_store *store);
+
 /* Forces what the tree has written to servers of files: file_sync.h. A save does it, too, so this is for doing most of it
  * while it runs. */
 MUST_USE struct error *saver_sync(struct saver *saver);
