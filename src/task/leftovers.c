@@ -70,7 +70,7 @@ static bool parse_line(const char *line, struct procfs_range *ret_range, bool *r
 	*ret_is_code = strncmp(after, " r-xs", 5) == 0;
 	if (!strstr(after, "/dev/zero (deleted)"))
 		return false;
-	return *ret_is_code ? stub_pages_is_code_address(ret_range->start)
+	return *ret_is_code ? stub_pages_is_data_address(ret_range->end)
 	                    : strncmp(after, " rw-s", 5) == 0 && stub_pages_is_data_address(ret_range->start);
 }
 
