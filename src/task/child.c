@@ -82,3 +82,32 @@ struct error *process_die_of(struct process *process, int signal)
 	}
 	return stop == STOP_GONE ? NULL : error_new(EBUSY, "process %d doesn't die of signal %d", process->pid, signal);
 }
+
+/* As the kernel lets nothing else happen to a process that is stopped, no other signal may be met on the way. */
+static struct error *go_into_stop(struct thread *thread, uint64_t mask)
+{
+	enum stop stop = STOP_SIGNAL;
+	int delivered = 0;
+
+	TRY(THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(mask), &mask));
+	thread->stop_signal = 0;
+	while (stop != STOP_GONE && !thread->stop_signal) {
+		thread->is_stopped = false;
+		TRY(THREAD_PTRACE(thread, PTRACE_CONT, 0, delivered));
+		delivered = 0;
+		TRY(thread_wait(thread, &stop, &delivered));
+	}
+	return THREAD_PTRACE(thread, PTRACE_SETSIGMASK, sizeof(thread->signal_mask), &thread->signal_mask);
+}
+
+/* The first thread meets the signal; it begins the group stop, into which the others go when they are let go on. */
+struct error *process_stop_by(struct process *process, int signal)
+{
+	if (syscall(SYS_pidfd_send_signal, process->pidfd, signal, NULL, 0) < 0)
+		return error_new(errno, "signal %d to process %d", signal, process->pid);
+	for (size_t i = 0; i < process->thread_count; i++)
+		if (!process->threads[i].is_gone)
+			TRY(go_into_stop(&process->threads[i], ~(UINT64_C(1) << (signal - 1))));
+	process->is_stopped_already = true;
+	return NULL;
+}

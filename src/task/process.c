@@ -296,16 +296,12 @@ static struct error *settle_all(struct process *process)
 	return NULL;
 }
 
-void process_look(struct process *process)
-{
-	if (process->calls)
-		calls_look(process->calls, process);
-}
-
 struct error *process_stop(struct process *process)
 {
 	size_t new = 1;
 
+	if (process->calls)
+		calls_look(process->calls, process);
 	process->stop_began_ns = clock_now_ns();
 
 	/* New threads may come as long as one is running: until a pass over a stopped process finds none. */
@@ -555,9 +551,9 @@ struct error *process_complete(struct process *process)
 
 struct error *process_outlive(struct process *process, bool is_left_stopped)
 {
-	process->stays_stopped = is_left_stopped;
+	process->stays_stopped = is_left_stopped || process->is_stopped_already;
 	/* It waits behind the ptrace stops, and a group stop comes of it when we die. */
-	if (syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
+	if (!process->is_stopped_already && syscall(SYS_pidfd_send_signal, process->pidfd, SIGSTOP, NULL, 0) < 0)
 		return error_new(errno, "stop process %d", process->pid);
 	/* All of them before anyone runs: the death of one that is still bound to ours would end the whole process. */
 	for (size_t i = 0; i < process->thread_count; i++)

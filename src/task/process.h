@@ -100,6 +100,7 @@ struct process {
 	bool is_stopped_for_good;       /* by process_set_stay(): a group stop that we have to end */
 	bool is_ours;                   /* built by us: dies with us (PTRACE_O_EXITKILL) */
 	bool stays_stopped;             /* behind process_outlive(): in a group stop, when we let it go */
+	bool is_stopped_already;        /* the same, since process_stop_by() */
 	uint64_t stop_began_ns;         /* CLOCK_MONOTONIC: when the first thread was stopped */
 	struct calls *calls;            /* borrowed: notes of what the threads wait for; NULL: nobody wants to know */
 };
@@ -109,9 +110,6 @@ MUST_USE struct error *process_seize(pid_t pid, struct process **ret_process);
 
 /* Attaches to a task of our own making, which is to be built: it dies with us. */
 MUST_USE struct error *process_adopt(pid_t pid, pid_t own_pid, struct process **ret_process);
-
-/* Notes what the threads wait for, where somebody wants to know (calls): just before they are stopped. */
-void process_look(struct process *process);
 
 /* Stops all threads, new ones too. On failure all run again. */
 MUST_USE struct error *process_stop(struct process *process);
@@ -207,6 +205,12 @@ MUST_USE struct error *process_complete(struct process *process);
  * nothing had been; a program with a handler for SIGCONT sees one then.
  */
 MUST_USE struct error *process_outlive(struct process *process, bool is_left_stopped);
+
+/*
+ * A completed process of ours goes into a group stop by that signal, for which it has no handler, and stays in it when it is
+ * released. Its parent is told, and may wait for it: wait(2).
+ */
+MUST_USE struct error *process_stop_by(struct process *process, int signal);
 
 /* Nothing is left to do that the program mustn't miss, but it isn't let go yet, and calls may be made in it. From here on it
  * runs if we die, unless it is to stay stopped. Again does nothing. */

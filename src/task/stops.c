@@ -20,10 +20,7 @@
 #include "util/procfs.h"
 #include "util/uapi.h"
 
-enum {
-	LOOK_AGAIN_NS = 5 * 1000 * 1000,
-	LOOKS = 50, /* 0.5 us each, before sleeping */
-};
+enum { LOOK_AGAIN_NS = 5 * 1000 * 1000 };
 
 struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address, uint64_t data)
 {
@@ -76,13 +73,8 @@ static pid_t wait_for_leader(pid_t tid, int *ret_status)
  */
 static pid_t wait_for(const struct thread *thread, int *ret_status)
 {
-	pid_t found = 0;
+	pid_t found;
 
-	/* Most stops come in a few us, and to be woken on a processor that has nothing to do takes longer than that. */
-	for (int i = 0; i < LOOKS && found == 0; i++)
-		found = waitpid(thread->tid, ret_status, __WALL | WNOHANG);
-	if (found > 0)
-		return found;
 	do {
 		found = thread->index == 0 ? wait_for_leader(thread->tid, ret_status)
 		                           : waitpid(thread->tid, ret_status, __WALL);

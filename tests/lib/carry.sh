@@ -14,7 +14,7 @@ save() {
 	mkdir -p "$SHARED/images/$name"
 	# shellcheck disable=SC2086
 	on "$host" "$GODWIT" dump --tree "$pid" --images-dir "$SHARED/images/$name" --tcp-established \
-		-v4 --log-file dump.log ${GODWIT_OPTIONS:-} "$@" || fail "dump into $name"
+		-v4 --log-file dump.log ${GODWIT_OPTIONS:-} "$@" || fail "dump into $name: $?"
 }
 
 # bring_back NAME: from that folder, on $host

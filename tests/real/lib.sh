@@ -23,12 +23,14 @@ take_address() {
 
 answers() { on_client /usr/bin/python3 -c "import socket; socket.create_connection(('$service', $1), 5)"; }
 
-# write_nginx_conf LINE...: of one process that serves $SHARED/nginx at port 80; the lines belong to its http block.
+# write_nginx_conf LINE...: of one process, or of a master with $nginx_workers, that serves $SHARED/nginx at port 80; the lines
+# belong to its http block.
 write_nginx_conf() {
 	mkdir -p "$SHARED/nginx"
 	cat >"$SHARED/nginx.conf" <<CONF
 daemon off;
-master_process off;
+master_process $([ "${nginx_workers:-0}" -gt 0 ] && echo on || echo off);
+worker_processes ${nginx_workers:-1};
 user root;
 pid $SHARED/nginx.pid;
 error_log $SHARED/nginx.log info;

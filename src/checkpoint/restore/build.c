@@ -168,35 +168,20 @@ static void forget_models(struct build *build)
 /* ---- Beforehand ---- */
 
 /* What the kinds of files know of this host. */
-static struct error *preflight_kinds(struct restore_files *files)
+static struct error *preflight_files(const struct build *build)
 {
 	auto_problems struct problems problems = {0};
 
-	for (size_t i = 0; i < image_count(restore_store(files), IMAGE_FILES, 0); i++) {
+	for (size_t i = 0; i < image_count(build->store, IMAGE_FILES, 0); i++) {
 		FileEntry *entry;
 
-		TRY(restore_nth_file_entry(files, i, &entry));
+		TRY(restore_nth_file_entry(build->files, i, &entry));
 		const struct file_ops *ops = file_ops_of_type(entry->type);
 		if (ops && ops->preflight)
-			problems_add(&problems, ops->preflight(entry, files));
+			problems_add(&problems, ops->preflight(entry, build->files));
 		file_entry__free_unpacked(entry, NULL);
 	}
 	return problems_error(&problems, "what the program has open can't be made here:");
-}
-
-static struct error *preflight_files(struct restore_files *files)
-{
-	return error_join(reg_files_verify(files), preflight_kinds(files));
-}
-
-struct error *build_preflight_sketch(const struct image_store *sketch, const struct carry_options *carry)
-{
-	struct restore_files *files = restore_files_new(sketch, carry);
-
-	restore_files_set_running(files);
-	struct error *error = preflight_files(files);
-	restore_files_free(files);
-	return error;
 }
 
 struct error *build_preflight(const struct image_store *store, const struct build_options *options)
@@ -206,7 +191,7 @@ struct error *build_preflight(const struct image_store *store, const struct buil
 	build->own_pidfd = -1;
 	build->options = *options;
 	TRY(prepare(build, store));
-	struct error *error = preflight_files(build->files);
+	struct error *error = error_join(reg_files_verify(build->files), preflight_files(build));
 	for (size_t i = 0; i < build->tree.count; i++)
 		error = error_join(error, build_threads_preflight(build->tasks[i]));
 	return error;
@@ -517,6 +502,27 @@ static struct error *tell_keeper(const struct build *build)
 	return NULL;
 }
 
+static bool is_child_of_tree(const struct build_task *task)
+{
+	return task->index > 0 && !task->build->options.is_left_stopped;
+}
+
+/* Children before their parents: who is stopped is so before its parent could notice that it has just been. */
+static struct error *complete_tasks(struct build *build)
+{
+	for (size_t i = build->tree.count; i-- > 0;) {
+		struct build_task *task = build->tasks[i];
+
+		if (!task->process)
+			continue;
+		TRY(build_threads(task), "process %d", task->model->pid);
+		TRY(process_complete(task->process));
+		if (is_child_of_tree(task) && stays_stopped(task))
+			TRY(build_stop_child(task), "process %d", task->model->pid);
+	}
+	return NULL;
+}
+
 struct error *build_complete(struct build *build)
 {
 	size_t i = 0;
@@ -529,11 +535,7 @@ struct error *build_complete(struct build *build)
 	TRY(build_shared_give(build, build->store, build->files));
 	TRY(build_files(build));
 	TRY(build_shared_seal(build));
-	i = 0;
-	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i)) {
-		TRY(build_threads(task), "process %d", task->model->pid);
-		TRY(process_complete(task->process));
-	}
+	TRY(complete_tasks(build));
 	if (build->options.clocks)
 		TRY(clocks_wait(build->store, build->options.clocks));
 	return tell_keeper(build);

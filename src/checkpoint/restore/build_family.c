@@ -362,6 +362,35 @@ static struct error *end_zombies(struct build *build)
 	return NULL;
 }
 
+/* ---- The stopped ---- */
+
+/* SIGTSTP and its like stop only those who have no handler for it, by now. */
+static int stop_signal_of(const TaskCoreEntry *tc)
+{
+	uint32_t signal = tc->has_stop_signo ? tc->stop_signo : SIGSTOP;
+
+	/* Without those of SIGKILL and SIGSTOP, which have none. */
+	size_t at = signal < SIGSTOP ? signal - 2 : signal - 3;
+	bool is_default = (signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU) && at < tc->n_sigactions &&
+	                  tc->sigactions[at]->sigaction == 0;
+	return is_default ? (int)signal : SIGSTOP;
+}
+
+struct error *build_stop_child(const struct build_task *task)
+{
+	const struct build *build = task->build;
+	const struct build_task *parent = build->tasks[build->tree.tasks[task->index].parent];
+	auto_batch struct batch *batch = process_batch(parent->process, 0);
+
+	TRY(process_stop_by(task->process, stop_signal_of(task->model->cores[0]->tc)));
+	if (!task->model->extras[0]->stop_is_news) {
+		batch_call(batch, waitid, val(P_PID), val((uint64_t)task->model->pid), val(0), val(WSTOPPED | WNOHANG),
+		           val(0));
+		TRY(process_run(parent->process, batch));
+	}
+	return build_drain_sigchld(parent);
+}
+
 struct error *build_make_family(struct build *build)
 {
 	if (build->tree.count == 1)

@@ -100,7 +100,11 @@ MUST_USE struct error *build_enter(struct build_task *task);
 /* All others that aren't there yet, each made by its parent, in their sessions and groups. Zombies have ended by then. */
 MUST_USE struct error *build_make_family(struct build *build);
 
-/* SIGCHLD of a child that ended while all was built: what the program has not seen of it yet comes with its state. */
+/* A completed task goes into the stop that it was in. Its parent, which isn't completed yet, has seen that before, unless
+ * the image says otherwise. */
+MUST_USE struct error *build_stop_child(const struct build_task *task);
+
+/* SIGCHLD of a child that ended or stopped while all was built: what the program has not seen of it yet comes with its state. */
 MUST_USE struct error *build_drain_sigchld(const struct build_task *parent);
 
 /* ---- Shared memory: build_shared.c ---- */
