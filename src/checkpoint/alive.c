@@ -11,7 +11,7 @@
 
 #include "checkpoint/alive.h"
 #include "checkpoint/connections.h"
-#include "checkpoint/save/freeze.h"
+#include "task/calls.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/procfs.h"
@@ -21,10 +21,13 @@ enum { LOOK_AGAIN_US = 5000 };
 static struct error *freeze_once(pid_t pid)
 {
 	auto_calls struct calls *calls = calls_new();
-	auto_frozen struct frozen *frozen = NULL;
+	auto_process struct process *process = NULL;
 
-	TRY(freeze(pid, calls, 0, &frozen));
-	return frozen_thaw(frozen);
+	TRY(process_seize(pid, &process));
+	process->calls = calls;
+	process_look(process);
+	TRY(process_stop(process));
+	return process_thaw(process);
 }
 
 enum look { LOOK_BUSY, LOOK_STOPPED, LOOK_RUNS };

@@ -277,13 +277,12 @@ static struct error *unlock_all(const struct file_table *files)
 struct error *connections_revive(const struct lock_holder *holder)
 {
 	const struct carry_options options = {.tcp_established = true};
-	auto_file_table struct file_table *files = NULL;
 	struct held_files held = {0};
-	auto_fd int pidfd = procfs_open_pid(holder->pid);
+	auto_live_tree struct live_tree live = {0};
+	auto_file_table struct file_table *files = NULL; /* borrows from live */
 
-	if (pidfd < 0)
-		return error_new(-pidfd, "process %d", holder->pid);
-	TRY(file_table_read(holder->pid, pidfd, NULL, &options, &files));
+	TRY(live_tree_read(holder->pid, &live));
+	TRY(file_table_read(live.list, live.tree.count, NULL, &options, &files));
 	struct error *error = error_join(kept_lock_remove(holder), unlock_all(files));
 	error = error_join(error, file_table_hold_locked(files, &held));
 	return error_join(error, go_on_all(held.list, held.count));

@@ -47,7 +47,7 @@ MUST_USE struct error *connections_keep_locked(struct connections *connections, 
 void connections_stay(struct connections *connections);
 
 /*
- * Brings back the connections of a program that another godwit has left without them: locks that were kept for it are
+ * Brings back the connections of a program (a tree of processes) that another godwit has left without them: locks that were kept for it are
  * removed, its sockets work again. They are as they were, but for SO_REUSEADDR, which is set afterwards. Does all that can
  * be done, and tells all that couldn't.
  */

@@ -149,9 +149,9 @@ static bool is_of_one_kind(const char *fdinfo, const char *other)
 	return length > 0 && length == other_length && memcmp(word, other_word, length) == 0;
 }
 
-bool file_table_is_link(const struct file_table *table, int fd, const char *expected)
+bool file_table_is_link(pid_t pid, int fd, const char *expected)
 {
-	auto_free char *path = xformat("/proc/%d/fd/%d", table->pid, fd);
+	auto_free char *path = xformat("/proc/%d/fd/%d", pid, fd);
 	char link[PATH_MAX + 1];
 	ssize_t length = readlink(path, link, sizeof(link) - 1);
 
@@ -194,21 +194,28 @@ static struct error *read_owner(const struct open_file *file, FownEntry *owner)
 
 /* ---- Building the table ---- */
 
+static int compare_to(const struct number *number, size_t task, int fd)
+{
+	return number->number.task == task ? (number->number.fd > fd) - (number->number.fd < fd)
+	                                   : compare_numbers(number->number.task, task);
+}
+
 /* What known says of this descriptor, if it still is the same file. */
-static const struct description *find_known(const struct file_table *known, const struct seen *seen,
+static const struct description *find_known(const struct file_table *known, size_t task, const struct seen *seen,
                                             const struct open_file **ret_file)
 {
 	for (size_t low = 0, high = known ? known->number_count : 0; low < high;) {
 		size_t middle = low + (high - low) / 2;
 		const struct number *number = &known->numbers[middle];
 		const struct description *description = &known->descriptions[number->index];
+		int order = compare_to(number, task, seen->fd);
 
-		if (number->number.fd == seen->fd) {
+		if (order == 0) {
 			*ret_file = &known->list[number->index];
 			return description->mount == seen->mount && description->inode == seen->inode ? description
 			                                                                              : NULL;
 		}
-		if (number->number.fd < seen->fd)
+		if (order < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -216,18 +223,18 @@ static const struct description *find_known(const struct file_table *known, cons
 	return NULL;
 }
 
-static struct error *identify(struct file_table *table, const struct file_table *known, const struct seen *seen,
+static struct error *identify(const struct file_table *known, const struct seen *seen, size_t task,
                               struct open_file *file, struct description *description)
 {
 	const struct open_file *known_file;
-	const struct description *before = find_known(known, seen, &known_file);
+	const struct description *before = find_known(known, task, seen, &known_file);
 
 	/* Eventfds, epolls and such have one inode, all of them. */
 	if (before && strncmp(before->link, "anon_inode:", 11) == 0 && !is_of_one_kind(seen->fdinfo, before->fdinfo) &&
-	    !file_table_is_link(table, seen->fd, before->link))
+	    !file_table_is_link(file->pid, seen->fd, before->link))
 		before = NULL;
 	if (!before)
-		return read_link_and_stat(table->pid, seen->fd, &description->link, &file->stat);
+		return read_link_and_stat(file->pid, seen->fd, &description->link, &file->stat);
 	description->link = xcopy(before->link);
 	description->owner = before->owner;
 	description->ops = before->ops;
@@ -242,7 +249,7 @@ static bool is_owner_likely(const struct open_file *file)
 
 static void make_room(struct file_table *table)
 {
-	if (table->count < table->room)
+	if (table->count + 1 < table->room)
 		return;
 	table->room *= 2;
 	table->list = xrealloc(table->list, table->room * sizeof(*table->list));
@@ -258,7 +265,7 @@ static struct error *add_description(struct file_table *table, const struct file
 	struct description *description = &table->descriptions[index];
 
 	/* Ids behind the table's may have been given away before those in flight are known. */
-	file->id = file->pid != table->pid ? open_files_new_id(&table->open_files) : (uint32_t)index + 1;
+	file->id = file_table_is_in_flight(file) ? open_files_new_id(&table->open_files) : (uint32_t)index + 1;
 	if ((!known || is_owner_likely(file)) && !(file->status_flags & O_PATH))
 		TRY(read_owner(file, &description->owner));
 	description->fdinfo = take(seen->fdinfo);
@@ -275,14 +282,31 @@ static struct error *add_description(struct file_table *table, const struct file
 	return NULL;
 }
 
-static struct error *add_number(struct file_table *table, const struct file_table *known, struct seen *seen)
+/* Of a description that another process was found to have before: what fdinfo tells of this one's locks alone. */
+static void note_locks(const struct file_table *table, struct seen *seen, struct number *number)
 {
+	const struct number *last = number;
+
+	if (table->list[number->index].pid == table->open_files.tasks[number->number.task].pid ||
+	    !strstr(seen->fdinfo, "\nlock:"))
+		return;
+	/* Once is enough. */
+	while (last-- > table->numbers && last->number.task == number->number.task)
+		if (last->index == number->index)
+			return;
+	number->locks = take(seen->fdinfo);
+}
+
+static struct error *add_number(struct file_table *table, const struct file_table *known, size_t task,
+                                struct seen *seen)
+{
+	make_room(table);
 	struct description *next = &table->descriptions[table->count];
 	struct number *number = &table->numbers[table->number_count];
 	size_t position;
 	struct open_file file = {
-		.pid = table->pid,
-		.pidfd = table->pidfd,
+		.pid = table->open_files.tasks[task].pid,
+		.pidfd = table->open_files.tasks[task].pidfd,
 		.fd = seen->fd,
 		.status_flags = (uint32_t)seen->flags & ~(uint32_t)O_CLOEXEC,
 		.options = table->options,
@@ -290,13 +314,17 @@ static struct error *add_number(struct file_table *table, const struct file_tabl
 	};
 
 	*next = (struct description){0};
+	*number = (struct number){.number = {.task = task, .fd = seen->fd}};
 	fown_entry__init(&next->owner);
-	TRY(identify(table, known, seen, &file, next));
+	TRY(identify(known, seen, task, &file, next));
+	number->is_close_on_exec = seen->flags & O_CLOEXEC;
 	if (find_in_order(table, &file, &position)) {
 		free(next->link);
 		number->index = table->order[position];
-		if (seen->fd < table->list[number->index].fd)
-			table->list[number->index].fd = seen->fd;
+		struct open_file *found = &table->list[number->index];
+		if (found->pid == file.pid && seen->fd < found->fd)
+			found->fd = seen->fd;
+		note_locks(table, seen, number);
 	} else {
 		number->index = table->count;
 		struct error *error = add_description(table, known, seen, &file, position);
@@ -304,29 +332,30 @@ static struct error *add_number(struct file_table *table, const struct file_tabl
 			free(next->link);
 		TRY(error);
 	}
-	number->number.fd = seen->fd;
-	number->is_close_on_exec = seen->flags & O_CLOEXEC;
 	table->number_count++;
 	return NULL;
 }
 
-static int by_fd(const void *left, const void *right)
+static int by_place(const void *left, const void *right)
 {
-	return compare_numbers((uint64_t)((const struct number *)left)->number.fd,
-	                       (uint64_t)((const struct number *)right)->number.fd);
+	const struct number *other = right;
+
+	return compare_to(left, other->number.task, other->number.fd);
 }
 
 static void publish(struct file_table *table)
 {
-	qsort(table->numbers, table->number_count, sizeof(*table->numbers), by_fd);
+	qsort(table->numbers, table->number_count, sizeof(*table->numbers), by_place);
 	for (size_t i = 0; i < table->count; i++)
 		table->descriptions[table->order[i]].rank = i;
 	for (size_t i = 0; i < table->count; i++)
 		table->list[i].owner = &table->descriptions[i].owner;
 	for (size_t i = 0; i < table->number_count; i++)
 		table->open_numbers[i] = (struct open_number){
+			.task = table->numbers[i].number.task,
 			.fd = table->numbers[i].number.fd,
 			.file = &table->list[table->numbers[i].index],
+			.locks = table->numbers[i].locks,
 		};
 	table->open_files.list = table->list;
 	table->open_files.count = table->count;
@@ -336,21 +365,18 @@ static void publish(struct file_table *table)
 		table->open_files.next_id = (uint32_t)table->count + 1;
 }
 
-static struct file_table *table_new(pid_t pid, int pidfd, const struct carry_options *options, size_t room)
+static struct file_table *table_new(const struct open_task *tasks, size_t task_count,
+                                    const struct carry_options *options, size_t room)
 {
 	struct file_table *table = xalloc(sizeof(*table));
 
-	table->pid = pid;
-	table->pidfd = pidfd;
-	table->fdinfo_dir = -1;
 	table->options = options;
-	table->open_files.pid = pid;
+	table->open_files.tasks = tasks;
+	table->open_files.task_count = task_count;
 	table->own_pidfd = -1;
 	table->room = room + 1;
 	table->list = xalloc((room + 1) * sizeof(*table->list));
 	table->descriptions = xalloc((room + 1) * sizeof(*table->descriptions));
-	table->numbers = xalloc((room + 1) * sizeof(*table->numbers));
-	table->open_numbers = xalloc((room + 1) * sizeof(*table->open_numbers));
 	table->order = xalloc((room + 1) * sizeof(*table->order));
 	return table;
 }
@@ -370,14 +396,14 @@ static int by_rank(const void *left, const void *right)
 }
 
 /* In the order that their descriptions had: then one comparison, with the one before, finds the place of each. */
-static void sort_as_known(int *fds, size_t count, const struct file_table *known)
+static void sort_as_known(int *fds, size_t count, size_t task, const struct file_table *known)
 {
 	auto_free struct expected *expected = xalloc((count + 1) * sizeof(*expected));
 
 	for (size_t i = 0, k = 0; i < count; i++) {
-		while (k < known->number_count && known->numbers[k].number.fd < fds[i])
+		while (k < known->number_count && compare_to(&known->numbers[k], task, fds[i]) < 0)
 			k++;
-		bool is_known = k < known->number_count && known->numbers[k].number.fd == fds[i];
+		bool is_known = k < known->number_count && compare_to(&known->numbers[k], task, fds[i]) == 0;
 		expected[i] = (struct expected){
 			.fd = fds[i],
 			.rank = is_known ? known->descriptions[known->numbers[k].index].rank : SIZE_MAX,
@@ -398,32 +424,55 @@ void file_table_drop_copies(struct file_table *table)
 	open_files_drop_copies(&table->open_files);
 }
 
-struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *known, const struct carry_options *options,
-                              struct file_table **ret_table)
+/* The descriptors of a task, whose table no task before has. */
+static struct error *read_table(struct file_table *table, const struct file_table *known, size_t task)
 {
+	pid_t pid = table->open_files.tasks[task].pid;
+	auto_free char *path = xformat("/proc/%d/fdinfo", pid);
 	auto_free int *fds = NULL;
 	size_t count;
 
 	int r = procfs_numbers(pid, "fd", &fds, &count);
 	if (r < 0)
 		return error_new(-r, "descriptors of process %d", pid);
-	auto_file_table struct file_table *table = table_new(pid, pidfd, options, count);
 	if (known)
-		sort_as_known(fds, count, known);
-	auto_free char *fdinfo = xformat("/proc/%d/fdinfo", pid);
-	table->fdinfo_dir = open(fdinfo, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (table->fdinfo_dir < 0)
-		return error_new(errno, "open(%s)", fdinfo);
+		sort_as_known(fds, count, task, known);
+	table->numbers = xrealloc(table->numbers, (table->number_count + count + 1) * sizeof(*table->numbers));
+	auto_fd int fdinfo_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fdinfo_dir < 0)
+		return error_new(errno, "open(%s)", path);
 	for (size_t i = 0; i < count; i++) {
 		__attribute__((cleanup(seen_free))) struct seen seen = {0};
-		auto_error struct error *error = read_fdinfo(pid, table->fdinfo_dir, fds[i], &seen);
+		auto_error struct error *error = read_fdinfo(pid, fdinfo_dir, fds[i], &seen);
 
 		if (!error)
-			error = add_number(table, known, &seen);
+			error = add_number(table, known, task, &seen);
 		/* Before the freeze a descriptor may be closed at any time. */
 		if (error && error_errnum(error) != ENOENT && error_errnum(error) != EBADF)
 			return error_wrap(take(error), "fd %d", fds[i]);
 	}
+	return NULL;
+}
+
+static bool has_own_table(const struct open_task *tasks, size_t task)
+{
+	for (size_t i = 0; i < task; i++)
+		if (tasks[i].files_id == tasks[task].files_id)
+			return false;
+	return tasks[task].pidfd >= 0;
+}
+
+struct error *file_table_read(const struct open_task *tasks, size_t task_count, const struct file_table *known,
+                              const struct carry_options *options, struct file_table **ret_table)
+{
+	enum { FIRST_ROOM = 64 };
+	auto_file_table struct file_table *table =
+		table_new(tasks, task_count, options, known ? known->count : FIRST_ROOM);
+
+	for (size_t i = 0; i < task_count; i++)
+		if (has_own_table(tasks, i))
+			TRY(read_table(table, known, i));
+	table->open_numbers = xalloc((table->number_count + 1) * sizeof(*table->open_numbers));
 	publish(table);
 	if (!known)
 		file_table_drop_copies(table);
@@ -441,8 +490,8 @@ void file_table_free(struct file_table *table)
 		free(table->descriptions[i].link);
 		free(table->descriptions[i].fdinfo);
 	}
-	if (table->fdinfo_dir >= 0)
-		close(table->fdinfo_dir);
+	for (size_t i = 0; i < table->number_count; i++)
+		free(table->numbers[i].locks);
 	free(table->list);
 	free(table->descriptions);
 	free(table->numbers);
@@ -456,13 +505,25 @@ void file_table_free(struct file_table *table)
 	free(table);
 }
 
+bool file_table_is_in_flight(const struct open_file *file)
+{
+	return file->pid == getpid();
+}
+
+struct error *file_table_about_task(struct error *error, const struct open_file *file)
+{
+	return error && !file_table_is_in_flight(file) && file->pid != file->all->tasks[0].pid
+	               ? error_wrap(error, "process %d", file->pid)
+	               : error;
+}
+
 struct error *file_table_about(struct error *error, const struct open_file *file)
 {
 	if (!error)
 		return NULL;
-	if (file->pid == getpid())
+	if (file_table_is_in_flight(file))
 		return error_wrap(error, "a descriptor in flight (%s)", file->link);
-	return error_wrap(error, "fd %d (%s)", file->fd, file->link);
+	return file_table_about_task(error_wrap(error, "fd %d (%s)", file->fd, file->link), file);
 }
 
 /* ---- In flight ---- */

@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * What a process has open: its descriptors, which descriptions they share, and of which kind those are.
+ * What a tree of processes has open: its descriptors, which descriptions they share, and of which kind those are.
  *
  * A table is made twice. Before the freeze, to find all that can't be carried; and in the freeze, with the first one
  * known: then a descriptor costs one read of its fdinfo, since which file it is doesn't change as long as mount and
@@ -15,8 +15,8 @@
 
 struct file_table;
 
-/* known may be NULL; it isn't needed after the call. */
-MUST_USE struct error *file_table_read(pid_t pid, int pidfd, const struct file_table *known,
+/* tasks are borrowed until free. known, of the same tasks, may be NULL; it isn't needed after the call. */
+MUST_USE struct error *file_table_read(const struct open_task *tasks, size_t task_count, const struct file_table *known,
                                        const struct carry_options *options, struct file_table **ret_table);
 void file_table_free(struct file_table *table);
 DEFINE_OWNED(struct file_table *, file_table_free)
@@ -79,8 +79,8 @@ void file_table_forget_answers(struct file_table *table);
 /* What is on its way, of all connections. */
 MUST_USE struct error *file_table_unsent(const struct file_table *table, struct unsent *ret_unsent);
 
-/* Puts the descriptors (fdinfo-ID.img) and all files into the store, but those that must be held or locked. */
-MUST_USE struct error *file_table_save(const struct file_table *table, uint32_t files_id, struct image_store *store);
+/* Puts the descriptors of all tables (fdinfo-FILESID.img) and all files into the store, but those that must be held or locked. */
+MUST_USE struct error *file_table_save(const struct file_table *table, struct image_store *store);
 
 /* Puts the others into the store. */
 MUST_USE struct error *file_table_save_held(const struct file_table *table, struct image_store *store);
@@ -88,6 +88,9 @@ MUST_USE struct error *file_table_save_held(const struct file_table *table, stru
 /* Puts those into the store already that listen for connections: only for a look at whether their ports are free elsewhere,
  * since they need no lock to be read, but to be handed over. */
 MUST_USE struct error *file_table_save_listeners(const struct file_table *table, struct image_store *store);
+
+/* Puts what can be told of files while the program runs, and is looked for elsewhere: paths, ports, watches. */
+void file_table_sketch(const struct file_table *table, struct image_store *store);
 
 /* For what refers to files without a descriptor: mappings, cwd … Borrowed. */
 struct open_files *file_table_open_files(struct file_table *table);

@@ -20,20 +20,18 @@ struct description {
 
 struct number {
 	struct open_number number;
+	char *locks;  /* owned: its number.locks */
 	size_t index; /* of the description */
 	bool is_close_on_exec;
 };
 
 struct file_table {
 	struct open_files open_files;
-	pid_t pid;
-	int pidfd;      /* borrowed */
-	int fdinfo_dir; /* owned: /proc/PID/fdinfo */
 	const struct carry_options *options;
 	struct open_file *list;           /* owned; the descriptions */
 	struct description *descriptions; /* owned; one for each in list */
 	size_t count;
-	struct number *numbers;           /* owned; ascending */
+	struct number *numbers;           /* owned; ascending by task and fd */
 	struct open_number *open_numbers; /* owned: the same for open_files */
 	size_t number_count;
 	size_t *order; /* owned: indices into list, by device, inode and kcmp(2)'s order */
@@ -48,8 +46,14 @@ struct file_table {
 /* One answer for all that is done with this table, whatever a peer does meanwhile. */
 bool file_table_needs_lock_at(const struct file_table *table, size_t index);
 
+/* It has no number in a task: unix(7), SCM_RIGHTS. */
+bool file_table_is_in_flight(const struct open_file *file);
+
+/* Says which process an error is about, if that isn't the root. NULL stays NULL. */
+struct error *file_table_about_task(struct error *error, const struct open_file *file);
+
 /* Says which file an error is about. NULL stays NULL. */
 struct error *file_table_about(struct error *error, const struct open_file *file);
 
-/* Does the number still lead there? */
-bool file_table_is_link(const struct file_table *table, int fd, const char *expected);
+/* Does the number of that process still lead there? */
+bool file_table_is_link(pid_t pid, int fd, const char *expected);

@@ -14,9 +14,9 @@
 #include "util/alloc.h"
 
 /* The program runs: it may have closed the descriptor, and have opened something else there, since the table was read. */
-static bool is_still(const struct file_table *table, const struct open_file *file)
+static bool is_still(const struct open_file *file)
 {
-	return file_table_is_link(table, file->fd, file->link);
+	return file_table_is_link(file->pid, file->fd, file->link);
 }
 
 static struct error *check_one(const struct file_table *table, size_t index)
@@ -28,14 +28,14 @@ static struct error *check_one(const struct file_table *table, size_t index)
 		TRY(file_table_about(file_locks_check(file), file));
 		return ops->check ? file_table_about(ops->check(file), file) : NULL;
 	}
-	return refuse_file(file);
+	return file_table_about_task(refuse_file(file), file);
 }
 
 /* ---- Standard streams ---- */
 
 static bool is_stdio(const struct open_file *file)
 {
-	return file->fd <= STDERR_FILENO && file->pid != getpid();
+	return file->fd <= STDERR_FILENO && !file_table_is_in_flight(file);
 }
 
 static bool can_go_along(const struct file_table *table, size_t index)
@@ -72,7 +72,7 @@ void file_table_check(const struct file_table *table, struct problems *problems)
 	for (size_t i = 0; i < table->count; i++) {
 		auto_error struct error *error = hint_stdio(check_one(table, i), table, &table->list[i]);
 
-		if (error && is_still(table, &table->list[i]))
+		if (error && is_still(&table->list[i]))
 			problems_add(problems, take(error));
 	}
 }
@@ -100,7 +100,7 @@ static bool needs_hold(const struct file_table *table, size_t index)
 /* Saved by file_table_save_held() and not before. One in flight is known only then. */
 static bool is_late(const struct file_table *table, size_t index)
 {
-	return table->list[index].pid != table->pid || file_table_needs_lock_at(table, index) ||
+	return file_table_is_in_flight(&table->list[index]) || file_table_needs_lock_at(table, index) ||
 	       needs_hold(table, index);
 }
 
@@ -193,7 +193,7 @@ static struct error *save_one(const struct file_table *table, size_t index, stru
 	return file_table_about(ops->save(file, store), file);
 }
 
-struct error *file_table_save(const struct file_table *table, uint32_t files_id, struct image_store *store)
+struct error *file_table_save(const struct file_table *table, struct image_store *store)
 {
 	for (size_t i = 0; i < table->number_count; i++) {
 		const struct number *number = &table->numbers[i];
@@ -204,7 +204,7 @@ struct error *file_table_save(const struct file_table *table, uint32_t files_id,
 		entry.flags = number->is_close_on_exec ? FD_CLOEXEC : 0;
 		entry.type = ops ? ops->type : FD_TYPES__UND;
 		entry.fd = (uint32_t)number->number.fd;
-		image_put(store, IMAGE_FDINFO, files_id, &entry.base);
+		image_put(store, IMAGE_FDINFO, table->open_files.tasks[number->number.task].files_id, &entry.base);
 	}
 	for (size_t i = 0; i < table->count; i++)
 		if (!is_late(table, i))
@@ -220,18 +220,40 @@ struct error *file_table_save_held(const struct file_table *table, struct image_
 	return NULL;
 }
 
+static bool is_listener(const struct file_table *table, size_t index)
+{
+	struct flow flow;
+	auto_error struct error *error = table->descriptions[index].ops->flow(&table->list[index], &flow);
+
+	return !error && flow.is_listener;
+}
+
 struct error *file_table_save_listeners(const struct file_table *table, struct image_store *store)
 {
 	for (size_t i = 0; i < table->count; i++) {
-		struct flow flow;
-
-		if (!file_table_needs_lock_at(table, i))
-			continue;
-		TRY(file_table_about(table->descriptions[i].ops->flow(&table->list[i], &flow), &table->list[i]));
-		if (flow.is_listener)
+		if (file_table_needs_lock_at(table, i) && is_listener(table, i))
 			TRY(save_one(table, i, store));
 	}
 	return NULL;
+}
+
+/* Content isn't looked for, and connections can't be read. */
+static bool is_for_sketch(const struct file_table *table, size_t index)
+{
+	const struct file_ops *ops = table->descriptions[index].ops;
+
+	if (!ops || needs_hold(table, index) || file_table_is_in_flight(&table->list[index]))
+		return false;
+	if (ops->type == FD_TYPES__REG)
+		return table->list[index].stat.st_nlink > 0;
+	return ops->preflight && (!file_table_needs_lock_at(table, index) || is_listener(table, index));
+}
+
+void file_table_sketch(const struct file_table *table, struct image_store *store)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (is_for_sketch(table, i))
+			error_free(save_one(table, i, store));
 }
 
 struct open_files *file_table_open_files(struct file_table *table)

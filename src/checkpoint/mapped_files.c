@@ -130,6 +130,22 @@ static struct error *put(struct mapped_files *files, struct mapped_file *file, c
 	return NULL;
 }
 
+void mapped_files_sketch(struct mapped_files *files, pid_t pid, const struct areas *areas, struct open_files *all,
+                         struct image_store *store)
+{
+	for (size_t i = 0; i < areas->count; i++) {
+		const struct area *area = &areas->list[i];
+		auto_free char *source = area_source(pid, area);
+		struct stat stat_there;
+
+		if (!has_file(area) || area_maps_memfd(area) || stat(source, &stat_there) < 0 ||
+		    stat_there.st_nlink == 0)
+			continue;
+		struct mapped_file *file = find_or_add(files, area->device, area->inode, area_flags(area));
+		error_free(put(files, file, source, all, store));
+	}
+}
+
 static struct error *put_memfd(struct mapped_files *files, struct mapped_file *file, const char *source,
                                struct open_files *all, struct image_store *store)
 {

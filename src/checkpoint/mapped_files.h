@@ -32,6 +32,10 @@ void mapped_files_check(struct mapped_files *files, pid_t pid, const struct area
 MUST_USE struct error *mapped_files_put_area(struct mapped_files *files, pid_t pid, const struct area *area,
                                              struct open_files *all, struct image_store *store, uint32_t *ret_id);
 
-/* The same for a link under /proc/PID: "cwd", "root", "exe". */
+/* Puts those that have a name, as far as they can be told while the process runs. */
+void mapped_files_sketch(struct mapped_files *files, pid_t pid, const struct areas *areas, struct open_files *all,
+                         struct image_store *store);
+
+/* Puts the entry of what a link under /proc/PID leads to: "cwd", "root", "exe". */
 MUST_USE struct error *mapped_files_put_link(struct mapped_files *files, pid_t pid, const char *name,
                                              struct open_files *all, struct image_store *store, uint32_t *ret_id);

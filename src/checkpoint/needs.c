@@ -10,6 +10,7 @@
 #include "checkpoint/file_table.h"
 #include "checkpoint/needs.h"
 #include "objects/outlet.h"
+#include "objects/rlimits.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -149,6 +150,7 @@ struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_
 	TRY(read_memory(request->pid, needs));
 	TRY(read_cpu(needs));
 	TRY(read_addresses(request->saver, needs));
+	needs->rlimits = rlimits_read(request->pid);
 	file_table_outlets(saver_files(request->saver), add_outlet, needs);
 	needs->has_new_pids = true;
 	needs->new_pids = request->new_pids;

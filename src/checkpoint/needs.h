@@ -3,7 +3,7 @@
 
 /*
  * What a program needs of the host where it is to be, besides what its files are: PIDs, memory, processor,
- * addresses. Read from the running program, asked of the other host before anything is frozen, all at once.
+ * limits, addresses. Read from the running program, asked of the other host before anything is frozen, all at once.
  */
 #pragma once
 
@@ -41,5 +41,5 @@ DEFINE_OWNED(GodwitNeeds *, needs_free)
 /* Where a PID is always the same process: this boot and PID namespace. The caller frees; NULL: not known. */
 char *needs_pid_space(void);
 
-/* Adds all that this host lacks. */
-void needs_check(const GodwitNeeds *needs, struct problems *problems);
+/* Adds all that this host lacks. False: the program is on this very host, and nothing else is said. */
+bool needs_check(const GodwitNeeds *needs, struct problems *problems);

@@ -10,6 +10,7 @@
 #include "checkpoint/save/dump.h"
 #include "image/pages_ahead.h"
 #include "memory/build.h"
+#include "util/alloc.h"
 
 enum { FIRST_PAGES_ID = 1, OPEN_WRITERS_MAX = 64 };
 
@@ -41,7 +42,7 @@ static struct pages_writer *writer_of(struct page_sink *sink)
 {
 	struct page_files *files = (struct page_files *)sink;
 
-	return sink->shared_id ? files->shared[files->shared_count - 1] : files->own;
+	return sink->shared_id ? files->shared[files->shared_count - 1] : files->own[files->own_current].writer;
 }
 
 static struct error *put_pages(struct page_sink *sink, uint64_t address, const void *bytes, size_t page_count)
@@ -74,36 +75,66 @@ static struct error *keep_pages(struct page_sink *sink, uint64_t address, size_t
 		uint64_t to = parent->list[i].end < end ? parent->list[i].end : end;
 
 		files->kept_pages += (to - from) / PAGE_BYTES;
-		TRY(pages_writer_put_in_parent(files->own, from, (to - from) / PAGE_BYTES));
+		TRY(pages_writer_put_in_parent(writer_of(sink), from, (to - from) / PAGE_BYTES));
 	}
 	return NULL;
 }
 
-struct error *page_files_open(int dir_fd, pid_t pid, const struct ranges *parent, struct page_files *ret_files)
+void page_files_begin(struct page_files *files, int dir_fd, const struct ranges *parent)
 {
-	*ret_files = (struct page_files){
+	*files = (struct page_files){
 		.sink = {.begin_shared = begin_shared, .put = put_pages, .drop = drop_pages, .keep = keep_pages},
 		.dir_fd = dir_fd,
 		.parent = parent,
-		.next_pages_id = FIRST_PAGES_ID + 1,
+		.next_pages_id = FIRST_PAGES_ID,
 	};
-	return pages_writer_open(dir_fd, pid, FIRST_PAGES_ID, &ret_files->own);
 }
 
-void page_files_gather(struct page_files *files, size_t size_bytes)
+static size_t find_own(const struct page_files *files, pid_t own_pid)
 {
-	pages_writer_gather(files->own, size_bytes);
+	size_t i = 0;
+
+	while (i < files->own_count && files->own[i].pid != own_pid)
+		i++;
+	return i;
+}
+
+struct error *page_files_prepare(struct page_files *files, pid_t own_pid, size_t gather_bytes)
+{
+	struct own_pages own = {.pid = own_pid};
+
+	if (find_own(files, own_pid) < files->own_count)
+		return NULL;
+	TRY(pages_writer_open(files->dir_fd, own_pid, files->next_pages_id++, &own.writer));
+	if (gather_bytes)
+		pages_writer_gather(own.writer, gather_bytes);
+	files->own = xrealloc(files->own, (files->own_count + 1) * sizeof(*files->own));
+	files->own[files->own_count++] = own;
+	return NULL;
+}
+
+struct error *page_files_select(struct page_files *files, pid_t own_pid)
+{
+	TRY(page_files_prepare(files, own_pid, 0));
+	files->own_current = find_own(files, own_pid);
+	files->own[files->own_current].is_used = true;
+	return NULL;
 }
 
 struct error *page_files_finish(struct page_files *files)
 {
 	TRY(sync_shared(files));
-	return pages_writer_sync(files->own);
+	for (size_t i = 0; i < files->own_count; i++)
+		if (files->own[i].is_used)
+			TRY(pages_writer_sync(files->own[i].writer));
+	return NULL;
 }
 
 void page_files_keep(struct page_files *files)
 {
-	pages_writer_keep(files->own);
+	for (size_t i = 0; i < files->own_count; i++)
+		if (files->own[i].is_used)
+			pages_writer_keep(files->own[i].writer);
 	for (size_t i = 0; i < files->shared_count; i++)
 		pages_writer_keep(files->shared[i]);
 }
@@ -112,14 +143,19 @@ void page_files_add_statistics(const struct page_files *files, struct dump_stati
 {
 	statistics->pages_scanned = files->scanned_pages;
 	statistics->pages_kept = files->kept_pages;
-	statistics->pages_written = pages_writer_count(files->own);
+	statistics->pages_written = 0;
+	for (size_t i = 0; i < files->own_count; i++)
+		statistics->pages_written += pages_writer_count(files->own[i].writer);
 	for (size_t i = 0; i < files->shared_count; i++)
 		statistics->pages_written += pages_writer_count(files->shared[i]);
 }
 
 void page_files_free(struct page_files *files)
 {
-	pages_writer_free(take(files->own));
+	for (size_t i = 0; i < files->own_count; i++)
+		pages_writer_free(files->own[i].writer);
+	free(take(files->own));
+	files->own_count = 0;
 	for (size_t i = 0; i < files->shared_count; i++)
 		pages_writer_free(files->shared[i]);
 	free(take(files->shared));

@@ -73,13 +73,22 @@ static void end_program(const pid_t *pid)
 
 /* ---- Stopping, tracking ---- */
 
+static struct error *freeze_program(pid_t pid, struct frozen **ret_frozen)
+{
+	auto_live_tree struct live_tree live = {0};
+	enum obstacle unused; /* it makes no processes */
+
+	TRY(live_tree_read(pid, &live));
+	return freeze(&live, NULL, 0, ret_frozen, &unused);
+}
+
 struct error *probe_freeze(void)
 {
 	auto_program pid_t pid = 0;
 	auto_frozen struct frozen *frozen = NULL;
 
 	TRY(start_program(false, &pid));
-	TRY(freeze(pid, NULL, 0, &frozen));
+	TRY(freeze_program(pid, &frozen));
 	return frozen_thaw(frozen);
 }
 
@@ -90,11 +99,11 @@ struct error *probe_tracking(void)
 	auto_tracker struct tracker *tracker = NULL;
 
 	TRY(start_program(false, &pid));
-	TRY(freeze(pid, NULL, 0, &frozen));
-	struct error *error = tracker_new(frozen->process, TRACK_USERFAULTFD, &tracker);
+	TRY(freeze_program(pid, &frozen));
+	struct error *error = tracker_new(frozen->processes[0], TRACK_USERFAULTFD, &tracker);
 	if (!error)
 		return NULL;
-	struct error *other = tracker_new(frozen->process, TRACK_SOFT_DIRTY, &tracker);
+	struct error *other = tracker_new(frozen->processes[0], TRACK_SOFT_DIRTY, &tracker);
 	if (other)
 		return error_join(error, other);
 	error_free(error);

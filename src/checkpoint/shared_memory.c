@@ -16,25 +16,20 @@ static struct error *add_memfd(const struct open_file *file, void *data)
 	return NULL;
 }
 
-struct error *shared_memory_list(pid_t pid, const struct areas *areas, const struct file_table *files,
-                                 struct shared_objects *ret_objects)
+struct error *shared_memory_add_memfds(const struct file_table *files, struct shared_objects *objects)
 {
-	shared_objects_add_areas(ret_objects, pid, areas);
-	return file_table_each(files, FD_TYPES__MEMFD, add_memfd, ret_objects);
+	return file_table_each(files, FD_TYPES__MEMFD, add_memfd, objects);
 }
 
-struct error *shared_memory_put(pid_t pid, const struct areas *areas, struct image_store *store)
+struct error *shared_memory_put(const struct shared_objects *objects, struct image_store *store)
 {
-	auto_shared_objects struct shared_objects objects = {0};
-
-	shared_objects_add_areas(&objects, pid, areas);
-	for (size_t i = 0; i < objects.count; i++) {
+	for (size_t i = 0; i < objects->count; i++) {
 		SharedMemoryEntry entry = SHARED_MEMORY_ENTRY__INIT;
 		struct stat stat_there;
 
-		if (stat(objects.list[i].source, &stat_there) < 0)
-			return error_new(errno, "stat(%s)", objects.list[i].source);
-		entry.shmid = objects.list[i].id;
+		if (stat(objects->list[i].source, &stat_there) < 0)
+			return error_new(errno, "stat(%s)", objects->list[i].source);
+		entry.shmid = objects->list[i].id;
 		entry.size = (uint64_t)stat_there.st_size;
 		image_put(store, IMAGE_SHARED_MEMORY, 0, &entry.base);
 	}

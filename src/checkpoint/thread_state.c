@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -11,6 +12,7 @@
 #include "arch/x86_64/core.h"
 #include "checkpoint/thread_state.h"
 #include "util/alloc.h"
+#include "util/parallel.h"
 #include "util/procfs.h"
 
 enum { PARTS_MAX = 48 };
@@ -29,6 +31,7 @@ struct thread_states {
 	size_t part_count;   /* in all_state_ops */
 	struct asked *asked; /* owned; of the last save: it is freed when the process runs again */
 	size_t asked_count;
+	uint8_t *looks; /* owned; of the last save */
 	struct arch_fpu_layout layout;
 };
 
@@ -92,6 +95,7 @@ void thread_states_free(struct thread_states *states)
 	if (!states)
 		return;
 	forget_asked(states);
+	free(states->looks);
 	for (size_t i = 0; i < states->count; i++)
 		collected_free(&states->list[i]);
 	free(states->list);
@@ -117,10 +121,11 @@ void thread_states_check(const struct thread_states *states, struct problems *pr
 
 /* One thread while it is saved. */
 struct asked {
-	struct batch *batch;      /* owned */
-	CoreEntry *core;          /* owned */
-	GodwitThreadEntry *extra; /* owned */
-	void *parts[PARTS_MAX];   /* owned */
+	struct batch *batch;           /* owned */
+	CoreEntry *core;               /* owned */
+	GodwitThreadEntry *extra;      /* owned */
+	void *parts[PARTS_MAX];        /* owned */
+	const void *looked[PARTS_MAX]; /* in thread_states.looks */
 	const struct collected *collected;
 	struct collected late; /* of a thread that was born after the others were looked at */
 };
@@ -228,6 +233,51 @@ static struct error *ask(const struct thread_states *states, struct process *pro
 	return NULL;
 }
 
+/* ---- What files tell ---- */
+
+struct looking {
+	const struct thread_states *states;
+	const struct process *process;
+	int task_fd;             /* of /proc/PID/task */
+	size_t look_bytes;       /* of a thread */
+	uint8_t *looks;          /* of all threads */
+	size_t parts[PARTS_MAX]; /* where in those of a thread the part's are */
+};
+
+static void look(void *context, size_t thread)
+{
+	const struct looking *looking = context;
+
+	for (size_t i = 0; i < looking->states->part_count; i++) {
+		const struct state_ops *ops = all_state_ops[i];
+		pid_t tid = looking->process->threads[thread].tid;
+
+		if (ops->look && concerns(ops, looking->states->pid, tid))
+			ops->look(looking->task_fd, tid,
+			          looking->looks + thread * looking->look_bytes + looking->parts[i]);
+	}
+}
+
+/* Of all threads at once. What can't be read is zeros. */
+static void look_at_all(struct thread_states *states, const struct process *process, struct asked *asked)
+{
+	enum { ALIGNED = 16 };
+	auto_free char *path = xformat("/proc/%d/task", states->pid);
+	auto_fd int task_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct looking looking = {.states = states, .process = process, .task_fd = task_fd};
+
+	for (size_t i = 0; i < states->part_count; i++) {
+		looking.parts[i] = looking.look_bytes;
+		looking.look_bytes += (all_state_ops[i]->look_bytes + ALIGNED - 1) / ALIGNED * ALIGNED;
+	}
+	free(states->looks);
+	looking.looks = states->looks = xalloc(process->thread_count * looking.look_bytes);
+	parallel_for(process->thread_count, look, &looking);
+	for (size_t t = 0; t < process->thread_count; t++)
+		for (size_t i = 0; i < states->part_count; i++)
+			asked[t].looked[i] = looking.looks + t * looking.look_bytes + looking.parts[i];
+}
+
 static struct error *save(const struct thread_states *states, struct process *process, size_t thread,
                           struct image_store *store, struct asked *asked)
 {
@@ -244,6 +294,7 @@ static struct error *save(const struct thread_states *states, struct process *pr
 	for (size_t i = 0; i < states->part_count; i++) {
 		const struct state_ops *ops = all_state_ops[i];
 
+		state.looked = ops->look ? asked->looked[i] : NULL;
 		if (concerns(ops, states->pid, registers_of->tid))
 			TRY(ops->save(&state, asked->collected->parts[i], asked->parts[i], asked->batch), "%s",
 			    ops->name);
@@ -275,6 +326,7 @@ static struct error *ask_and_save(struct thread_states *states, struct process *
 	ret_answers->brk_address = (uint64_t)batch_result(batches[0], brk_address);
 	ret_answers->dumpable = (int)batch_result(batches[0], dumpable);
 	ret_answers->is_thp_disabled = batch_result(batches[0], thp_disabled) > 0;
+	look_at_all(states, process, asked);
 	for (size_t i = 0; i < process->thread_count; i++)
 		TRY(save(states, process, i, store, &asked[i]), "thread %d", process->threads[i].tid);
 	return NULL;

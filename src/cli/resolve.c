@@ -19,6 +19,7 @@
 #include "migrate/settle.h"
 #include "task/leftovers.h"
 #include "util/alloc.h"
+#include "util/descendants.h"
 #include "util/procfs.h"
 
 struct resolve_command {
@@ -300,7 +301,8 @@ static struct error *thaw(const struct resolve_command *resolve, pid_t pid)
 		return error_new(-r, "process %d", pid);
 	TRY(connections_revive(&holder));
 	TRY(leftovers_release(pid));
-	return kill(pid, SIGCONT) < 0 ? error_new(errno, "SIGCONT to process %d", pid) : NULL;
+	r = descendants_signal(pid, SIGCONT);
+	return r < 0 ? error_new(-r, "SIGCONT to process %d", pid) : NULL;
 }
 
 static struct error *take_back(const struct resolve_command *resolve, pid_t pid)

@@ -153,12 +153,15 @@ static struct error *take_needs(struct destination *destination)
 {
 	auto_needs GodwitNeeds *needs =
 		godwit_needs__unpack(NULL, destination->frame.size_bytes, destination->frame.bytes);
+	auto_image_store struct image_store *sketch = take(destination->images);
 	auto_problems struct problems problems = {0};
 
+	destination->images = image_store_new();
 	if (!needs)
 		return error_new(EPROTO, "needs that make no sense");
-	needs_check(needs, &problems);
-	return problems_error(&problems, "the program can't run there:");
+	bool is_elsewhere = needs_check(needs, &problems);
+	struct error *error = problems_error(&problems, "the program can't run there:");
+	return is_elsewhere ? error_join(error, build_preflight_sketch(sketch, &destination->carry)) : error;
 }
 
 /* ---- Building ---- */

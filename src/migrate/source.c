@@ -54,7 +54,7 @@ struct source {
 	struct children_wait children;
 	struct tracker *tracker;         /* owned; NULL: its pages are sent in the freeze alone */
 	struct shared_sender *shared;    /* owned */
-	struct calls *calls;             /* owned */
+	struct tree_calls *calls;        /* owned */
 	struct frozen *frozen;           /* owned */
 	struct connections *connections; /* owned */
 	struct journal_record record;
@@ -74,10 +74,10 @@ static void source_free(struct source *source)
 		moving_put_back(source->moving);
 	connections_free(source->connections);
 	/* Not known yet where it runs: it stands still, without us. */
-	if (source->is_committed && source->frozen && source->frozen->process)
-		process_free(take(source->frozen->process));
+	if (source->is_committed && source->frozen)
+		frozen_abandon(source->frozen);
 	frozen_free(source->frozen);
-	calls_free(source->calls);
+	tree_calls_free(source->calls);
 	tracker_free(source->tracker);
 	shared_sender_free(source->shared);
 	saver_free(source->saver);
@@ -137,6 +137,7 @@ static struct error *hello(struct source *source)
 static struct error *ask_needs(struct source *source)
 {
 	const struct migrate_options *options = source->options;
+	auto_image_store struct image_store *sketch = image_store_new();
 	auto_needs GodwitNeeds *needs = NULL;
 	const struct needs_request request = {
 		.pid = options->pid,
@@ -149,7 +150,9 @@ static struct error *ask_needs(struct source *source)
 	};
 
 	TRY(needs_read(&request, &needs));
+	saver_sketch(source->saver, sketch);
 	saver_drop_copies(source->saver);
+	TRY(frame_send_store(source->channel, sketch));
 	TRY(frame_send_message(source->channel, FRAME_NEEDS, &needs->base));
 	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
 }
@@ -160,7 +163,7 @@ static struct error *start_tracking(struct source *source)
 {
 	if (source->options->limits.max_rounds == 0)
 		return NULL;
-	TRY(tracker_new(source->frozen->process, source->options->track, &source->tracker));
+	TRY(tracker_new(source->frozen->processes[0], source->options->track, &source->tracker));
 	source->statistics->tracked_by = tracker_way(source->tracker);
 	return NULL;
 }
@@ -178,9 +181,11 @@ static struct error *save_draft(struct source *source, bool is_last_try, struct 
 {
 	auto_image_store struct image_store *store = image_store_new();
 	enum obstacle obstacle;
+	enum obstacle unused; /* a child that has come is looked for later */
 
-	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
-	TRY(obstacle_from(saver_save(source->saver, source->frozen->process, store), is_last_try, &obstacle));
+	TRY(freeze(saver_live(source->saver), source->calls, saver_room_bytes(source->saver), &source->frozen,
+	           &unused));
+	TRY(obstacle_from(saver_save(source->saver, source->frozen, store), is_last_try, &obstacle));
 	if (obstacle == OBSTACLE_NONE) {
 		*ret_store = take(store);
 		return NULL;
@@ -231,16 +236,16 @@ static struct error *send_shared(struct source *source, bool is_frozen, struct p
 	return shared_sender_send(source->shared, &objects, unwritten, is_frozen, sink);
 }
 
-/* Where the areas are by now. process is NULL while the program runs. */
-static struct error *send_areas(struct source *source, struct process *process)
+/* Where the areas are by now. frozen is NULL while the program runs. */
+static struct error *send_areas(struct source *source, const struct frozen *frozen)
 {
 	auto_image_store struct image_store *store = image_store_new();
 	auto_ranges struct ranges gone = {0};
 
-	if (process)
-		TRY(saver_save_areas(source->saver, process, store, &gone));
+	if (frozen)
+		TRY(saver_save_areas(source->saver, 0, frozen, store, &gone));
 	else
-		TRY(saver_save_moving_areas(source->saver, &store, &gone));
+		TRY(saver_save_moving_areas(source->saver, 0, &store, &gone));
 	if (source->tracker)
 		tracker_forget(source->tracker, &gone);
 	TRY(frame_send_store(source->channel, store));
@@ -258,7 +263,7 @@ static struct error *send_round(struct source *source)
 		source->progress.round ? source->progress.left_pages : pages_in_memory(source->options->pid);
 	TRY(send_areas(source, NULL));
 	test_stop("round");
-	TRY(tracker_round(source->tracker, saver_areas(source->saver), &sending.sink));
+	TRY(tracker_round(source->tracker, saver_areas(source->saver, 0), &sending.sink));
 	TRY(send_shared(source, false, &sending.sink));
 	TRY(saver_sync(source->saver));
 	saver_drop_copies(source->saver);
@@ -282,7 +287,7 @@ static struct error *predict(struct source *source)
 {
 	struct migrate_progress *progress = &source->progress;
 
-	TRY(tracker_count(source->tracker, saver_areas(source->saver), &progress->left_pages));
+	TRY(tracker_count(source->tracker, saver_areas(source->saver, 0), &progress->left_pages));
 	pace_predict(&source->pace, progress->left_pages * PAGE_BYTES);
 	progress->predicted_pause_ns = source->pace.predicted_ns;
 	return NULL;
@@ -337,9 +342,9 @@ static struct error *send_last_pages(struct source *source)
 	struct page_sending sending = page_sending_begin(source->channel, saver_own_pid(source->saver));
 
 	if (source->tracker)
-		TRY(tracker_finish(source->tracker, saver_areas(source->saver), &sending.sink));
+		TRY(tracker_finish(source->tracker, saver_areas(source->saver, 0), &sending.sink));
 	else
-		TRY(pages_send(source->frozen->process, saver_areas(source->saver), &sending.sink));
+		TRY(pages_send(source->frozen->processes[0], saver_areas(source->saver, 0), &sending.sink));
 	return send_shared(source, true, &sending.sink);
 }
 
@@ -367,24 +372,24 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 {
 	struct migrate_statistics *statistics = source->statistics;
 	struct unsent left;
-	bool has_children;
 	uint64_t last_ns;
 
-	TRY(freeze(source->options->pid, source->calls, saver_room_bytes(source->saver), &source->frozen));
+	TRY(freeze(saver_live(source->saver), source->calls, saver_room_bytes(source->saver), &source->frozen,
+	           ret_obstacle));
 	last_ns = source->frozen->began_ns;
 	source->frozen_ns = last_ns;
 	channel_set_deadline(source->channel, last_ns + (uint64_t)source->options->limits.max_freeze_ms * 1000000);
-	*ret_obstacle = OBSTACLE_CHILDREN;
-	TRY(children_ask(source->frozen->process, &has_children));
-	if (has_children)
+	if (*ret_obstacle != OBSTACLE_NONE) {
+		*ret_obstacle = OBSTACLE_CHILDREN;
 		return NULL;
+	}
 	lap(&statistics->stop_ns, &last_ns);
 	test_stop("frozen");
-	TRY(send_areas(source, source->frozen->process));
+	TRY(send_areas(source, source->frozen));
 	lap(&statistics->areas_ns, &last_ns);
 	TRY(send_last_pages(source));
 	lap(&statistics->pages_ns, &last_ns);
-	TRY(obstacle_from(saver_save(source->saver, source->frozen->process, store), is_last_try, ret_obstacle));
+	TRY(obstacle_from(saver_save(source->saver, source->frozen, store), is_last_try, ret_obstacle));
 	if (*ret_obstacle != OBSTACLE_NONE)
 		return NULL;
 	lap(&statistics->state_ns, &last_ns);
@@ -393,7 +398,7 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	if (*ret_obstacle == OBSTACLE_NONE) {
 		TRY(lock_network(source));
 		/* If we die, it must not go on before its connections do: the keeper sees to both. */
-		TRY(process_set_stay(source->frozen->process, true));
+		TRY(frozen_set_stay(source->frozen, true));
 		TRY(connections_save(source->connections, store));
 	}
 	lap(&statistics->connections_ns, &last_ns);
@@ -481,7 +486,7 @@ static struct error *step_back(struct source *source)
 	moving_put_back(source->moving);
 	struct error *error = connections_go_on(source->connections);
 
-	return error_join(error, process_set_stay(source->frozen->process, false));
+	return error_join(error, frozen_set_stay(source->frozen, false));
 }
 
 /*
@@ -490,7 +495,7 @@ static struct error *step_back(struct source *source)
  */
 static struct error *stand_still(struct source *source)
 {
-	TRY(process_set_stay(source->frozen->process, true));
+	TRY(frozen_set_stay(source->frozen, true));
 	test_stop("staying");
 	TRY(connections_keep_locked(source->connections, &source->holder));
 	test_stop("kept");
@@ -543,10 +548,7 @@ static struct error *settle(struct source *source, bool *ret_is_going)
 
 static struct error *end_here(struct source *source)
 {
-	int status = source->options->exit_status;
-
-	TRY(status < 0 ? process_end(source->frozen->process) : process_exit(source->frozen->process, status));
-	process_free(take(source->frozen->process));
+	TRY(frozen_end(source->frozen, source->options->exit_status));
 	test_stop("ended");
 	return kept_lock_remove(&source->holder);
 }
@@ -679,9 +681,12 @@ struct error *migrate_run(const struct migrate_options *options, enum migrate_ou
 	__attribute__((cleanup(source_free))) struct source source = {
 		.options = options,
 		.statistics = ret_statistics,
-		.children = {.pid = options->pid, .left_ns = options->wait_children_ns, .stop_fd = -1},
+		.children = {.pid = options->pid,
+	                     .is_single = true,
+	                     .left_ns = options->wait_children_ns,
+	                     .stop_fd = -1},
 		.signals_fd = -1,
-		.calls = calls_new(),
+		.calls = tree_calls_new(),
 	};
 
 	*ret_outcome = MIGRATE_RUNS_HERE;

@@ -70,7 +70,7 @@ static size_t count_watches(const char *fdinfo)
 
 static struct error *check_watched(const struct open_file *file, uint32_t number)
 {
-	const struct open_file *watched = open_files_at(file->all, (int)number);
+	const struct open_file *watched = open_files_at(file->all, file->pid, (int)number);
 
 	if (!watched || !watched->becomes_file)
 		return NULL;

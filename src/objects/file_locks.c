@@ -91,33 +91,63 @@ static void put(const struct file_lock *lock, pid_t pid, struct image_store *sto
 	entry.type = (uint32_t)lock->type;
 	if (lock->kind == KIND_FLOCK)
 		entry.type = lock->type == F_WRLCK ? LOCK_EX : LOCK_SH;
-	entry.pid = lock->kind == KIND_OFD ? -1 : pid;
+	entry.pid = pid;
 	entry.fd = lock->fd;
 	entry.start = lock->start;
 	entry.len = lock->length;
 	image_put(store, IMAGE_FILE_LOCKS, 0, &entry.base);
 }
 
-/* Each lock shows at the description through which it was taken, also those of POSIX, which belong to the process. */
-static struct error *save_of(const struct open_file *file, struct image_store *store)
-{
-	pid_t own_pid = file->all->pid;
+/* Where locks are looked at, and in whose name. */
+struct view {
+	const char *fdinfo;
+	pid_t own_pid;
+	int fd;
+	bool is_second; /* of a description that another process has, too: only the locks of this one are new */
+};
 
-	/* Where nobody tells (Linux before 4.1), it has no other one. */
-	(void)procfs_own_tid(own_pid, own_pid, &own_pid);
-	for (const char *line = next_line(file->fdinfo); line; line = next_line(line + 1)) {
+static struct error *save_of(const struct view *view, struct image_store *store)
+{
+	for (const char *line = next_line(view->fdinfo); line; line = next_line(line + 1)) {
 		struct file_lock lock;
 
-		TRY(parse(line, file->fd, &lock), "fd %d (%s)", file->fd, file->link);
-		put(&lock, own_pid, store);
+		TRY(parse(line, view->fd, &lock), "fd %d", view->fd);
+		if (!view->is_second || lock.kind == KIND_POSIX)
+			put(&lock, view->own_pid, store);
 	}
 	return NULL;
 }
 
+/* One in flight belongs to none. */
+static pid_t own_pid_of(const struct open_file *file)
+{
+	const struct open_task *task = open_files_task(file->all, file->pid);
+
+	return task ? task->own_pid : file->all->tasks[0].own_pid;
+}
+
+/* Each lock shows at the description through which it was taken. Those of POSIX belong to a process, and show only in its own
+ * fdinfo. */
 struct error *file_locks_save(const struct open_files *files, struct image_store *store)
 {
-	for (size_t i = 0; i < files->count; i++)
-		TRY(save_of(&files->list[i], store));
+	for (size_t i = 0; i < files->count; i++) {
+		const struct open_file *file = &files->list[i];
+		const struct view view = {.fdinfo = file->fdinfo, .own_pid = own_pid_of(file), .fd = file->fd};
+
+		TRY(save_of(&view, store));
+	}
+	for (size_t i = 0; i < files->number_count; i++) {
+		const struct open_number *number = &files->numbers[i];
+		const struct view view = {
+			.fdinfo = number->locks,
+			.own_pid = files->tasks[number->task].own_pid,
+			.fd = number->fd,
+			.is_second = true,
+		};
+
+		if (view.fdinfo)
+			TRY(save_of(&view, store));
+	}
 	return NULL;
 }
 

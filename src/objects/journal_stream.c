@@ -93,7 +93,7 @@ GodwitJournalStream *journal_stream_of(const struct open_file *file, uint32_t pe
 	if (peer)
 		(void)read_record(file, peer, record);
 	godwit_journal_stream__init(stream);
-	stream->identifier = program_name(file->all->pid);
+	stream->identifier = program_name(file->pid);
 	stream->unit = xformat("%s", "");
 	take_name(record, "IDENTIFIER", &stream->identifier);
 	take_name(record, "UNIT", &stream->unit);

@@ -144,7 +144,7 @@ static struct error *memfd_check(const struct open_file *file)
 	if (!other)
 		return NULL;
 	return error_hint(error_new(ENOTSUP, "process %d has this memfd, too", other),
-	                  "process trees can't be carried yet: end the other process first");
+	                  "that process stays here: end it first, or have a process carried that both descend from");
 }
 
 static struct error *memfd_save(const struct open_file *file, struct image_store *store)

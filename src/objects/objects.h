@@ -32,6 +32,14 @@ struct carry_options {
 	uint64_t ghost_limit_bytes; /* the largest deleted file whose content goes into the image */
 };
 
+/* A task of the tree that is saved. */
+struct open_task {
+	pid_t pid;         /* as this process sees it */
+	pid_t own_pid;     /* as it sees itself, and so in the images */
+	int pidfd;         /* -1: it has ended, and waits for its parent to see that */
+	uint32_t files_id; /* tasks with the same one share their table of descriptors; 0: it has none */
+};
+
 struct multicast_groups;
 struct netlink;
 struct outlet;
@@ -45,7 +53,7 @@ struct process;
  */
 struct open_file {
 	uint32_t id;           /* names it in the image */
-	pid_t pid;             /* of a task that has it; our own if it is in flight in a UNIX socket: unix(7) */
+	pid_t pid;             /* of the first task that has it; our own if it is in flight in a UNIX socket: unix(7) */
 	int pidfd;             /* of the same */
 	int fd;                /* its number there; the lowest one, if it has several */
 	const char *link;      /* what /proc/PID/fd/N points to */
@@ -59,21 +67,26 @@ struct open_file {
 	void *answers;          /* of file_ops.read; NULL: nobody has asked yet */
 };
 
-/* A number in a task's table of descriptors. */
+/* A number in a table of descriptors. */
 struct open_number {
+	size_t task; /* index of the first one that has the table */
 	int fd;
 	const struct open_file *file; /* borrowed: what it stands for */
+	/* Borrowed: its fdinfo, where that may tell of locks which file->fdinfo doesn't show: those of another process. NULL:
+	 * it doesn't. */
+	const char *locks;
 };
 
 /*
- * All that a process has open, and what the kinds note about it. One is made for a check of all files, and one for a
+ * All that a tree of processes has open, and what the kinds note about it. One is made for a check of all files, and one for a
  * save of all files: notes of a check must not be there in the save.
  */
 struct open_files {
-	pid_t pid;
+	const struct open_task *tasks; /* borrowed; the first one is the root */
+	size_t task_count;
 	const struct open_file *list; /* borrowed; each description once, their all pointing here */
 	size_t count;
-	const struct open_number *numbers; /* borrowed; all descriptors, ascending by fd */
+	const struct open_number *numbers; /* borrowed; all descriptors, ascending by task and fd */
 	size_t number_count;
 	uint32_t next_id;             /* higher than any id given so far: open_files_new_id() */
 	struct number_map *notes;     /* owned; NULL at first: of open_files_first() */
@@ -100,13 +113,16 @@ uint32_t open_files_new_id(struct open_files *files);
  */
 bool open_files_first(struct open_files *files, FdTypes type, uint64_t key, uint64_t key_more, uint32_t *ret_number);
 
-/* The description behind a number of the table, or NULL. */
-const struct open_file *open_files_at(const struct open_files *files, int fd);
+/* The task with that PID (as this process sees it), or NULL: it is none of the tree. */
+const struct open_task *open_files_task(const struct open_files *files, pid_t pid);
+
+/* The description behind a number in a task's table (by its PID as this process sees it), or NULL. */
+const struct open_file *open_files_at(const struct open_files *files, pid_t pid, int fd);
 
 /* The description that a descriptor of this process stands for, or NULL. */
 const struct open_file *open_files_same(const struct open_files *files, int fd_here);
 
-/* Another process that has this pipe, socket or pseudoterminal open (one of them), 0: none. Reads /proc of all processes,
+/* A process outside of the tree that has this pipe, socket or pseudoterminal open (one of them), 0: none. Reads /proc of all processes,
  * once for each files: not to be called while the program is frozen. */
 pid_t open_files_outsider(struct open_files *files, const struct stat *stat);
 

@@ -99,18 +99,41 @@ bool open_files_first(struct open_files *files, FdTypes type, uint64_t key, uint
 	return true;
 }
 
-static int compare_number(const void *key, const void *member)
+const struct open_task *open_files_task(const struct open_files *files, pid_t pid)
 {
-	const struct open_number *number = member;
-
-	return *(const int *)key - number->fd;
+	for (size_t i = 0; i < files->task_count; i++)
+		if (files->tasks[i].pid == pid)
+			return &files->tasks[i];
+	return NULL;
 }
 
-const struct open_file *open_files_at(const struct open_files *files, int fd)
+static int compare_number(const void *left, const void *right)
 {
-	const struct open_number *number =
-		bsearch(&fd, files->numbers, files->number_count, sizeof(*number), compare_number);
+	const struct open_number *one = left;
+	const struct open_number *other = right;
 
+	return one->task == other->task ? one->fd - other->fd : one->task < other->task ? -1 : 1;
+}
+
+/* The first one with the same table. */
+static size_t table_of(const struct open_files *files, const struct open_task *task)
+{
+	size_t first = 0;
+
+	while (files->tasks[first].files_id != task->files_id)
+		first++;
+	return first;
+}
+
+const struct open_file *open_files_at(const struct open_files *files, pid_t pid, int fd)
+{
+	const struct open_task *task = open_files_task(files, pid);
+
+	if (!task)
+		return NULL;
+	const struct open_number key = {.task = table_of(files, task), .fd = fd};
+	const struct open_number *number =
+		bsearch(&key, files->numbers, files->number_count, sizeof(key), compare_number);
 	return number ? number->file : NULL;
 }
 
@@ -167,7 +190,7 @@ static void note_files_of_others(struct open_files *files)
 	if (procfs_numbers(getpid(), "..", &pids, &count) < 0)
 		return;
 	for (size_t i = 0; i < count; i++)
-		if (pids[i] != files->pid && pids[i] != getpid())
+		if (pids[i] != getpid() && !open_files_task(files, pids[i]))
 			note_files_of(files, pids[i]);
 }
 

@@ -33,6 +33,7 @@ struct state_save {
 	/* Goes into threads-PID.godwit: what the core entry has no field for. The same holds. */
 	GodwitThreadEntry *extra;
 	const struct carry_options *options;
+	const void *looked; /* for save(): what look() has left; NULL: the part has none */
 };
 
 /* A thread whose state is restored. All borrowed. */
@@ -68,6 +69,14 @@ struct state_ops {
 	/* Appends what only the thread itself can tell (runs frozen). Returns what save() needs to find the answers,
 	 * freed with free(3) by the caller, or NULL. May be NULL. */
 	void *(*ask)(const struct state_save *state, struct batch *batch);
+
+	/*
+	 * Reads from /proc what only a file there tells (runs frozen). Several threads do this for all tasks at once: it
+	 * allocates nothing, and leaves look_bytes, which are zeros before, to save(). task_fd is the folder /proc/PID/task.
+	 * May be NULL.
+	 */
+	void (*look)(int task_fd, pid_t tid, void *ret_looked);
+	size_t look_bytes;
 
 	/* Fills its part of the core entry (runs frozen: no /proc where a batch can tell). batch has run. */
 	struct error *(*save)(const struct state_save *state, const void *collected, const void *asked,

@@ -350,12 +350,13 @@ static struct error *note_credentials(const struct unix_queue *queue, const stru
 	/* 0: it was sent before anybody asked for credentials. */
 	if (!queue->passes_credentials || !packet->has_credentials || credentials->pid == 0)
 		return NULL;
-	if (credentials->pid != queue->file->all->pid)
+	const struct open_task *sender = open_files_task(queue->file->all, credentials->pid);
+	if (!sender)
 		return error_hint(
 			error_new(ENOTSUP, "a message with the credentials of process %d waits", credentials->pid),
 			"try again when the program has read it");
 	more->has_pid = true;
-	more->pid = credentials->pid;
+	more->pid = sender->own_pid;
 	more->has_uid = true;
 	more->uid = credentials->uid;
 	more->has_gid = true;

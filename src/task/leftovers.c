@@ -18,6 +18,7 @@
 #include "task/remote.h"
 #include "task/stub_pages.h"
 #include "util/alloc.h"
+#include "util/descendants.h"
 #include "util/negative_errno.h"
 
 enum {
@@ -69,7 +70,7 @@ static bool parse_line(const char *line, struct procfs_range *ret_range, bool *r
 	*ret_is_code = strncmp(after, " r-xs", 5) == 0;
 	if (!strstr(after, "/dev/zero (deleted)"))
 		return false;
-	return *ret_is_code ? stub_pages_is_code_address(ret_range->start)
+	return *ret_is_code ? stub_pages_is_data_address(ret_range->end)
 	                    : strncmp(after, " rw-s", 5) == 0 && stub_pages_is_data_address(ret_range->start);
 }
 
@@ -97,6 +98,8 @@ static struct error *find(pid_t pid, int mem_fd, struct ranges *ranges)
 	return is_in_use ? error_new(EBUSY, "process %d: threads are still leaving the stub of a killed godwit", pid)
 	                 : NULL;
 }
+
+static struct error *clear_one(pid_t pid);
 
 /* ---- Threads that stay ---- */
 
@@ -130,7 +133,7 @@ static bool is_owner_dead(int mem_fd, const struct procfs_range *range)
 	       session.magic == STUB_MAGIC && (session.owner == 0 || (session.owner & FUTEX_OWNER_DIED));
 }
 
-struct error *leftovers_release(pid_t pid)
+static struct error *release_one(pid_t pid)
 {
 	auto_free char *path = xformat("/proc/%d/mem", pid);
 	auto_fd int mem_fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -147,7 +150,25 @@ struct error *leftovers_release(pid_t pid)
 		if (parse_line(line, &range, &is_code) && !is_code && is_owner_dead(mem_fd, &range))
 			TRY(tell_to_leave(pid, &range), "let process %d go on", pid);
 	}
-	return leftovers_clear(pid);
+	return clear_one(pid);
+}
+
+/* Children first, which their parents don't see stand still. Of one that has ended nothing is left. */
+static struct error *each_descendant(pid_t pid, struct error *(*call)(pid_t pid))
+{
+	auto_descendants struct descendants all;
+	struct error *error = NULL;
+
+	descendants_list(pid, &all);
+	for (size_t i = all.count; i-- > 1;)
+		if (!procfs_is_dead(all.list[i].pid))
+			error = error_join(error, call(all.list[i].pid));
+	return error_join(error, call(pid));
+}
+
+struct error *leftovers_release(pid_t pid)
+{
+	return each_descendant(pid, release_one);
 }
 
 /* ---- Clearing ---- */
@@ -204,7 +225,7 @@ static struct error *try_clear(pid_t pid, struct ranges *ranges, bool *ret_is_do
 	return process_thaw(process);
 }
 
-struct error *leftovers_clear(pid_t pid)
+static struct error *clear_one(pid_t pid)
 {
 	auto_free struct ranges *ranges = xalloc(sizeof(*ranges));
 	auto_free char *path = xformat("/proc/%d/mem", pid);
@@ -226,6 +247,11 @@ struct error *leftovers_clear(pid_t pid)
 			return error ? take(error) : error_new(EBUSY, "process %d", pid);
 		usleep(ATTEMPT_US);
 	}
+}
+
+struct error *leftovers_clear(pid_t pid)
+{
+	return each_descendant(pid, clear_one);
 }
 
 static void undo(const void *bytes, const int *fds, size_t fd_count)
@@ -251,7 +277,7 @@ static struct error *exit_by_itself(struct process *process, int status)
 	return held_exit(process, status);
 }
 
-struct error *leftovers_end(pid_t pid, int status)
+static struct error *end_one(pid_t pid, int status)
 {
 	auto_process struct process *process = NULL;
 
@@ -259,4 +285,15 @@ struct error *leftovers_end(pid_t pid, int status)
 	auto_error struct error *error = status < 0 ? NULL : exit_by_itself(process, status);
 	/* What can't end by itself must not go on, either. */
 	return status < 0 || error ? process_end(process) : process_wait_gone(process);
+}
+
+struct error *leftovers_end(pid_t pid, int status)
+{
+	auto_descendants struct descendants all;
+
+	descendants_list(pid, &all);
+	for (size_t i = all.count; i-- > 1;)
+		if (!procfs_is_dead(all.list[i].pid))
+			TRY(end_one(all.list[i].pid, -1), "process %d", all.list[i].pid);
+	return end_one(pid, status);
 }

@@ -296,12 +296,16 @@ static struct error *settle_all(struct process *process)
 	return NULL;
 }
 
+void process_look(struct process *process)
+{
+	if (process->calls)
+		calls_look(process->calls, process);
+}
+
 struct error *process_stop(struct process *process)
 {
 	size_t new = 1;
 
-	if (process->calls)
-		calls_look(process->calls, process);
 	process->stop_began_ns = clock_now_ns();
 
 	/* New threads may come as long as one is running: until a pass over a stopped process finds none. */

@@ -111,6 +111,9 @@ MUST_USE struct error *process_seize(pid_t pid, struct process **ret_process);
 /* Attaches to a task of our own making, which is to be built: it dies with us. */
 MUST_USE struct error *process_adopt(pid_t pid, pid_t own_pid, struct process **ret_process);
 
+/* Notes what the threads wait for, where somebody wants to know (calls): just before they are stopped. */
+void process_look(struct process *process);
+
 /* Stops all threads, new ones too. On failure all run again. */
 MUST_USE struct error *process_stop(struct process *process);
 

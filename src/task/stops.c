@@ -20,7 +20,10 @@
 #include "util/procfs.h"
 #include "util/uapi.h"
 
-enum { LOOK_AGAIN_NS = 5 * 1000 * 1000 };
+enum {
+	LOOK_AGAIN_NS = 5 * 1000 * 1000,
+	LOOKS = 50, /* 0.5 us each, before sleeping */
+};
 
 struct error *thread_ptrace(const struct thread *thread, int request, const char *name, uint64_t address, uint64_t data)
 {
@@ -73,8 +76,13 @@ static pid_t wait_for_leader(pid_t tid, int *ret_status)
  */
 static pid_t wait_for(const struct thread *thread, int *ret_status)
 {
-	pid_t found;
+	pid_t found = 0;
 
+	/* Most stops come in a few us, and to be woken on a processor that has nothing to do takes longer than that. */
+	for (int i = 0; i < LOOKS && found == 0; i++)
+		found = waitpid(thread->tid, ret_status, __WALL | WNOHANG);
+	if (found > 0)
+		return found;
 	do {
 		found = thread->index == 0 ? wait_for_leader(thread->tid, ret_status)
 		                           : waitpid(thread->tid, ret_status, __WALL);

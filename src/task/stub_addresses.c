@@ -18,11 +18,6 @@ static bool is_place(uint64_t address)
 	return false;
 }
 
-bool stub_pages_is_code_address(uint64_t address)
-{
-	return is_place(address);
-}
-
 bool stub_pages_is_data_address(uint64_t address)
 {
 	return is_place(address - STUB_DATA_OFFSET);

@@ -234,9 +234,11 @@ size_t process_stub_bytes(size_t thread_room)
 
 static struct error *map_at(struct process *process, uint64_t address, struct stub_pages *stub)
 {
-	TRY(remote_map(process, address, stub->code_bytes, PROT_READ | PROT_EXEC, &stub->code_address));
-	return remote_map(process, address + STUB_DATA_OFFSET, stub->data_bytes, PROT_READ | PROT_WRITE,
-	                  &stub->session_address);
+	uint64_t data_address = address + STUB_DATA_OFFSET;
+
+	TRY(remote_map(process, data_address - stub->code_bytes, stub->code_bytes, PROT_READ | PROT_EXEC,
+	               &stub->code_address));
+	return remote_map(process, data_address, stub->data_bytes, PROT_READ | PROT_WRITE, &stub->session_address);
 }
 
 static struct error *map_at_any_place(struct process *process, struct stub_pages *stub)
@@ -404,13 +406,13 @@ struct error *stub_pages_unmap(struct process *process, struct thread *thread)
 {
 	struct stub_pages *stub = process->stub;
 
-	/* Either may be missing, if making them failed. */
-	if (stub->code_address)
+	size_t size_bytes = stub->code_bytes + (stub->session_address ? stub->data_bytes : 0);
+
+	/* The data come last, and are missing if making them failed. */
+	if (stub->code_address) {
 		TRY(remote_slot_find(process));
-	if (stub->session_address)
-		TRY(remote_unmap(process, thread, stub->session_address, stub->data_bytes));
-	if (stub->code_address)
-		TRY(remote_unmap(process, thread, stub->code_address, stub->code_bytes));
+		TRY(remote_unmap(process, thread, stub->code_address, size_bytes));
+	}
 	remote_slot_clear(process);
 	process->stub = NULL;
 	stub_pages_free(stub);

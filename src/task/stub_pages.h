@@ -19,14 +19,14 @@ void stub_pages_set_left(struct stub_pages *stub, const struct thread *thread);
 
 /*
  * Where the pages are mapped, unless somebody else has a mapping there: at one of a few addresses that say whose they are
- * even if we died before anything was written to them. Code and data are always at the same distance.
+ * even if we died before anything was written to them. The data are always at the same distance from there; the code ends
+ * where they begin, so that one call unmaps both.
  */
 enum {
 	STUB_PLACES = 20,
-	STUB_DATA_OFFSET = 1 << 28, /* of the session from the code: room for the trampolines of two million threads */
+	STUB_DATA_OFFSET = 1 << 28, /* room for the trampolines of a million threads */
 };
 uint64_t stub_pages_address(unsigned place);
-bool stub_pages_is_code_address(uint64_t address);
 bool stub_pages_is_data_address(uint64_t address);
 
 /* Unmaps the pages in the task by remote calls of a stopped thread. No other thread may be in them. Frees stub. */

@@ -40,15 +40,25 @@ refused() {
 # By its own choice, since the program runs once more
 dump_is_stopped() { on a sh -c "ps -o stat= -p \$(pgrep -f 'godwit dump --tree $pid ') | grep -q T"; }
 
+# save_all OPTION...: with all processes that it has, and it runs on
+save_all() {
+	on a "$GODWIT" dump --tree "$pid" --images-dir "$SHARED/images/one" --leave-running --wait-children 0 "$@" ||
+		fail "not saved with its children"
+}
+
 start one
-refused "it has child processes: " dump --tree "$pid" --images-dir "$SHARED/images/one" --wait-children 0
-grep -q "(python3)" "$SHARED/errors.log" || fail "the child isn't named"
-grep -qF "hint:  process trees can't be carried yet: end the children, or let godwit wait longer for their end: --wait-children" \
-	"$SHARED/errors.log" || fail "it isn't said what to do"
+child=$(on a cat "/proc/$pid/task/$pid/children")
+save_all
+[ -e "$SHARED/images/one/mm-${child% }.img" ] || fail "the child isn't saved"
 refused "it has child processes: " pre-dump --tree "$pid" --images-dir "$SHARED/images/one" --wait-children 0
+grep -q "(python3)" "$SHARED/errors.log" || fail "the child isn't named"
+grep -qF "hint:  end the children, or let godwit wait longer for their end: --wait-children" \
+	"$SHARED/errors.log" || fail "it isn't said what to do"
 refused "it has child processes: " migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" --wait-children 0
 refused "is more than 86400" dump --tree "$pid" --images-dir "$SHARED/images/one" --wait-children 100000
-echo "ok a child that goes on is named"
+rm -r "$SHARED/images/one"
+mkdir "$SHARED/images/one"
+echo "ok a child that goes on is saved, too, or named"
 
 # It ends while godwit waits, which begins to wait when it has begun.
 save one --wait-children 600 &
@@ -67,7 +77,7 @@ start unfetched
 touch "$folder/end"
 wait_until on a sh -c "ps -o stat= --ppid $pid | grep -q Z"
 refused "it has children that have ended, but whose exit status waits: " \
-	dump --tree "$pid" --images-dir "$SHARED/images/one" --wait-children 0
+	pre-dump --tree "$pid" --images-dir "$SHARED/images/one" --wait-children 0
 grep -qF "hint:  the program itself has to fetch it (wait(2))" "$SHARED/errors.log" || fail "it isn't said what to do"
 check
 echo "ok an exit status that nobody has fetched is told"
@@ -81,9 +91,9 @@ while [ ! -e $SHARED/when-asked/born ]; do sleep 0.01; done
 SCRIPT
 chmod +x "$SHARED/bear"
 start when-asked
-refused "it has child processes: " dump --tree "$pid" --images-dir "$SHARED/images/one" --wait-children 0 \
-	--action-script "$SHARED/bear"
-[ -z "$(ls "$SHARED/images/one")" ] || fail "something stays in the folder"
+save_all --action-script "$SHARED/bear"
+child=$(on a cat "/proc/$pid/task/$pid/children")
+[ -e "$SHARED/images/one/mm-${child% }.img" ] || fail "the child isn't saved"
 touch "$folder/end"
 check
 start when-asked

@@ -80,8 +80,9 @@ expect 1 "there is no process 99999" "The program is not there."
 parent=$(start_on a /dev/null sh -c 'sleep 1000 & sleep 1001 & wait')
 wait_until on_a sh -c "[ \$(cat /proc/$parent/task/*/children | wc -w) = 2 ]"
 wait_until on_a sh -c "! grep -l '^sh\$' \$(sed 's,[0-9]*,/proc/&/comm,g' /proc/$parent/task/$parent/children)"
-try dump --tree "$parent" --images-dir "$images" --json
-expect 1 "it has child processes: " "(sleep)" "hint:  process trees can't be carried yet" "$runs"
+mkdir "$SHARED/memory"
+try pre-dump --tree "$parent" --images-dir "$SHARED/memory" --json
+expect 1 "it has child processes: " "(sleep)" "hint:  end the children, or let godwit wait longer" "$runs"
 job=$(on_a cat "/proc/$parent/task/$parent/children" | cut -d ' ' -f 1)
 try migrate "$job" b
 expect 1 "it belongs to the session of sh (PID $parent), which stays" "hint:  start it apart: setsid -f" "$runs_here"

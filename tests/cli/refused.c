@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <mqueue.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -161,29 +163,34 @@ static void have_userfaultfd(void)
 		err(77, "userfaultfd");
 }
 
-/* Ends with its parent. */
-static void have_child(void)
+/* Another process with copies of all, which isn't a descendant, and ends when this one does. */
+static void have_relative(void)
 {
+	pid_t pid = getpid();
+
 	if (fork() == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		setsid();
-		pause();
+		struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+
+		if (fork() == 0)
+			poll(&end, 1, -1);
 		_exit(0);
 	}
+	if (wait(NULL) < 0)
+		err(1, "wait");
 }
 
-static void have_shared_memory_with_a_child(void)
+static void have_shared_memory_with_a_relative(void)
 {
 	if (mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
 		err(1, "mmap");
-	have_child();
+	have_relative();
 }
 
-static void have_memfd_with_a_child(void)
+static void have_memfd_with_a_relative(void)
 {
 	if (memfd_create("common", 0) < 0)
 		err(1, "memfd_create");
-	have_child();
+	have_relative();
 }
 
 static void never_called(void)
@@ -208,8 +215,8 @@ static const struct {
 } kinds[] = {
 	{"aio", have_aio},
 	{"breakpoint", have_breakpoint},
-	{"common-memfd", have_memfd_with_a_child},
-	{"common-memory", have_shared_memory_with_a_child},
+	{"common-memfd", have_memfd_with_a_relative},
+	{"common-memory", have_shared_memory_with_a_relative},
 	{"dispatch", have_dispatch},
 	{"idle-userfaultfd", have_idle_userfaultfd},
 	{"io_uring", have_io_uring},

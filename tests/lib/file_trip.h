@@ -24,6 +24,7 @@ struct trip {
 	char *texts[2 * TRIP_MAX]; /* owned: links and fdinfos */
 	struct open_file files[TRIP_MAX];
 	struct open_number numbers[TRIP_MAX];
+	struct open_task task;
 	struct open_files all;
 	struct carry_options options;
 	FownEntry owner;
@@ -89,7 +90,9 @@ static inline const struct open_file *trip_add(struct trip *trip, int fd)
 	assert_int_equal(fstat(fd, &file->stat), 0);
 	trip->numbers[trip->count] = (struct open_number){.fd = fd, .file = file};
 	trip->count++;
-	trip->all.pid = getpid();
+	trip->task = (struct open_task){.pid = getpid(), .own_pid = getpid(), .pidfd = trip->pidfd, .files_id = 1};
+	trip->all.tasks = &trip->task;
+	trip->all.task_count = 1;
 	trip->all.list = trip->files;
 	trip->all.numbers = trip->numbers;
 	trip->all.count = trip->all.number_count = trip->count;

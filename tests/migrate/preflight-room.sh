@@ -3,7 +3,7 @@
 # SPDX-FileCopyrightText: The godwit authors
 
 # hosts run -n 2 preflight-room.sh: the other host has too little memory, another processor, lower limits, or its ports are
-# in use. Each is refused by name before the freeze, all of one look at once, and the program runs on.
+# in use. Each is refused by name before the program is stopped for the first time, and it runs on.
 set -eu
 # shellcheck source=tests/lib/hosts.sh
 . "$(dirname "$0")/../lib/hosts.sh"
@@ -44,13 +44,13 @@ try() {
 		>"$SHARED/migrate.log" 2>&1; then
 		fail "migrated, though it could not work there"
 	fi
-	[ "$(on_a ps -o stat= -p "$pid" | cut -c 1)" = S ] || fail "it doesn't run on"
+	[ "$(stops)" = "$before" ] || fail "the program has been stopped"
 }
 told() { grep -qE -- "$1" "$SHARED/migrate.log" || fail "not told: $1"; }
 untold() { ! grep -qE -- "$1" "$SHARED/migrate.log" || fail "told: $1"; }
 before=$(stops)
 
-# ---- Asked before the program is stopped for the first time ----
+# ---- Memory and processor ----
 
 sed -E 's/^(MemAvailable|SwapFree):.*/\1: 1024 kB/' /proc/meminfo >"$SHARED/meminfo"
 flag=$(grep -owE 'sse4_2|ssse3|avx' /proc/cpuinfo | head -n 1)
@@ -79,7 +79,6 @@ told "the program has 1[0-9][0-9] MB of memory, and 2 MB are free here"
 told "the processor here lacks: $flag"
 [ ! "$limited" ] ||
 	told "the program has 1[0-9][0-9] MB of memory, and its control group here, $top, has [0-9]{1,2} MB left"
-[ "$(stops)" = "$before" ] || fail "the program has been stopped"
 echo "ok memory and processor"
 try --cpu-cap none
 told "MB are free here"
@@ -87,7 +86,7 @@ untold "the processor here lacks"
 echo "ok the processor is not compared where that is asked"
 [ ! "$limited" ] || on_b rmdir "$top/$group"
 
-# ---- Told when the destination knows what is open ----
+# ---- Ports and limits ----
 
 cat >"$SHARED/holder.py" <<'END'
 import signal, socket

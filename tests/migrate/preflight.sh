@@ -13,6 +13,7 @@ service=10.77.0.100
 cat >"$SHARED/server.py" <<'END'
 import socket, threading
 listener = socket.create_server(("10.77.0.100", 7001))
+data = open("/run/shared/own/data")
 thread = threading.Thread(target=threading.Event().wait, daemon=True)
 thread.start()
 open("/run/shared/tid", "w").write(str(thread.native_id))
@@ -49,6 +50,16 @@ hold() {
 	done' hold "$@" || fail "$* could not be taken on b"
 }
 
+# A port that is in use on b
+cat >"$SHARED/holder.py" <<'END'
+import signal, socket
+listener = socket.create_server(("0.0.0.0", 7001))
+open("/run/shared/held", "w").close()
+signal.pause()
+END
+
+mkdir "$SHARED/own"
+echo data >"$SHARED/own/data"
 on_a ip addr add "$service/24" dev eth0
 pid=$(start_on a "$SHARED/server.log" /usr/bin/python3 -S "$SHARED/server.py")
 wait_for "$SHARED/ready"
@@ -60,13 +71,20 @@ grep -qF "this is the host that it runs on" "$SHARED/migrate.log" || fail "it is
 ! grep -q "End that process" "$SHARED/migrate.log" || fail "it is offered to end the program itself"
 
 hold "$pid" "$(cat "$SHARED/tid")"
+holder=$(start_on b "$SHARED/holder.log" /usr/bin/python3 -S "$SHARED/holder.py")
+wait_for "$SHARED/held"
+on_b mount -t tmpfs tmpfs "$SHARED/own"
 try
 refused "PID $pid of the program is in use here by process $pid (sleep)" \
 	"thread ID $(cat "$SHARED/tid") of the program is in use here" \
-	"the program has sockets at $service, which is no address here" "--move-address $service"
+	"the program has sockets at $service, which is no address here" "--move-address $service" \
+	"TCP socket at $service:7001: listen on port 7001: Address already in use" \
+	"$SHARED/own/data: missing here" "rsync -a SOURCE:'$SHARED/own/data'"
 echo "ok all that is lacking is told at once"
 
-on_b kill -KILL "$pid" "$(cat "$SHARED/tid")"
+on_b kill -KILL "$pid" "$(cat "$SHARED/tid")" "$holder"
+on_b umount "$SHARED/own"
+wait_gone b "$holder"
 wait_gone b "$pid"
 wait_gone b "$(cat "$SHARED/tid")"
 

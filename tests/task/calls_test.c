@@ -154,6 +154,7 @@ static void hold_and_signal(pid_t pid, const struct page *page, bool is_parked)
 
 	assert_ok(process_seize(pid, &process));
 	process->calls = calls;
+	process_look(process);
 	assert_ok(process_stop(process));
 	if (is_parked)
 		assert_ok(process_enter(process, 0, 0));

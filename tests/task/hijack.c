@@ -59,6 +59,7 @@ static struct error *hijack(pid_t pid, struct calls *calls, struct times *ret_ti
 
 	TRY(process_seize(pid, &process));
 	process->calls = calls;
+	process_look(process);
 	TRY(process_stop(process));
 	double stopped = now_ms();
 	TRY(process_enter(process, 0, 0));

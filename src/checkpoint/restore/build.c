@@ -168,20 +168,35 @@ static void forget_models(struct build *build)
 /* ---- Beforehand ---- */
 
 /* What the kinds of files know of this host. */
-static struct error *preflight_files(const struct build *build)
+static struct error *preflight_kinds(struct restore_files *files)
 {
 	auto_problems struct problems problems = {0};
 
-	for (size_t i = 0; i < image_count(build->store, IMAGE_FILES, 0); i++) {
+	for (size_t i = 0; i < image_count(restore_store(files), IMAGE_FILES, 0); i++) {
 		FileEntry *entry;
 
-		TRY(restore_nth_file_entry(build->files, i, &entry));
+		TRY(restore_nth_file_entry(files, i, &entry));
 		const struct file_ops *ops = file_ops_of_type(entry->type);
 		if (ops && ops->preflight)
-			problems_add(&problems, ops->preflight(entry, build->files));
+			problems_add(&problems, ops->preflight(entry, files));
 		file_entry__free_unpacked(entry, NULL);
 	}
 	return problems_error(&problems, "what the program has open can't be made here:");
+}
+
+static struct error *preflight_files(struct restore_files *files)
+{
+	return error_join(reg_files_verify(files), preflight_kinds(files));
+}
+
+struct error *build_preflight_sketch(const struct image_store *sketch, const struct carry_options *carry)
+{
+	struct restore_files *files = restore_files_new(sketch, carry);
+
+	restore_files_set_running(files);
+	struct error *error = preflight_files(files);
+	restore_files_free(files);
+	return error;
 }
 
 struct error *build_preflight(const struct image_store *store, const struct build_options *options)
@@ -191,7 +206,7 @@ struct error *build_preflight(const struct image_store *store, const struct buil
 	build->own_pidfd = -1;
 	build->options = *options;
 	TRY(prepare(build, store));
-	struct error *error = error_join(reg_files_verify(build->files), preflight_files(build));
+	struct error *error = preflight_files(build->files);
 	for (size_t i = 0; i < build->tree.count; i++)
 		error = error_join(error, build_threads_preflight(build->tasks[i]));
 	return error;

@@ -49,6 +49,9 @@ DEFINE_OWNED(struct build *, build_free)
 /* What can be known before anything is made: missing and different files, a taken PID. */
 MUST_USE struct error *build_preflight(const struct image_store *store, const struct build_options *options);
 
+/* The same of what saver_sketch() has told of its files while it runs. */
+MUST_USE struct error *build_preflight_sketch(const struct image_store *sketch, const struct carry_options *carry);
+
 /*
  * The areas of a process (by its own PID) have changed, and its threads: gone is unmapped, and the store (borrowed for the
  * call) holds its mm-PID.img, the files that are mapped, and pstree.img with nobody else, as of now.

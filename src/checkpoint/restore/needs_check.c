@@ -13,6 +13,7 @@
 #include "checkpoint/needs.h"
 #include "network/address.h"
 #include "objects/outlet.h"
+#include "objects/rlimits.h"
 #include "task/cgroup_memory.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
@@ -229,19 +230,21 @@ static bool is_here(const GodwitNeeds *needs)
 	       start_time == needs->start_time;
 }
 
-void needs_check(const GodwitNeeds *needs, struct problems *problems)
+bool needs_check(const GodwitNeeds *needs, struct problems *problems)
 {
 	if (is_here(needs)) {
 		problems_add(problems, error_hint(error_new(0, "this is the host that it runs on"),
 		                                  "name the host that it is to move to"));
-		return;
+		return false;
 	}
 	check_pids(needs, problems);
 	problems_add(problems, check_free_memory(needs));
 	problems_add(problems, check_group_memory(needs));
 	problems_add(problems, check_cpu(needs));
+	problems_add(problems, rlimits_check(needs->rlimits));
 	for (size_t i = 0; i < needs->n_outlets; i++)
 		problems_add(problems, check_outlet(needs->outlets[i]));
 	for (size_t i = 0; i < needs->n_addresses; i++)
 		problems_add(problems, check_address(needs, needs->addresses[i]));
+	return true;
 }

@@ -37,7 +37,7 @@ static struct error *preflight(const struct restore_options *options, const stru
 	};
 
 	TRY(needs_of_images(&request, &needs));
-	needs_check(needs, &problems);
+	(void)needs_check(needs, &problems);
 	return error_join(problems_error(&problems, "the program can't run here:"), build_preflight(store, build));
 }
 

@@ -122,8 +122,8 @@ struct error *children_check(pid_t pid)
 	if (living)
 		error = error_hint(
 			error_new(ENOTSUP, "it has child processes: %s", living),
-			"process trees can't be carried yet: end the children, or let godwit wait longer for "
-			"their end: --wait-children SECONDS");
+			"end the children, or let godwit wait longer for their end: --wait-children SECONDS. "
+			"godwit dump saves process trees, pre-dump and migrate can't yet");
 	if (!dead)
 		return error;
 	struct error *waits =

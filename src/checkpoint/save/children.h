@@ -2,9 +2,8 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * Child processes, which can't be carried. Those that end soon (a database that writes a snapshot in the background) are
- * waited for, while the program runs. One that has ended stays a child until the program has fetched its exit status
- * (wait(2)): nobody else can do that for it, and a program elsewhere would wait for it for ever.
+ * Waiting for child processes that end soon (a database that writes a snapshot in the background), while the program runs.
+ * One that has ended stays a child until the program has fetched its exit status (wait(2)): nobody else can do that for it.
  */
 #pragma once
 
@@ -16,6 +15,7 @@
 /* How long children are waited for, in all, however often. */
 struct children_wait {
 	pid_t pid;
+	bool is_single; /* those that are still there then can't be carried */
 	uint64_t left_ns;
 	int stop_fd; /* borrowed: when it can be read nobody waits any more; -1: none */
 };

@@ -21,6 +21,7 @@
 #include "task/leftovers.h"
 #include "util/alloc.h"
 #include "util/clock.h"
+#include "util/descendants.h"
 #include "util/procfs.h"
 #include "util/test_stop.h"
 
@@ -36,7 +37,7 @@ struct dump {
 	struct chain *chain;   /* owned; NULL: no part of one */
 	struct saver *saver;   /* owned */
 	struct children_wait children;
-	struct calls *calls;             /* owned */
+	struct tree_calls *calls;        /* owned */
 	struct connections *connections; /* owned */
 	struct frozen *frozen;           /* owned */
 	struct image_store *store;       /* owned */
@@ -44,6 +45,8 @@ struct dump {
 	struct dump_statistics *statistics;
 	uint64_t start_ns;      /* of the freeze */
 	bool is_network_locked; /* by a script */
+	uint32_t *stop_undos;   /* owned: ids of the keeper's */
+	size_t stop_undo_count;
 };
 
 /* Connections go on before the program does. */
@@ -52,18 +55,19 @@ static void dump_free(struct dump *dump)
 	connections_free(dump->connections);
 	frozen_free(dump->frozen);
 	chain_free(dump->chain);
-	calls_free(dump->calls);
+	tree_calls_free(dump->calls);
 	saver_free(dump->saver);
 	image_store_free(dump->store);
 	page_files_free(&dump->pages);
+	free(dump->stop_undos);
 	keeper_stop(dump->keeper);
 }
 
 /* Where written pages are to be told to the next dump, and nobody tells them yet, that begins here. */
-static struct error *send_own_pages(struct dump *dump, struct page_sink *sink)
+static struct error *send_own_pages(struct dump *dump, size_t task, struct page_sink *sink)
 {
-	struct process *process = dump->frozen->process;
-	const struct areas *areas = saver_areas(dump->saver);
+	struct process *process = dump->frozen->processes[task];
+	const struct areas *areas = saver_areas(dump->saver, task);
 
 	if (dump->chain && chain_tracker(dump->chain))
 		return tracker_finish(chain_tracker(dump->chain), areas, sink);
@@ -78,7 +82,12 @@ static struct error *send_pages(struct dump *dump, struct page_sink *sink)
 	auto_shared_sender struct shared_sender *shared = shared_sender_new();
 	auto_shared_objects struct shared_objects objects = {0};
 
-	TRY(send_own_pages(dump, sink));
+	for (size_t i = 0; i < saver_count(dump->saver); i++) {
+		if (!saver_owns_memory(dump->saver, i))
+			continue;
+		TRY(page_files_select(&dump->pages, saver_live(dump->saver)->list[i].own_pid));
+		TRY(send_own_pages(dump, i, sink));
+	}
 	TRY(saver_shared(dump->saver, &objects));
 	return shared_sender_send(shared, &objects, NULL, true, sink);
 }
@@ -111,17 +120,14 @@ static struct error *finish_images(struct dump *dump)
 static struct error *try_freeze(struct dump *dump, bool is_last_try, enum obstacle *ret_obstacle)
 {
 	struct unsent left;
-	bool has_children;
 
-	TRY(freeze(dump->options->pid, dump->calls, saver_room_bytes(dump->saver), &dump->frozen));
+	TRY(freeze(saver_live(dump->saver), dump->calls, saver_room_bytes(dump->saver), &dump->frozen, ret_obstacle));
 	dump->start_ns = dump->frozen->began_ns;
 	dump->statistics->freezing_ns = clock_now_ns() - dump->start_ns;
 	dump->store = image_store_new();
-	*ret_obstacle = OBSTACLE_CHILDREN;
-	TRY(children_ask(dump->frozen->process, &has_children));
-	if (has_children)
+	if (*ret_obstacle != OBSTACLE_NONE)
 		return NULL;
-	TRY(obstacle_from(saver_save(dump->saver, dump->frozen->process, dump->store), is_last_try, ret_obstacle));
+	TRY(obstacle_from(saver_save(dump->saver, dump->frozen, dump->store), is_last_try, ret_obstacle));
 	if (*ret_obstacle != OBSTACLE_NONE)
 		return NULL;
 	TRY(connections_drain(dump->connections, DRAIN_NS, &left));
@@ -129,11 +135,20 @@ static struct error *try_freeze(struct dump *dump, bool is_last_try, enum obstac
 	return NULL;
 }
 
+static struct error *prepare(struct dump *dump);
+
+/* The processes are others than those that were looked at. */
+static struct error *look_again(struct dump *dump)
+{
+	TRY(first_look_again(&dump->children, dump->saver));
+	return prepare(dump);
+}
+
 static struct error *freeze_and_save(struct dump *dump)
 {
 	enum obstacle obstacle = OBSTACLE_NONE;
 
-	for (int tries = 0; tries < FREEZE_TRIES; tries += obstacle != OBSTACLE_CHILDREN) {
+	for (int tries = 0; tries < FREEZE_TRIES; tries++) {
 		TRY(try_freeze(dump, tries == FREEZE_TRIES - 1, &obstacle));
 		if (obstacle == OBSTACLE_NONE)
 			return NULL;
@@ -142,9 +157,9 @@ static struct error *freeze_and_save(struct dump *dump)
 		frozen_free(take(dump->frozen));
 		image_store_free(take(dump->store));
 		obstacle_log(obstacle, dump->options->log);
-		if (obstacle == OBSTACLE_CHILDREN && !children_again(&dump->children))
-			break;
-		if (!children_wait(&dump->children))
+		if (obstacle == OBSTACLE_PROCESSES)
+			TRY(look_again(dump));
+		else
 			usleep(BETWEEN_TRIES_US);
 	}
 	return obstacle_error(obstacle, dump->options->pid);
@@ -162,20 +177,25 @@ static struct error *holder_of(const struct dump *dump, struct lock_holder *ret_
 	return r < 0 ? error_new(-r, "start time of process %d", ret_holder->pid) : NULL;
 }
 
-/* In the keeper: the end had begun, and nothing else may follow. */
+/* In the keeper: the end had begun, and nothing else may follow. Its descendants go first, so those that are left are
+ * its own. */
 static void undo_mercy(const void *bytes, const int *fds, size_t fd_count)
 {
-	(void)bytes;
+	pid_t pid;
+
 	(void)fd_count;
-	syscall(SYS_pidfd_send_signal, fds[0], SIGKILL, NULL, 0);
+	memcpy(&pid, bytes, sizeof(pid));
+	if (syscall(SYS_pidfd_send_signal, fds[0], 0, NULL, 0) < 0)
+		return;
+	(void)descendants_signal(pid, SIGKILL);
 }
 
-/* In the keeper: it was stopped for good too early. */
+/* In the keeper: they were stopped for good too early. Children come first, and behind their parents in the list. */
 static void undo_stop(const void *bytes, const int *fds, size_t fd_count)
 {
 	(void)bytes;
-	(void)fd_count;
-	syscall(SYS_pidfd_send_signal, fds[0], SIGCONT, NULL, 0);
+	while (fd_count-- > 0)
+		syscall(SYS_pidfd_send_signal, fds[fd_count], SIGCONT, NULL, 0);
 }
 
 /* In the keeper, last: its connections go on by now, and it has been continued. */
@@ -201,20 +221,51 @@ static struct error *tell_keeper_of_stay(const struct dump *dump)
 	return keeper_add(dump->keeper, &undo, &id);
 }
 
-/* Registered early, and so done late: the connections come before it. One that was stopped before stays so. */
-static struct error *tell_keeper_of_stop(const struct dump *dump)
+static bool is_stopped(pid_t pid)
 {
 	auto_free char *status = NULL;
-	auto_fd int pidfd = procfs_open_pid(dump->options->pid);
-	const struct keeper_undo undo = {.undo = undo_stop, .fds = &pidfd, .fd_count = 1};
-	uint32_t id;
 
+	return procfs_read(pid, "status", &status, NULL) == 0 && strstr(status, "\nState:\tT");
+}
+
+static struct error *add_stop_undo(struct dump *dump, const int *pidfds, size_t count)
+{
+	const struct keeper_undo undo = {.undo = undo_stop, .fds = pidfds, .fd_count = count};
+
+	if (count == 0)
+		return NULL;
+	dump->stop_undos = xrealloc(dump->stop_undos, (dump->stop_undo_count + 1) * sizeof(*dump->stop_undos));
+	TRY(keeper_add(dump->keeper, &undo, &dump->stop_undos[dump->stop_undo_count]));
+	dump->stop_undo_count++;
+	return NULL;
+}
+
+/* Those that were stopped before stay so. */
+static struct error *add_stop_undos(struct dump *dump)
+{
+	const struct live_tree *live = saver_live(dump->saver);
+	int pidfds[KEEPER_FDS_MAX];
+	size_t count = 0;
+
+	for (size_t i = 0; i < live->tree.count; i++) {
+		if (live->list[i].pidfd >= 0 && !is_stopped(live->list[i].pid))
+			pidfds[count++] = live->list[i].pidfd;
+		if (count < KEEPER_FDS_MAX)
+			continue;
+		TRY(add_stop_undo(dump, pidfds, count));
+		count = 0;
+	}
+	return add_stop_undo(dump, pidfds, count);
+}
+
+/* Registered early, and so done late: the connections come before it. */
+static struct error *tell_keeper_of_stop(struct dump *dump)
+{
 	if (dump->options->end != DUMP_LEAVE_STOPPED)
 		return NULL;
-	int r = pidfd < 0 ? pidfd : procfs_read(dump->options->pid, "status", &status, NULL);
-	if (r < 0)
-		return error_new(-r, "process %d", dump->options->pid);
-	return strstr(status, "\nState:\tT") ? NULL : keeper_add(dump->keeper, &undo, &id);
+	while (dump->stop_undo_count > 0)
+		TRY(keeper_drop(dump->keeper, dump->stop_undos[--dump->stop_undo_count]));
+	return add_stop_undos(dump);
 }
 
 /* All is written: from here on the program doesn't go on by itself, whatever becomes of us. */
@@ -222,7 +273,9 @@ static struct error *commit_to_kill(struct dump *dump)
 {
 	const struct keeper_undo undo = {
 		.undo = undo_mercy,
-		.fds = &dump->frozen->process->pidfd,
+		.bytes = &dump->options->pid,
+		.size_bytes = sizeof(dump->options->pid),
+		.fds = &dump->frozen->processes[0]->pidfd,
 		.fd_count = 1,
 	};
 
@@ -251,9 +304,8 @@ static struct error *end(struct dump *dump, enum dump_outcome *ret_outcome)
 	}
 	TRY(commit_to_kill(dump));
 	test_stop("committed");
-	/* Without its own help: it is parked, so nothing of it runs any more. */
-	TRY(process_end(dump->frozen->process));
-	process_free(take(dump->frozen->process));
+	/* Without their own help: they are parked, so nothing of them runs any more. */
+	TRY(frozen_end(dump->frozen, -1));
 	*ret_outcome = DUMP_ENDED;
 	return NULL;
 }
@@ -274,18 +326,40 @@ static bool is_written_late(const struct dump *dump)
 }
 
 /* What is written late waits in memory, as far as there is room: files are slow. */
-static struct error *open_page_files(struct dump *dump)
+static struct error *prepare_page_files(struct dump *dump)
 {
 	static const uint64_t waiting_bytes_max = 16 << 20;
 	static const uint64_t more_bytes = 256 << 10; /* the vDSO, and what it touches until the freeze */
-	const struct dump_options *options = dump->options;
-	const struct ranges *parent = dump->chain ? chain_parent(dump->chain) : NULL;
-	uint64_t bytes = pages_in_memory(options->pid) * PAGE_BYTES + more_bytes;
+	uint64_t room = is_written_late(dump) ? waiting_bytes_max : 0;
 
-	TRY(page_files_open(options->images_dir_fd, saver_own_pid(dump->saver), parent, &dump->pages));
-	if (is_written_late(dump))
-		page_files_gather(&dump->pages, bytes < waiting_bytes_max ? bytes : waiting_bytes_max);
+	for (size_t i = 0; i < saver_count(dump->saver); i++) {
+		const struct open_task *task = &saver_live(dump->saver)->list[i];
+
+		if (!saver_owns_memory(dump->saver, i))
+			continue;
+		uint64_t bytes = pages_in_memory(task->pid) * PAGE_BYTES + more_bytes;
+		uint64_t waiting = bytes < room ? bytes : room;
+		TRY(page_files_prepare(&dump->pages, task->own_pid, waiting));
+		room -= waiting;
+	}
 	return NULL;
+}
+
+static struct error *check_chain(const struct dump *dump)
+{
+	if (!dump->chain || saver_count(dump->saver) == 1)
+		return NULL;
+	return error_hint(error_new(ENOTSUP, "process %d has child processes", dump->options->pid),
+	                  "the memory of process trees can only be saved whole yet: without --prev-images-dir and "
+	                  "--track-mem");
+}
+
+/* What depends on which processes there are. */
+static struct error *prepare(struct dump *dump)
+{
+	TRY(check_chain(dump));
+	TRY(tell_keeper_of_stop(dump));
+	return prepare_page_files(dump);
 }
 
 static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
@@ -298,7 +372,7 @@ static struct error *save(struct dump *dump, enum dump_outcome *ret_outcome)
 	dump->is_network_locked = true;
 	TRY(hooks_run_network(options->hooks, "network-lock", options->pid, HOOK_NO_LIMIT_MS));
 	/* If we die, it must not go on before its connections do: the keeper sees to both. */
-	TRY(process_set_stay(dump->frozen->process, true));
+	TRY(frozen_set_stay(dump->frozen, true));
 	TRY(connections_save(dump->connections, dump->store));
 	TRY(write_pages(dump));
 	test_stop("pages");
@@ -335,7 +409,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	__attribute__((cleanup(dump_free))) struct dump dump = {
 		.options = options,
 		.statistics = ret_statistics,
-		.calls = calls_new(),
+		.calls = tree_calls_new(),
 		.children = {.pid = options->pid, .left_ns = options->wait_children_ns, .stop_fd = -1},
 	};
 
@@ -345,12 +419,12 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	TRY(keeper_start(&dump.keeper));
 	TRY(leftovers_tell_keeper(dump.keeper, options->pid));
 	TRY(tell_keeper_of_stay(&dump));
-	TRY(tell_keeper_of_stop(&dump));
 	TRY(first_look(&dump.children, &options->carry, &dump.saver));
 	save_log(options->log, dump.saver);
 	TRY(open_chain(&dump));
 	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));
-	TRY(open_page_files(&dump));
+	page_files_begin(&dump.pages, options->images_dir_fd, dump.chain ? chain_parent(dump.chain) : NULL);
+	TRY(prepare(&dump));
 	log_line(options->log, LOG_PHASES, "it can be saved");
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
 	struct error *error = save(&dump, ret_outcome);

@@ -170,10 +170,13 @@ static struct error *force_mapped(struct file_sync *sync, pid_t pid, const struc
 	return force(sync, area->device, fd, area->path ? area->path : source);
 }
 
-struct error *file_sync_all(struct file_sync *sync, pid_t pid, const struct file_table *files,
-                            const struct areas *areas)
+struct error *file_sync_open(struct file_sync *sync, const struct file_table *files)
 {
-	TRY(file_table_each(files, FD_TYPES__REG, force_open, sync));
+	return file_table_each(files, FD_TYPES__REG, force_open, sync);
+}
+
+struct error *file_sync_mapped(struct file_sync *sync, pid_t pid, const struct areas *areas)
+{
 	for (size_t i = 0; i < areas->count; i++)
 		TRY(force_mapped(sync, pid, &areas->list[i]));
 	return NULL;

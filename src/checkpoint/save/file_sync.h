@@ -19,9 +19,9 @@ struct file_sync *file_sync_new(void);
 void file_sync_free(struct file_sync *sync);
 DEFINE_OWNED(struct file_sync *, file_sync_free)
 
-/* All that is open for writing, or mapped so. May run frozen. */
-MUST_USE struct error *file_sync_all(struct file_sync *sync, pid_t pid, const struct file_table *files,
-                                     const struct areas *areas);
+/* All that is open for writing; all that a process maps so. May run frozen. */
+MUST_USE struct error *file_sync_open(struct file_sync *sync, const struct file_table *files);
+MUST_USE struct error *file_sync_mapped(struct file_sync *sync, pid_t pid, const struct areas *areas);
 
 /* Does this f_type of statfs(2) stand for a file system that other hosts may see, too? Of FUSE nobody knows. */
 bool file_sync_is_remote(uint64_t file_system_type);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "checkpoint/save/first_look.h"
+#include "util/procfs.h"
 #include "util/test_stop.h"
 
 enum {
@@ -16,26 +17,47 @@ enum {
 /* A child that was born after the wait has copies of all descriptors, and is in the way in many places. */
 static bool is_for_a_child(struct children_wait *wait)
 {
-	return children_are_there(wait->pid) && children_again(wait);
+	return wait->is_single && children_are_there(wait->pid) && children_again(wait);
 }
 
-/* Leaves in *lasting what is in the way now and always was; *ret_saver stays NULL where that is something. */
-static struct error *look(struct children_wait *wait, const struct carry_options *options, bool is_first,
-                          struct problems *lasting, struct saver **ret_saver)
+/* A process of the tree has ended between two questions about it. */
+static bool is_of_another_end(const struct children_wait *wait, const struct saver *saver, const struct error *error)
 {
-	auto_saver struct saver *saver = NULL;
+	int errnum = error_errnum(error);
+
+	return saver_count(saver) > 1 && !procfs_is_dead(wait->pid) &&
+	       (errnum == ESRCH || errnum == ENOENT || errnum == EAGAIN);
+}
+
+static struct error *look_once(const struct children_wait *wait, struct saver *saver, struct problems *found)
+{
+	auto_error struct error *error = saver_look(saver);
+
+	if (error && !is_of_another_end(wait, saver, error))
+		return take(error);
+	if (error) {
+		problems_add(found, error_hint(error_new(EAGAIN, "processes come and go too fast in its tree"),
+		                               "try again later"));
+		return NULL;
+	}
+	if (wait->is_single)
+		problems_add(found, children_check(wait->pid));
+	saver_check(saver, found);
+	return NULL;
+}
+
+/* Leaves in *lasting what is in the way now and always was. */
+static struct error *look(struct children_wait *wait, struct saver *saver, bool is_first, struct problems *lasting)
+{
 	auto_problems struct problems found = {0};
 
 	(void)children_wait(wait);
-	TRY(saver_new(wait->pid, options, &saver));
-	saver_check(saver, &found);
+	TRY(look_once(wait, saver, &found));
 	if (!is_first)
 		problems_keep_common(&found, lasting);
 	problems_free(lasting);
 	*lasting = found;
 	found = (struct problems){0};
-	if (lasting->count == 0)
-		*ret_saver = take(saver);
 	return NULL;
 }
 
@@ -44,15 +66,14 @@ static struct error *look(struct children_wait *wait, const struct carry_options
  * and what was true of each of them is nonsense for both. So only what is in the way in every look is told. What has come
  * since the last one is seen in the freeze.
  */
-struct error *first_look(struct children_wait *wait, const struct carry_options *options, struct saver **ret_saver)
+struct error *first_look_again(struct children_wait *wait, struct saver *saver)
 {
 	auto_problems struct problems lasting = {0};
 	bool is_first = true;
 
-	*ret_saver = NULL;
 	for (int looks = 1;; is_first = false) {
-		TRY(look(wait, options, is_first, &lasting, ret_saver));
-		if (*ret_saver)
+		TRY(look(wait, saver, is_first, &lasting));
+		if (lasting.count == 0)
 			return NULL;
 		bool passes = problems_all_are(&lasting, EAGAIN);
 		if (is_for_a_child(wait))
@@ -64,4 +85,14 @@ struct error *first_look(struct children_wait *wait, const struct carry_options 
 		usleep(BETWEEN_LOOKS_US);
 		looks++;
 	}
+}
+
+struct error *first_look(struct children_wait *wait, const struct carry_options *options, struct saver **ret_saver)
+{
+	auto_saver struct saver *saver = NULL;
+
+	TRY(saver_new(wait->pid, options, &saver));
+	TRY(first_look_again(wait, saver));
+	*ret_saver = take(saver);
+	return NULL;
 }

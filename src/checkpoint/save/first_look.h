@@ -10,3 +10,6 @@
 /* Waits for children first. The error tells everything that is in the way. */
 MUST_USE struct error *first_look(struct children_wait *wait, const struct carry_options *options,
                                   struct saver **ret_saver);
+
+/* The same once more with that saver, because its processes are others by now. */
+MUST_USE struct error *first_look_again(struct children_wait *wait, struct saver *saver);

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "checkpoint/restore/pid_space.h"
-#include "checkpoint/save/children.h"
 #include "checkpoint/save/preconditions.h"
 #include "objects/standard_streams.h"
 #include "util/alloc.h"
@@ -41,9 +40,9 @@ static const struct {
 	{"ns/uts", "UTS"},     {"ns/user", "user"}, {"ns/cgroup", "cgroup"},
 };
 
-static bool is_same_namespace(pid_t pid, const char *link)
+static bool is_same_namespace(pid_t pid, pid_t other, const char *link)
 {
-	auto_free char *own = xformat("/proc/self/%s", link);
+	auto_free char *own = xformat("/proc/%d/%s", other, link);
 	auto_free char *its = xformat("/proc/%d/%s", pid, link);
 	struct stat own_stat;
 	struct stat its_stat;
@@ -59,16 +58,19 @@ static bool is_apart(pid_t pid)
 {
 	uint64_t parent = 0;
 
-	if (is_same_namespace(pid, "ns/pid") || procfs_stat_field(pid, 4, &parent) < 0)
+	if (is_same_namespace(pid, getpid(), "ns/pid") || procfs_stat_field(pid, 4, &parent) < 0)
 		return false;
 	auto_free char *name = name_of((pid_t)parent);
 	return strcmp(name, PID_SPACE_INIT) == 0;
 }
 
-static void check_namespaces(pid_t pid, struct problems *problems)
+static void check_namespaces(const struct live_tree *live, pid_t pid, struct problems *problems)
 {
-	for (size_t i = is_apart(pid) ? 1 : 0; i < sizeof(namespaces) / sizeof(namespaces[0]); i++)
-		if (!is_same_namespace(pid, namespaces[i].link))
+	pid_t root = live->list[0].pid;
+	bool is_with_root = is_apart(root) && is_same_namespace(pid, root, "ns/pid");
+
+	for (size_t i = is_with_root ? 1 : 0; i < sizeof(namespaces) / sizeof(namespaces[0]); i++)
+		if (!is_same_namespace(pid, getpid(), namespaces[i].link))
 			problems_add(problems,
 			             error_hint(error_new(ENOTSUP, "it is in a %s namespace other than godwit's",
 			                                  namespaces[i].what),
@@ -104,24 +106,44 @@ bool preconditions_detach(pid_t pid, const struct carry_options *options)
 	return options->stdio != STDIO_KEEP && !options->shell_job && has_others_session(pid);
 }
 
-/* The leader of its session, if that is another process, alive, and stays here. */
-static struct error *check_session(pid_t pid, const struct carry_options *options)
+static bool is_inside(const struct live_tree *live, pid_t pid)
 {
-	uint64_t session;
-	auto_free char *leader = NULL;
+	for (size_t i = 0; i < live->tree.count; i++)
+		if (live->list[i].pid == pid)
+			return true;
+	return false;
+}
 
-	if (options->shell_job || options->stdio != STDIO_KEEP || procfs_stat_field(pid, 6, &session) < 0 ||
-	    (pid_t)session == pid)
-		return NULL;
+/* Leader is somebody outside of the tree; NULL: nobody who lives. */
+static struct error *refuse_session(pid_t session, const char *leader)
+{
 	if (session == 0)
 		return error_hint(error_new(ENOTSUP, "its session began outside of this PID namespace"), "%s",
 		                  stdio_terminal_hint);
-	if (procfs_read((pid_t)session, "comm", &leader, NULL) < 0)
+	if (!leader)
 		return NULL;
-	leader[strcspn(leader, "\n")] = '\0';
-	return error_hint(
-		error_new(ENOTSUP, "it belongs to the session of %s (PID %d), which stays", leader, (int)session), "%s",
-		stdio_terminal_hint);
+	return error_hint(error_new(ENOTSUP, "it belongs to the session of %s (PID %d), which stays", leader, session),
+	                  "%s", stdio_terminal_hint);
+}
+
+/* The leader of its session, if that is a process outside of the tree, alive, and stays here. What is so of the root is told
+ * for all, and the options mean its session. */
+static struct error *check_session(const struct live_tree *live, size_t task, const struct carry_options *options)
+{
+	pid_t pid = live->list[task].pid;
+	bool may_stay = options->shell_job || options->stdio != STDIO_KEEP;
+	uint64_t of_root;
+	uint64_t session;
+	auto_free char *leader = NULL;
+
+	if (procfs_stat_field(pid, 6, &session) < 0 || is_inside(live, (pid_t)session) ||
+	    procfs_stat_field(live->list[0].pid, 6, &of_root) < 0)
+		return NULL;
+	if (session == of_root && (task > 0 || may_stay))
+		return NULL;
+	if (session > 0 && procfs_read((pid_t)session, "comm", &leader, NULL) == 0)
+		leader[strcspn(leader, "\n")] = '\0';
+	return refuse_session((pid_t)session, leader);
 }
 
 /* A terminal that it leads a session on, though it may have no descriptor of it. */
@@ -186,19 +208,21 @@ static struct error *check_kind(pid_t pid)
 	return NULL;
 }
 
-void preconditions_check(pid_t pid, const struct carry_options *options, struct problems *problems)
+void preconditions_check(const struct live_tree *live, size_t task, const struct carry_options *options,
+                         struct problems *problems)
 {
+	pid_t pid = live->list[task].pid;
 	struct error *error = check_kind(pid);
 
 	if (error) {
 		problems_add(problems, error);
 		return;
 	}
-	problems_add(problems, children_check(pid));
-	check_namespaces(pid, problems);
+	check_namespaces(live, pid, problems);
 	problems_add(problems, check_tracer(pid));
-	problems_add(problems, check_session(pid, options));
+	problems_add(problems, check_session(live, task, options));
 	problems_add(problems, check_terminal(pid, options));
-	problems_add(problems, check_sharing(pid));
+	if (task == 0)
+		problems_add(problems, check_sharing(pid));
 	problems_add(problems, check_vdso(pid));
 }

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
-/* What a process as a whole has to be like to be carried: everything that is no thread's, no file's and no area's. */
+/* What a process as a whole has to be like to be carried: everything that is no thread's, no file's and no area's, and no
+ * matter of its tree (tree_read.h). */
 #pragma once
 
-#include "objects/objects.h"
+#include "checkpoint/save/tree_read.h"
 #include "util/problems.h"
 
 /*
- * Adds all reasons why a running process can't be carried: children, namespaces that are not godwit's, a tracer, a
+ * Adds all reasons why a running process of a tree can't be carried: namespaces that are not godwit's, a tracer, a
  * session that stays behind … Reads /proc only.
  */
-void preconditions_check(pid_t pid, const struct carry_options *options, struct problems *problems);
+void preconditions_check(const struct live_tree *live, size_t task, const struct carry_options *options,
+                         struct problems *problems);
 
 /* Does it belong to a session of others that it is to leave, as setsid(1) would have it? That is what --stdio asks for, but
  * with --shell-job. */

@@ -19,16 +19,16 @@
 struct predump {
 	const struct dump_options *options;
 	struct dump_statistics *statistics;
-	struct keeper *keeper; /* owned */
-	struct saver *saver;   /* owned */
-	struct calls *calls;   /* owned */
-	struct chain *chain;   /* owned */
+	struct keeper *keeper;    /* owned */
+	struct saver *saver;      /* owned */
+	struct tree_calls *calls; /* owned */
+	struct chain *chain;      /* owned */
 };
 
 static void predump_free(struct predump *predump)
 {
 	chain_free(predump->chain);
-	calls_free(predump->calls);
+	tree_calls_free(predump->calls);
 	saver_free(predump->saver);
 	keeper_stop(predump->keeper);
 }
@@ -38,11 +38,12 @@ static struct error *track(struct predump *predump)
 	auto_frozen struct frozen *frozen = NULL;
 	struct dump_statistics *statistics = predump->statistics;
 	uint64_t start_ns = clock_now_ns();
+	enum obstacle unused; /* a child that has come is in nobody's way */
 
-	TRY(freeze(predump->options->pid, predump->calls, 0, &frozen));
+	TRY(freeze(saver_live(predump->saver), predump->calls, 0, &frozen, &unused));
 	statistics->freezing_ns = clock_now_ns() - start_ns;
 	test_stop("frozen");
-	TRY(chain_track(predump->chain, frozen->process));
+	TRY(chain_track(predump->chain, frozen->processes[0]));
 	test_stop("tracked");
 	TRY(frozen_thaw(frozen));
 	statistics->frozen_ns = clock_now_ns() - start_ns;
@@ -57,10 +58,10 @@ static struct error *save(struct predump *predump)
 	uint64_t start_ns = clock_now_ns();
 
 	/* Not what shared memory holds: each dump has all of that. */
-	TRY(page_files_open(predump->options->images_dir_fd, saver_own_pid(predump->saver), chain_parent(chain),
-	                    &files));
+	page_files_begin(&files, predump->options->images_dir_fd, chain_parent(chain));
+	TRY(page_files_select(&files, saver_own_pid(predump->saver)));
 	TRY(chain_begin(chain));
-	TRY(tracker_round(chain_tracker(chain), saver_areas(predump->saver), &files.sink));
+	TRY(tracker_round(chain_tracker(chain), saver_areas(predump->saver, 0), &files.sink));
 	statistics->memory_ns = clock_now_ns() - start_ns;
 	test_stop("pages");
 	TRY(page_files_finish(&files));
@@ -76,9 +77,14 @@ struct error *predump_run(const struct dump_options *options, struct dump_statis
 	__attribute__((cleanup(predump_free))) struct predump predump = {
 		.options = options,
 		.statistics = ret_statistics,
-		.calls = calls_new(),
+		.calls = tree_calls_new(),
 	};
-	struct children_wait children = {.pid = options->pid, .left_ns = options->wait_children_ns, .stop_fd = -1};
+	struct children_wait children = {
+		.pid = options->pid,
+		.is_single = true,
+		.left_ns = options->wait_children_ns,
+		.stop_fd = -1,
+	};
 
 	*ret_statistics = (struct dump_statistics){0};
 	TRY(leftovers_clear(options->pid));

@@ -10,7 +10,6 @@
 #include "arch/x86_64/cpu.h"
 #include "checkpoint/clocks.h"
 #include "checkpoint/file_table.h"
-#include "checkpoint/fixed_ids.h"
 #include "checkpoint/interrupted_calls.h"
 #include "checkpoint/mapped_files.h"
 #include "checkpoint/memory_extra.h"
@@ -18,6 +17,7 @@
 #include "checkpoint/save/preconditions.h"
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_mm.h"
+#include "checkpoint/save/save_tree.h"
 #include "checkpoint/save/shared_outsiders.h"
 #include "checkpoint/save/sysv_ipc.h"
 #include "checkpoint/shared_memory.h"
@@ -27,44 +27,76 @@
 #include "inventory.pb-c.h"
 #include "memory/policies.h"
 #include "memory/probes.h"
-#include "pstree.pb-c.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
 enum { AREA_TRIES = 20 };
 
+/* What is known of a task, but for who it is. */
+struct saved_task {
+	struct areas areas;            /* of the last look */
+	struct thread_states *states;  /* owned; NULL: a zombie */
+	struct memory_answers answers; /* of the last save */
+	bool has_looked;               /* at its areas, in this freeze */
+};
+
 struct saver {
-	pid_t pid;
-	pid_t own_pid; /* as it sees itself, and so in the images */
-	int pidfd;     /* owned */
+	pid_t pid; /* the root */
 	const struct carry_options *options;
-	struct file_table *files; /* owned; of the last look */
-	struct areas areas;       /* of the last look */
+	struct live_tree live;
+	struct saved_task *tasks; /* owned; one for each in live.tree */
+	struct file_table *files; /* owned; of the last look; borrows from live */
 	struct cpu cpu;
 	struct mapped_files mapped;
-	struct thread_states *states;  /* owned */
-	struct memory_answers answers; /* of the last save */
-	struct file_sync *sync;        /* owned */
-	bool has_looked;               /* at all, in this freeze */
-	bool is_detached;              /* from the session that stays */
+	struct file_sync *sync; /* owned */
+	bool has_looked;        /* at files, in this freeze */
+	bool is_detached;       /* from the session that stays */
 };
+
+/* ---- Looking ---- */
+
+static void forget(struct saver *saver)
+{
+	file_table_free(take(saver->files));
+	for (size_t i = 0; saver->tasks && i < saver->live.tree.count; i++) {
+		areas_free(&saver->tasks[i].areas);
+		thread_states_free(saver->tasks[i].states);
+	}
+	free(take(saver->tasks));
+	live_tree_free(&saver->live);
+	saver->has_looked = false;
+}
+
+static struct error *look_at_task(struct saver *saver, size_t task)
+{
+	pid_t pid = saver->live.list[task].pid;
+
+	TRY(areas_read(pid, &saver->tasks[task].areas));
+	return thread_states_collect(pid, saver->options, &saver->tasks[task].states);
+}
+
+struct error *saver_look(struct saver *saver)
+{
+	forget(saver);
+	TRY(live_tree_read(saver->pid, &saver->live));
+	saver->is_detached = preconditions_detach(saver->pid, saver->options);
+	if (saver->is_detached)
+		live_tree_detach(&saver->live);
+	saver->tasks = xalloc(saver->live.tree.count * sizeof(*saver->tasks));
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		if (!saver->live.tree.tasks[i].is_zombie)
+			TRY(look_at_task(saver, i));
+	return file_table_read(saver->live.list, saver->live.tree.count, NULL, saver->options, &saver->files);
+}
 
 struct error *saver_new(pid_t pid, const struct carry_options *options, struct saver **ret_saver)
 {
 	auto_saver struct saver *saver = xalloc(sizeof(*saver));
 
-	saver->pid = saver->own_pid = pid;
-	(void)procfs_own_tid(pid, pid, &saver->own_pid);
+	saver->pid = pid;
 	saver->options = options;
-	saver->is_detached = preconditions_detach(pid, options);
 	saver->sync = file_sync_new();
-	saver->pidfd = procfs_open_pid(pid);
-	if (saver->pidfd < 0)
-		return error_new(-saver->pidfd, "process %d", pid);
 	TRY(cpu_read(&saver->cpu));
-	TRY(areas_read(pid, &saver->areas));
-	TRY(file_table_read(pid, saver->pidfd, NULL, options, &saver->files));
-	TRY(thread_states_collect(pid, options, &saver->states));
 	*ret_saver = take(saver);
 	return NULL;
 }
@@ -73,27 +105,60 @@ void saver_free(struct saver *saver)
 {
 	if (!saver)
 		return;
-	if (saver->pidfd >= 0)
-		close(saver->pidfd);
-	file_table_free(saver->files);
-	areas_free(&saver->areas);
+	forget(saver);
 	cpu_free(&saver->cpu);
 	mapped_files_free(&saver->mapped);
-	thread_states_free(saver->states);
 	file_sync_free(saver->sync);
 	free(saver);
+}
+
+/* ---- Checking ---- */
+
+/* What has been found since then is about that task. The root is whom the user has named: nobody has to be told. */
+static void name_task(const struct saver *saver, size_t task, struct problems *problems, size_t from)
+{
+	if (task == 0 || from == problems->count)
+		return;
+	auto_free char *process = open_files_process_text(saver->live.list[task].pid);
+	for (size_t i = from; i < problems->count; i++)
+		problems->list[i] = error_wrap(problems->list[i], "process %s", process);
+}
+
+static void check_task(struct saver *saver, size_t task, struct problems *problems)
+{
+	const struct areas *areas = &saver->tasks[task].areas;
+	pid_t pid = saver->live.list[task].pid;
+	size_t from = problems->count;
+
+	preconditions_check(&saver->live, task, saver->options, problems);
+	thread_states_check(saver->tasks[task].states, problems);
+	if (saver_owns_memory(saver, task)) {
+		areas_check(areas, problems);
+		problems_add(problems, probes_check(pid, areas));
+		mapped_files_check(&saver->mapped, pid, areas, file_table_open_files(saver->files), problems);
+	}
+	sysv_ipc_check(pid, problems);
+	name_task(saver, task, problems, from);
+}
+
+static void check_outsiders(const struct saver *saver, struct problems *problems)
+{
+	auto_number_map struct number_map *objects = NULL;
+
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		if (saver_owns_memory(saver, i))
+			shared_outsiders_add(&saver->tasks[i].areas, &objects);
+	shared_outsiders_check(objects, saver->live.list, saver->live.tree.count, problems);
 }
 
 void saver_check(struct saver *saver, struct problems *problems)
 {
 	file_table_replace_stdio(saver->files);
-	preconditions_check(saver->pid, saver->options, problems);
-	thread_states_check(saver->states, problems);
-	areas_check(&saver->areas, problems);
-	problems_add(problems, probes_check(saver->pid, &saver->areas));
-	shared_outsiders_check(saver->pid, &saver->areas, problems);
-	sysv_ipc_check(saver->pid, problems);
-	mapped_files_check(&saver->mapped, saver->pid, &saver->areas, file_table_open_files(saver->files), problems);
+	live_tree_check(&saver->live, problems);
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		if (!saver->live.tree.tasks[i].is_zombie)
+			check_task(saver, i, problems);
+	check_outsiders(saver, problems);
 	file_table_check(saver->files, problems);
 	problems_add(problems, saver_sync(saver));
 	saver_drop_copies(saver);
@@ -101,14 +166,21 @@ void saver_check(struct saver *saver, struct problems *problems)
 
 struct error *saver_sync(struct saver *saver)
 {
-	return file_sync_all(saver->sync, saver->pid, saver->files, &saver->areas);
+	TRY(file_sync_open(saver->sync, saver->files));
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		if (saver_owns_memory(saver, i))
+			TRY(file_sync_mapped(saver->sync, saver->live.list[i].pid, &saver->tasks[i].areas));
+	return NULL;
 }
 
 size_t saver_room_bytes(const struct saver *saver)
 {
-	enum { FILE_BYTES = 5120, AREA_BYTES = 1024 };
+	enum { FILE_BYTES = 5120, AREA_BYTES = 1024, TASK_BYTES = 64 << 10 };
+	size_t bytes = file_table_count(saver->files) * FILE_BYTES + saver->live.tree.count * TASK_BYTES;
 
-	return file_table_count(saver->files) * FILE_BYTES + saver->areas.count * AREA_BYTES;
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		bytes += saver->tasks[i].areas.count * AREA_BYTES;
+	return bytes;
 }
 
 void saver_drop_copies(struct saver *saver)
@@ -119,22 +191,24 @@ void saver_drop_copies(struct saver *saver)
 /* ---- In the freeze ---- */
 
 /* What is gone since the last look; process is NULL while it runs. */
-static struct error *look_at_areas(struct saver *saver, struct process *process, struct ranges *ret_gone)
+static struct error *look_at_areas(struct saver *saver, size_t task, struct process *process, struct ranges *ret_gone)
 {
 	struct procfs_range stub[STUB_RANGES] = {0};
+	struct areas *known = &saver->tasks[task].areas;
 	struct areas areas;
 
 	if (process)
 		process_stub_ranges(process, stub);
-	TRY(areas_refresh(saver->pid, &saver->areas, stub, process ? STUB_RANGES : 0, &areas));
+	TRY(areas_refresh(saver->live.list[task].pid, known, stub, process ? STUB_RANGES : 0, &areas));
 	struct error *error = process ? policies_ask(process, &areas) : NULL;
 	if (error) {
 		areas_free(&areas);
 		return error;
 	}
-	*ret_gone = areas_gone(&saver->areas, &areas);
-	areas_free(&saver->areas);
-	saver->areas = areas;
+	*ret_gone = areas_gone(known, &areas);
+	areas_free(known);
+	*known = areas;
+	saver->tasks[task].has_looked = process;
 	return NULL;
 }
 
@@ -142,9 +216,10 @@ static struct error *look_at_files(struct saver *saver)
 {
 	struct file_table *files;
 
-	TRY(file_table_read(saver->pid, saver->pidfd, saver->files, saver->options, &files));
+	TRY(file_table_read(saver->live.list, saver->live.tree.count, saver->files, saver->options, &files));
 	file_table_free(saver->files);
 	saver->files = files;
+	saver->has_looked = true;
 	return NULL;
 }
 
@@ -174,96 +249,45 @@ static void put_processor(const struct cpu *cpu, struct image_store *store)
 	image_put(store, IMAGE_GODWIT_PROCESSOR, 0, &entry.base);
 }
 
-/* Who is who. */
-static struct error *put_pstree(const struct saver *saver, uint32_t *tids, size_t count, struct image_store *store)
-{
-	PstreeEntry entry = PSTREE_ENTRY__INIT;
-	pid_t group;
-	pid_t session;
-
-	int r = procfs_own_groups(saver->pid, &group, &session);
-	if (r < 0)
-		return error_new(-r, "group and session of process %d", saver->pid);
-	entry.pid = (uint32_t)saver->own_pid;
-	entry.pgid = saver->is_detached ? entry.pid : (uint32_t)group;
-	entry.sid = saver->is_detached ? entry.pid : (uint32_t)session;
-	entry.n_threads = count;
-	entry.threads = tids;
-	image_put(store, IMAGE_PSTREE, 0, &entry.base);
-	return NULL;
-}
-
-static struct error *put_held_threads(const struct saver *saver, const struct process *process,
-                                      struct image_store *store)
-{
-	auto_free uint32_t *tids = xalloc(process->thread_count * sizeof(*tids));
-
-	for (size_t i = 0; i < process->thread_count; i++)
-		tids[i] = (uint32_t)process->threads[i].own_tid;
-	return put_pstree(saver, tids, process->thread_count, store);
-}
-
-/* Those that there are just now, the leader first. */
-static struct error *put_running_threads(const struct saver *saver, struct image_store *store)
-{
-	auto_free int *all = NULL;
-	size_t count;
-	size_t used = 1;
-
-	int r = procfs_numbers(saver->pid, "task", &all, &count);
-	if (r < 0)
-		return error_new(-r, "threads of process %d", saver->pid);
-	auto_free uint32_t *tids = xalloc((count + 1) * sizeof(*tids));
-	tids[0] = (uint32_t)saver->own_pid;
-	for (size_t i = 0; i < count; i++) {
-		pid_t own_tid = all[i];
-
-		if (all[i] == saver->pid)
-			continue;
-		/* One that has ended by now is left out. */
-		if (saver->own_pid == saver->pid || procfs_own_tid(saver->pid, all[i], &own_tid) == 0)
-			tids[used++] = (uint32_t)own_tid;
-	}
-	return put_pstree(saver, tids, used, store);
-}
-
 /* And what else status tells: how much memory is locked. */
-static struct error *put_fs(struct saver *saver, uint64_t *ret_locked_bytes, struct image_store *store)
+static struct error *put_fs(struct saver *saver, size_t task, uint64_t *ret_locked_bytes, struct image_store *store)
 {
 	FsEntry entry = FS_ENTRY__INIT;
 	struct open_files *all = file_table_open_files(saver->files);
+	pid_t pid = saver->live.list[task].pid;
 	auto_free char *status = NULL;
 	uint64_t umask = 0;
 	uint64_t locked_kb = 0;
 
-	int r = procfs_read(saver->pid, "status", &status, NULL);
+	int r = procfs_read(pid, "status", &status, NULL);
 	if (r >= 0)
 		r = procfs_number(status, "Umask", 8, &umask);
 	if (r >= 0)
 		r = procfs_number(status, "VmLck", 10, &locked_kb);
 	if (r < 0)
-		return error_new(-r, "status of process %d", saver->pid);
-	TRY(mapped_files_put_link(&saver->mapped, saver->pid, "cwd", all, store, &entry.cwd_id));
-	TRY(mapped_files_put_link(&saver->mapped, saver->pid, "root", all, store, &entry.root_id));
+		return error_new(-r, "status of process %d", pid);
+	TRY(mapped_files_put_link(&saver->mapped, pid, "cwd", all, store, &entry.cwd_id));
+	TRY(mapped_files_put_link(&saver->mapped, pid, "root", all, store, &entry.root_id));
 	*ret_locked_bytes = locked_kb * 1024;
 	entry.has_umask = true;
 	entry.umask = (uint32_t)umask;
-	image_put(store, IMAGE_FS, (uint64_t)saver->own_pid, &entry.base);
+	image_put(store, IMAGE_FS, (uint64_t)saver->live.tree.tasks[task].pid, &entry.base);
 	return NULL;
 }
 
-static struct error *put_mm(struct saver *saver, uint32_t lock_future, struct image_store *store)
+static struct error *put_mm(struct saver *saver, size_t task, uint32_t lock_future, struct image_store *store)
 {
+	const struct open_task *seen = &saver->live.list[task];
+	struct saved_task *saved = &saver->tasks[task];
 
-	memory_extra_put(saver->own_pid, &saver->areas, lock_future, store);
-	TRY(shared_memory_put(saver->pid, &saver->areas, store));
+	memory_extra_put(seen->own_pid, &saved->areas, lock_future, store);
 	return save_mm(&(struct save_mm){
-		.pid = saver->pid,
-		.own_pid = saver->own_pid,
-		.areas = &saver->areas,
+		.pid = seen->pid,
+		.own_pid = seen->own_pid,
+		.areas = &saved->areas,
 		.mapped = &saver->mapped,
 		.all = file_table_open_files(saver->files),
-		.answers = saver->answers,
+		.answers = saved->answers,
 		.store = store,
 	});
 }
@@ -275,25 +299,57 @@ static void begin_store(struct saver *saver)
 	open_files_begin(file_table_open_files(saver->files));
 }
 
-struct error *saver_save_areas(struct saver *saver, struct process *process, struct image_store *store,
-                               struct ranges *ret_gone)
+/* What a task has of files without descriptors. */
+static void sketch_task(struct saver *saver, size_t task, struct image_store *store)
 {
-	TRY(look_at_areas(saver, process, ret_gone));
-	saver->has_looked = process;
-	if (process)
-		TRY(look_at_files(saver));
-	begin_store(saver);
-	if (process)
-		TRY(shared_memory_put_memfds(saver->files, store));
-	TRY(process ? put_held_threads(saver, process, store) : put_running_threads(saver, store));
-	return put_mm(saver, 0, store);
+	struct open_files *all = file_table_open_files(saver->files);
+	pid_t pid = saver->live.list[task].pid;
+	uint32_t id;
+
+	mapped_files_sketch(&saver->mapped, pid, &saver->tasks[task].areas, all, store);
+	error_free(mapped_files_put_link(&saver->mapped, pid, "cwd", all, store, &id));
+	error_free(mapped_files_put_link(&saver->mapped, pid, "root", all, store, &id));
 }
 
-struct error *saver_save_moving_areas(struct saver *saver, struct image_store **store, struct ranges *ret_gone)
+void saver_sketch(struct saver *saver, struct image_store *store)
+{
+	begin_store(saver);
+	file_table_sketch(saver->files, store);
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		if (!saver->live.tree.tasks[i].is_zombie)
+			sketch_task(saver, i, store);
+}
+
+static struct error *put_shared_of(const struct saver *saver, size_t task, struct image_store *store)
+{
+	auto_shared_objects struct shared_objects objects = {0};
+
+	shared_objects_add_areas(&objects, saver->live.list[task].pid, &saver->tasks[task].areas);
+	return shared_memory_put(&objects, store);
+}
+
+struct error *saver_save_areas(struct saver *saver, size_t task, const struct frozen *frozen, struct image_store *store,
+                               struct ranges *ret_gone)
+{
+	struct process *process = frozen ? frozen->processes[task] : NULL;
+
+	TRY(look_at_areas(saver, task, process, ret_gone));
+	if (process && !saver->has_looked)
+		TRY(look_at_files(saver));
+	begin_store(saver);
+	if (process && task == 0)
+		TRY(shared_memory_put_memfds(saver->files, store));
+	TRY(save_tree_entry(&saver->live, task, process, store));
+	TRY(put_shared_of(saver, task, store));
+	return put_mm(saver, task, 0, store);
+}
+
+struct error *saver_save_moving_areas(struct saver *saver, size_t task, struct image_store **store,
+                                      struct ranges *ret_gone)
 {
 	for (int tries = 1;; tries++) {
 		auto_ranges struct ranges gone = {0};
-		auto_error struct error *error = saver_save_areas(saver, NULL, *store, &gone);
+		auto_error struct error *error = saver_save_areas(saver, task, NULL, *store, &gone);
 
 		ranges_unite(ret_gone, &gone);
 		if (!error || tries == AREA_TRIES)
@@ -303,50 +359,104 @@ struct error *saver_save_moving_areas(struct saver *saver, struct image_store **
 	}
 }
 
-struct error *saver_save(struct saver *saver, struct process *process, struct image_store *store)
+static struct error *look_at_all(struct saver *saver, const struct frozen *frozen)
 {
-	TaskKobjIdsEntry ids = TASK_KOBJ_IDS_ENTRY__INIT;
-	auto_ranges struct ranges gone = {0};
+	for (size_t i = 0; i < saver->live.tree.count; i++) {
+		auto_ranges struct ranges gone = {0};
+
+		if (saver_owns_memory(saver, i) && !saver->tasks[i].has_looked)
+			TRY(look_at_areas(saver, i, frozen->processes[i], &gone));
+		saver->tasks[i].has_looked = false;
+	}
+	if (!saver->has_looked)
+		TRY(look_at_files(saver));
+	saver->has_looked = false;
+	TRY(live_tree_refresh(&saver->live));
+	if (saver->is_detached)
+		live_tree_detach(&saver->live);
+	return NULL;
+}
+
+/* What is a task's own. */
+static struct error *save_task(struct saver *saver, size_t task, struct process *process, struct image_store *store)
+{
+	struct saved_task *saved = &saver->tasks[task];
 	struct procfs_range stub[STUB_RANGES];
 	uint64_t locked_bytes = 0;
 	uint32_t lock_future = 0;
 
-	if (!saver->has_looked) {
-		TRY(look_at_areas(saver, process, &gone));
-		TRY(look_at_files(saver));
-	}
-	saver->has_looked = false;
+	TRY(thread_states_save(saved->states, process, store, &saved->answers));
+	interrupted_calls_save(process, store);
+	TRY(put_fs(saver, task, &locked_bytes, store));
+	if (!saver_owns_memory(saver, task))
+		return NULL;
+	process_stub_ranges(process, stub);
+	TRY(areas_lock_future(process->pid, &saved->areas, &stub[0], locked_bytes, &lock_future));
+	return put_mm(saver, task, lock_future, store);
+}
+
+struct error *saver_save(struct saver *saver, const struct frozen *frozen, struct image_store *store)
+{
+	TaskKobjIdsEntry ids;
+	auto_shared_objects struct shared_objects objects = {0};
+
+	TRY(look_at_all(saver, frozen));
 	TRY(saver_sync(saver));
 	begin_store(saver);
-	fixed_ids(&ids);
+	save_tree_ids(&saver->live.tree.tasks[0], &ids);
 	put_inventory(store, &ids);
 	put_processor(&saver->cpu, store);
-	TRY(put_held_threads(saver, process, store));
-	image_put(store, IMAGE_IDS, (uint64_t)saver->own_pid, &ids.base);
-	TRY(thread_states_save(saver->states, process, store, &saver->answers));
-	interrupted_calls_save(process, store);
-	TRY(put_fs(saver, &locked_bytes, store));
-	process_stub_ranges(process, stub);
-	TRY(areas_lock_future(saver->pid, &saver->areas, &stub[0], locked_bytes, &lock_future));
-	TRY(put_mm(saver, lock_future, store));
-	TRY(file_table_save(saver->files, ids.files_id, store));
+	TRY(save_tree(&saver->live, frozen, store));
+	for (size_t i = 0; i < saver->live.tree.count; i++) {
+		if (!frozen->processes[i])
+			continue;
+		struct error *error = save_task(saver, i, frozen->processes[i], store);
+		if (error)
+			return i == 0 ? error : error_wrap(error, "process %d", saver->live.list[i].pid);
+		if (saver_owns_memory(saver, i))
+			shared_objects_add_areas(&objects, saver->live.list[i].pid, &saver->tasks[i].areas);
+	}
+	TRY(shared_memory_put(&objects, store));
+	TRY(file_table_save(saver->files, store));
 	/* Last: what is left of a timer was asked before, so that none comes before its time by these clocks. */
 	return clocks_save(saver->pid, store);
 }
 
-pid_t saver_own_pid(const struct saver *saver)
+/* ---- What others ask ---- */
+
+const struct live_tree *saver_live(const struct saver *saver)
 {
-	return saver->own_pid;
+	return &saver->live;
 }
 
-const struct areas *saver_areas(const struct saver *saver)
+size_t saver_count(const struct saver *saver)
 {
-	return &saver->areas;
+	return saver->live.tree.count;
+}
+
+pid_t saver_own_pid(const struct saver *saver)
+{
+	return saver->live.list[0].own_pid;
+}
+
+bool saver_owns_memory(const struct saver *saver, size_t task)
+{
+	const struct tree *tree = &saver->live.tree;
+
+	return !tree->tasks[task].is_zombie && tree_owns(tree, SHARED_VM, task);
+}
+
+const struct areas *saver_areas(const struct saver *saver, size_t task)
+{
+	return &saver->tasks[task].areas;
 }
 
 struct error *saver_shared(const struct saver *saver, struct shared_objects *ret_objects)
 {
-	return shared_memory_list(saver->pid, &saver->areas, saver->files, ret_objects);
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		if (saver_owns_memory(saver, i))
+			shared_objects_add_areas(ret_objects, saver->live.list[i].pid, &saver->tasks[i].areas);
+	return shared_memory_add_memfds(saver->files, ret_objects);
 }
 
 bool saver_is_detached(const struct saver *saver)

@@ -11,13 +11,13 @@ static void log_files(struct log *log, const struct open_files *files)
 {
 	log_line(log, LOG_COUNTS, "%zu descriptors of %zu open files", files->number_count, files->count);
 	for (size_t i = 0; i < files->number_count; i++)
-		log_line(log, LOG_OBJECTS, "fd %d: %s (file %u)", files->numbers[i].fd, files->numbers[i].file->link,
-		         files->numbers[i].file->id);
+		log_line(log, LOG_OBJECTS, "process %d, fd %d: %s (file %u)", files->tasks[files->numbers[i].task].pid,
+		         files->numbers[i].fd, files->numbers[i].file->link, files->numbers[i].file->id);
 }
 
-static void log_areas(struct log *log, const struct areas *areas)
+static void log_areas(struct log *log, pid_t pid, const struct areas *areas)
 {
-	log_line(log, LOG_COUNTS, "%zu areas of memory", areas->count);
+	log_line(log, LOG_COUNTS, "%zu areas of memory in process %d", areas->count, pid);
 	for (size_t i = 0; i < areas->count; i++)
 		log_line(log, LOG_OBJECTS, "area %" PRIx64 "-%" PRIx64 ": protection %u, %s",
 		         areas->list[i].entry.start, areas->list[i].entry.end, areas->list[i].entry.prot,
@@ -29,5 +29,7 @@ void save_log(struct log *log, const struct saver *saver)
 	if (!log)
 		return;
 	log_files(log, file_table_open_files((struct file_table *)(uintptr_t)saver_files(saver)));
-	log_areas(log, saver_areas(saver));
+	for (size_t i = 0; i < saver_count(saver); i++)
+		if (saver_owns_memory(saver, i))
+			log_areas(log, saver_live(saver)->list[i].pid, saver_areas(saver, i));
 }

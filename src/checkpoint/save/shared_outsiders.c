@@ -13,52 +13,42 @@
 #include "util/number_map.h"
 #include "util/procfs.h"
 
-/* Objects of the program by inode and device: the address where it has them. A NULL map: none. */
-static struct number_map *list_objects(const struct areas *areas)
+void shared_outsiders_add(const struct areas *areas, struct number_map **objects)
 {
-	struct number_map *objects = NULL;
-
 	for (size_t i = 0; i < areas->count; i++) {
 		const struct area *area = &areas->list[i];
 
 		if (area_content(area) != AREA_CONTENT_SHARED)
 			continue;
-		if (!objects)
-			objects = number_map_new();
-		number_map_add(objects, area->inode, area->device, area->entry.start);
+		if (!*objects)
+			*objects = number_map_new();
+		number_map_add(*objects, area->inode, area->device, (uint64_t)(uintptr_t)area);
 	}
-	return objects;
 }
 
-static struct error *outsider_error(const struct areas *areas, uint64_t address, pid_t other)
+static struct error *outsider_error(const struct area *area, pid_t other)
 {
-	auto_free char *comm = NULL;
-	const char *name = areas_find(areas, address)->path;
+	auto_free char *process = open_files_process_text(other);
 
-	if (procfs_read(other, "comm", &comm, NULL) < 0)
-		comm = xformat("?");
-	comm[strcspn(comm, "\n")] = '\0';
-	return error_hint(error_new(ENOTSUP, "shared memory at %#" PRIx64 " (%s) is mapped by process %d (%s), too",
-	                            address, name ? name : "", other, comm),
-	                  "process trees can't be carried yet: end the other process first");
+	return error_hint(error_new(ENOTSUP, "shared memory at %#" PRIx64 " (%s) is mapped by process %s, too",
+	                            area->entry.start, area->path ? area->path : "", process),
+	                  "that process stays here: end it first, or have a process carried that both descend from");
 }
 
-static void look_at_line(const char *line, pid_t other, struct number_map *objects, const struct areas *areas,
-                         struct problems *problems)
+static void look_at_line(const char *line, pid_t other, struct number_map *objects, struct problems *problems)
 {
-	uint64_t address;
+	uint64_t found;
 	struct area area;
 
 	if (maps_parse_line(line, &area) < 0)
 		return;
 	/* Each object is told once. */
-	if (number_map_remove(objects, area.inode, area.device, &address))
-		problems_add(problems, outsider_error(areas, address, other));
+	if (number_map_remove(objects, area.inode, area.device, &found))
+		problems_add(problems, outsider_error((const struct area *)(uintptr_t)found, other));
 	free(area.path);
 }
 
-static void look_at_process(pid_t other, struct number_map *objects, const struct areas *areas,
-                            struct problems *problems)
+static void look_at_process(pid_t other, struct number_map *objects, struct problems *problems)
 {
 	auto_free char *maps = NULL;
 	char *rest = NULL;
@@ -67,18 +57,26 @@ static void look_at_process(pid_t other, struct number_map *objects, const struc
 	if (procfs_read(other, "maps", &maps, NULL) < 0)
 		return;
 	for (char *line = strtok_r(maps, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-		look_at_line(line, other, objects, areas, problems);
+		look_at_line(line, other, objects, problems);
 }
 
-void shared_outsiders_check(pid_t pid, const struct areas *areas, struct problems *problems)
+static bool is_one_of(pid_t pid, const struct open_task *tasks, size_t task_count)
 {
-	auto_number_map struct number_map *objects = list_objects(areas);
+	for (size_t i = 0; i < task_count; i++)
+		if (tasks[i].pid == pid)
+			return true;
+	return false;
+}
+
+void shared_outsiders_check(struct number_map *objects, const struct open_task *tasks, size_t task_count,
+                            struct problems *problems)
+{
 	auto_free int *pids = NULL;
 	size_t count = 0;
 
 	if (!objects || procfs_numbers(getpid(), "..", &pids, &count) < 0)
 		return;
 	for (size_t i = 0; i < count; i++)
-		if (pids[i] != pid && pids[i] != getpid())
-			look_at_process(pids[i], objects, areas, problems);
+		if (pids[i] != getpid() && !is_one_of(pids[i], tasks, task_count))
+			look_at_process(pids[i], objects, problems);
 }

@@ -10,13 +10,18 @@
  * inheritable first. So: bounding set, groups, ids under NO_SETUID_FIXUP, a first capset(2) that keeps everything
  * permitted, ambient set, securebits, the final capset(2), no_new_privs.
  */
+#include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "objects/state.h"
 #include "util/alloc.h"
@@ -38,100 +43,140 @@ static char *status_of(pid_t pid, pid_t tid)
 	return procfs_read(pid, path, &status, NULL) < 0 ? NULL : status;
 }
 
-/* The text behind "name:" at the start of a line. */
-static const char *find_line(const char *text, const char *name)
+enum set { INHERITABLE, PERMITTED, EFFECTIVE, BOUNDING, AMBIENT, SETS };
+
+/* What status tells. */
+struct told {
+	uint32_t users[ALL_IDS], group_ids[ALL_IDS];
+	uint64_t sets[SETS];
+	uint64_t no_new_privs;
+	size_t group_count; /* of the supplementary ones; more than there is room for: GROUPS_MAX + 1 */
+	unsigned lines;     /* a bit for each that was there and makes sense */
+};
+
+enum line_kind { LINE_IDS, LINE_GROUPS, LINE_SET, LINE_NUMBER };
+static const struct line {
+	const char *name;
+	enum line_kind kind;
+	size_t offset;
+} lines[] = {
+	{"Uid:", LINE_IDS, offsetof(struct told, users)},
+	{"Gid:", LINE_IDS, offsetof(struct told, group_ids)},
+	{"Groups:", LINE_GROUPS, 0},
+	{"CapInh:", LINE_SET, offsetof(struct told, sets[INHERITABLE])},
+	{"CapPrm:", LINE_SET, offsetof(struct told, sets[PERMITTED])},
+	{"CapEff:", LINE_SET, offsetof(struct told, sets[EFFECTIVE])},
+	{"CapBnd:", LINE_SET, offsetof(struct told, sets[BOUNDING])},
+	{"CapAmb:", LINE_SET, offsetof(struct told, sets[AMBIENT])},
+	{"NoNewPrivs:", LINE_NUMBER, offsetof(struct told, no_new_privs)},
+};
+enum { LINES = sizeof(lines) / sizeof(lines[0]) };
+
+/* Up to count_max numbers of a line; their count, or count_max + 1: there are more, or other things. */
+static size_t parse_numbers(const char *at, uint32_t *numbers, size_t count_max)
 {
-	auto_free char *start = xformat("\n%s:", name);
-	const char *line = strstr(text, start);
-
-	return line ? line + strlen(start) : NULL;
-}
-
-/* Up to count_max numbers of a line; their count, or -1: no such line, or more. */
-static int read_numbers(const char *text, const char *name, uint32_t *numbers, size_t count_max)
-{
-	const char *line = find_line(text, name);
-	size_t count = 0;
-
-	if (!line)
-		return -1;
-	for (;;) {
-		line += strspn(line, " \t");
-		if (*line == '\n' || *line == '\0')
-			return (int)count;
-		if (count == count_max || *line < '0' || *line > '9')
-			return -1;
+	for (size_t count = 0;; count++) {
 		char *end;
-		numbers[count++] = (uint32_t)strtoul(line, &end, 10);
-		line = end;
+
+		at += strspn(at, " \t");
+		if (*at == '\n' || *at == '\0')
+			return count;
+		if (count == count_max || *at < '0' || *at > '9')
+			return count_max + 1;
+		numbers[count] = (uint32_t)strtoul(at, &end, 10);
+		at = end;
 	}
 }
 
-static struct error *read_ids(const char *status, CredsEntry *creds)
+/* False: it makes no sense. */
+static bool parse_line(const struct line *line, const char *at, struct told *told, uint32_t *groups, size_t groups_max)
 {
-	uint32_t users[ALL_IDS];
-	uint32_t groups[ALL_IDS];
+	void *field = (char *)told + line->offset;
+	uint64_t value;
 
-	if (read_numbers(status, "Uid", users, ALL_IDS) != ALL_IDS ||
-	    read_numbers(status, "Gid", groups, ALL_IDS) != ALL_IDS)
-		return error_new(EPROTO, "Uid and Gid in status");
-	creds->uid = users[0];
-	creds->euid = users[1];
-	creds->suid = users[2];
-	creds->fsuid = users[3];
-	creds->gid = groups[0];
-	creds->egid = groups[1];
-	creds->sgid = groups[2];
-	creds->fsgid = groups[3];
-	return NULL;
+	switch (line->kind) {
+	case LINE_IDS:
+		return parse_numbers(at, field, ALL_IDS) == ALL_IDS;
+	case LINE_GROUPS:
+		told->group_count = parse_numbers(at, groups, groups_max);
+		return told->group_count <= groups_max;
+	case LINE_SET:
+	case LINE_NUMBER:
+		at += strspn(at, " \t");
+		value = strtoull(at, NULL, line->kind == LINE_SET ? 16 : 10);
+		memcpy(field, &value, sizeof(value));
+		return isxdigit((unsigned char)*at);
+	}
+	return false;
 }
 
-static struct error *read_groups(const char *status, CredsEntry *creds)
+/* All lines in one go, and nothing is allocated: it is done for each thread while the program waits. */
+static void parse_status(const char *status, struct told *ret_told, uint32_t *groups, size_t groups_max)
 {
-	uint32_t numbers[GROUPS_MAX];
-	int count = read_numbers(status, "Groups", numbers, GROUPS_MAX);
+	*ret_told = (struct told){0};
+	for (const char *at = status; *at;) {
+		for (unsigned i = 0; i < LINES; i++) {
+			size_t length = strlen(lines[i].name);
 
-	if (count < 0)
-		return error_new(ENOTSUP, "more than %d supplementary groups", GROUPS_MAX);
-	if (count == 0)
-		return NULL;
-	creds->n_groups = (size_t)count;
-	creds->groups = memcpy(xalloc((size_t)count * sizeof(uint32_t)), numbers, (size_t)count * sizeof(uint32_t));
+			if (strncmp(at, lines[i].name, length) != 0)
+				continue;
+			if (parse_line(&lines[i], at + length, ret_told, groups, groups_max))
+				ret_told->lines |= 1U << i;
+			break;
+		}
+		at = strchrnul(at, '\n');
+		at += *at == '\n';
+	}
+}
+
+static bool is_all_told(const struct told *told)
+{
+	return told->lines == (1U << LINES) - 1;
+}
+
+/* The first line that is missing or makes no sense. */
+static struct error *check_told(const struct told *told)
+{
+	for (unsigned i = 0; i < LINES; i++) {
+		if (told->lines & (1U << i))
+			continue;
+		if (lines[i].kind == LINE_GROUPS)
+			return error_new(ENOTSUP, "more than %d supplementary groups", GROUPS_MAX);
+		return error_new(EPROTO, "%.*s in status", (int)strcspn(lines[i].name, ":"), lines[i].name);
+	}
 	return NULL;
 }
 
 /* A set of capabilities as the image has it: 32-bit words, lowest first. */
-static struct error *read_set(const char *status, const char *name, size_t *ret_count, uint32_t **ret_words)
+static void put_set(uint64_t set, size_t *ret_count, uint32_t **ret_words)
 {
-	uint64_t set;
-	int r = procfs_number(status, name, 16, &set);
-
-	if (r < 0)
-		return error_new(-r, "%s in status", name);
 	*ret_count = CAPABILITY_WORDS;
 	*ret_words = xalloc(CAPABILITY_WORDS * sizeof(uint32_t));
 	(*ret_words)[0] = (uint32_t)set;
 	(*ret_words)[1] = (uint32_t)(set >> 32);
-	return NULL;
 }
 
-static struct error *read_creds(const char *status, CredsEntry *creds)
+static void put_creds(const struct told *told, const uint32_t *groups, CredsEntry *creds)
 {
-	uint64_t no_new_privs;
+	size_t group_bytes = told->group_count * sizeof(uint32_t);
 
-	TRY(read_ids(status, creds));
-	TRY(read_groups(status, creds));
-	TRY(read_set(status, "CapInh", &creds->n_cap_inh, &creds->cap_inh));
-	TRY(read_set(status, "CapPrm", &creds->n_cap_prm, &creds->cap_prm));
-	TRY(read_set(status, "CapEff", &creds->n_cap_eff, &creds->cap_eff));
-	TRY(read_set(status, "CapBnd", &creds->n_cap_bnd, &creds->cap_bnd));
-	TRY(read_set(status, "CapAmb", &creds->n_cap_amb, &creds->cap_amb));
-	int r = procfs_number(status, "NoNewPrivs", 10, &no_new_privs);
-	if (r < 0)
-		return error_new(-r, "NoNewPrivs in status");
+	creds->uid = told->users[0];
+	creds->euid = told->users[1];
+	creds->suid = told->users[2];
+	creds->fsuid = told->users[3];
+	creds->gid = told->group_ids[0];
+	creds->egid = told->group_ids[1];
+	creds->sgid = told->group_ids[2];
+	creds->fsgid = told->group_ids[3];
+	creds->n_groups = told->group_count;
+	creds->groups = group_bytes ? memcpy(xalloc(group_bytes), groups, group_bytes) : NULL;
+	put_set(told->sets[INHERITABLE], &creds->n_cap_inh, &creds->cap_inh);
+	put_set(told->sets[PERMITTED], &creds->n_cap_prm, &creds->cap_prm);
+	put_set(told->sets[EFFECTIVE], &creds->n_cap_eff, &creds->cap_eff);
+	put_set(told->sets[BOUNDING], &creds->n_cap_bnd, &creds->cap_bnd);
+	put_set(told->sets[AMBIENT], &creds->n_cap_amb, &creds->cap_amb);
 	creds->has_no_new_privs = true;
-	creds->no_new_privs = (uint32_t)no_new_privs;
-	return NULL;
+	creds->no_new_privs = (uint32_t)told->no_new_privs;
 }
 
 /* ---- Saving ---- */
@@ -149,15 +194,38 @@ static struct error *check_label(pid_t pid)
 
 static struct error *credentials_check(pid_t pid, pid_t tid, const struct carry_options *options)
 {
-	CredsEntry creds = CREDS_ENTRY__INIT;
 	auto_free char *status = status_of(pid, tid);
+	uint32_t groups[GROUPS_MAX];
+	struct told told;
 
 	(void)options;
 	if (!status)
 		return NULL; /* it has ended */
-	struct error *error = read_groups(status, &creds);
-	free(creds.groups);
-	return error ? error : check_label(pid);
+	parse_status(status, &told, groups, GROUPS_MAX);
+	TRY(check_told(&told));
+	return check_label(pid);
+}
+
+/* Few programs have more groups: then save() reads it once more. */
+enum { LOOKED_GROUPS = 8, STATUS_BYTES = 4096 };
+struct looked {
+	struct told told;
+	uint32_t groups[LOOKED_GROUPS];
+};
+
+static void credentials_look(int task_fd, pid_t tid, void *ret_looked)
+{
+	struct looked *looked = ret_looked;
+	char name[sizeof("2147483647/status")];
+	char text[STATUS_BYTES];
+
+	snprintf(name, sizeof(name), "%d/status", tid);
+	auto_fd int fd = openat(task_fd, name, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return;
+	text[n] = '\0';
+	parse_status(text, &looked->told, looked->groups, LOOKED_GROUPS);
 }
 
 static void *credentials_ask(const struct state_save *state, struct batch *batch)
@@ -169,18 +237,33 @@ static void *credentials_ask(const struct state_save *state, struct batch *batch
 	return answer;
 }
 
+static struct error *save_status(const struct state_save *state, CredsEntry *creds)
+{
+	auto_free char *status = status_of(state->process->pid, state->thread->tid);
+	uint32_t groups[GROUPS_MAX];
+	struct told told;
+
+	if (!status)
+		return error_new(ESRCH, "status of thread %d", state->thread->tid);
+	parse_status(status, &told, groups, GROUPS_MAX);
+	TRY(check_told(&told));
+	put_creds(&told, groups, creds);
+	return NULL;
+}
+
 static struct error *credentials_save(const struct state_save *state, const void *collected, const void *asked,
                                       const struct batch *batch)
 {
-	auto_free char *status = status_of(state->process->pid, state->thread->tid);
 	const struct arg *securebits = asked;
+	const struct looked *looked = state->looked;
 	CredsEntry *creds = state->core->thread_core->creds;
 
 	(void)collected;
-	if (!status)
-		return error_new(ESRCH, "status of thread %d", state->thread->tid);
 	creds->secbits = (uint32_t)batch_result(batch, *securebits);
-	return read_creds(status, creds);
+	if (!is_all_told(&looked->told))
+		return save_status(state, creds);
+	put_creds(&looked->told, looked->groups, creds);
+	return NULL;
 }
 
 /* ---- Restoring ---- */
@@ -264,18 +347,21 @@ static void append_ids(struct batch *batch, const CredsEntry *creds)
 /* What the task has now: it is a child of ours, and has changed nothing. */
 static struct error *read_own(struct capabilities *ret_own)
 {
-	CredsEntry creds = CREDS_ENTRY__INIT;
 	auto_free char *status = status_of(getpid(), getpid());
-	struct error *error = status ? read_creds(status, &creds) : error_new(ENOENT, "status of this process");
+	uint32_t groups[GROUPS_MAX];
+	struct told told;
 
-	*ret_own = capabilities_of(&creds);
-	free(creds.groups);
-	free(creds.cap_inh);
-	free(creds.cap_prm);
-	free(creds.cap_eff);
-	free(creds.cap_bnd);
-	free(creds.cap_amb);
-	return error;
+	if (!status)
+		return error_new(ENOENT, "status of this process");
+	parse_status(status, &told, groups, GROUPS_MAX);
+	*ret_own = (struct capabilities){
+		.inheritable = told.sets[INHERITABLE],
+		.permitted = told.sets[PERMITTED],
+		.effective = told.sets[EFFECTIVE],
+		.bounding = told.sets[BOUNDING],
+		.ambient = told.sets[AMBIENT],
+	};
+	return check_told(&told);
 }
 
 static struct error *credentials_restore(const struct state_restore *state, struct batch *batch)
@@ -309,6 +395,8 @@ const struct state_ops credentials_ops = {
 	.scope = STATE_THREAD,
 	.check = credentials_check,
 	.ask = credentials_ask,
+	.look = credentials_look,
+	.look_bytes = sizeof(struct looked),
 	.save = credentials_save,
 	.restore = credentials_restore,
 };

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "objects/rlimits.h"
 #include "objects/state.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
@@ -24,6 +25,34 @@
 struct answers {
 	struct arg limits[RLIM_NLIMITS];
 };
+
+static TaskRlimitsEntry *entry_of(const struct rlimit limits[RLIM_NLIMITS])
+{
+	TaskRlimitsEntry *all = xalloc(sizeof(*all));
+
+	task_rlimits_entry__init(all);
+	all->n_rlimits = RLIM_NLIMITS;
+	all->rlimits = xalloc(RLIM_NLIMITS * sizeof(RlimitEntry *));
+	for (size_t i = 0; i < RLIM_NLIMITS; i++) {
+		RlimitEntry *entry = xalloc(sizeof(*entry));
+
+		rlimit_entry__init(entry);
+		entry->cur = limits[i].rlim_cur;
+		entry->max = limits[i].rlim_max;
+		all->rlimits[i] = entry;
+	}
+	return all;
+}
+
+TaskRlimitsEntry *rlimits_read(pid_t pid)
+{
+	struct rlimit limits[RLIM_NLIMITS];
+
+	for (size_t i = 0; i < RLIM_NLIMITS; i++)
+		if (prlimit(pid, (__rlimit_resource_t)i, NULL, &limits[i]) < 0)
+			return NULL;
+	return entry_of(limits);
+}
 
 static void *rlimit_ask(const struct state_save *state, struct batch *batch)
 {
@@ -41,23 +70,12 @@ static struct error *rlimit_save(const struct state_save *state, const void *col
                                  const struct batch *batch)
 {
 	const struct answers *answers = asked;
-	TaskRlimitsEntry *limits = xalloc(sizeof(*limits));
+	struct rlimit limits[RLIM_NLIMITS];
 
 	(void)collected;
-	task_rlimits_entry__init(limits);
-	limits->n_rlimits = RLIM_NLIMITS;
-	limits->rlimits = xalloc(RLIM_NLIMITS * sizeof(RlimitEntry *));
-	for (size_t i = 0; i < RLIM_NLIMITS; i++) {
-		RlimitEntry *entry = xalloc(sizeof(*entry));
-		struct rlimit limit;
-
-		memcpy(&limit, batch_output(batch, answers->limits[i]), sizeof(limit));
-		rlimit_entry__init(entry);
-		entry->cur = limit.rlim_cur;
-		entry->max = limit.rlim_max;
-		limits->rlimits[i] = entry;
-	}
-	state->core->tc->rlimits = limits;
+	for (size_t i = 0; i < RLIM_NLIMITS; i++)
+		memcpy(&limits[i], batch_output(batch, answers->limits[i]), sizeof(limits[i]));
+	state->core->tc->rlimits = entry_of(limits);
 	return NULL;
 }
 
@@ -118,9 +136,8 @@ static const char *hint_for(int kind)
 	                 "program: prlimit(1)";
 }
 
-static struct error *rlimit_preflight(const struct state_restore *state)
+struct error *rlimits_check(const TaskRlimitsEntry *limits)
 {
-	const TaskRlimitsEntry *limits = state->core->tc->rlimits;
 	uint64_t own[RLIM_NLIMITS];
 	uint64_t highest[RLIM_NLIMITS];
 	struct error *error = NULL;
@@ -145,6 +162,11 @@ static struct error *rlimit_preflight(const struct state_restore *state)
 		error = error_join(error, error_hint(one, "%s", hint_for(needed[i].kind)));
 	}
 	return error;
+}
+
+static struct error *rlimit_preflight(const struct state_restore *state)
+{
+	return rlimits_check(state->core->tc->rlimits);
 }
 
 /* A limit that is as it should be isn't set: raising the hard one may be forbidden here. */

@@ -3,9 +3,9 @@
 
 /*
  * Rarer states of tcp(7) from the inside: connections without window scaling and timestamps, with small segments; both
- * halves being closed at once (CLOSING), the last one with much that isn't sent (LAST_ACK), ended ones with and without
- * something unread; a port that is bound and not
- * used; and epolls that watch connections, by level, by edge and once.
+ * halves being closed at once (CLOSING), the last one with much that isn't sent (LAST_ACK), one with much that was sent and
+ * not heard, ended ones with and without something unread; a port that is bound and not used; and epolls that watch
+ * connections, by level, by edge and once.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,7 +19,7 @@
 
 #include "sockets.h"
 
-enum { SMALL_SEGMENT = 555, LAST_BYTES = 200000, WAIT_MS = 10000 };
+enum { SMALL_SEGMENT = 555, LAST_BYTES = 200000, FIRST_BYTES = 60000, UNHEARD_SEGMENTS = 20, WAIT_MS = 10000 };
 
 /* States, as TCP_INFO tells them. */
 enum { FIN_WAIT1 = 4, CLOSED = 7, IN_LAST_ACK = 9, IN_CLOSING = 11 };
@@ -91,13 +91,13 @@ static void write_setting(const struct subject *subject, const char *name, const
 }
 
 /* As with a peer of long ago. */
-static struct pair connect_plainly(const struct subject *subject, int listener)
+static struct pair connect_plainly(const struct subject *subject, int listener, int segment)
 {
 	static const char *const settings[] = {"tcp_timestamps", "tcp_window_scaling", "tcp_sack"};
 
 	for (size_t i = 0; i < 3; i++)
 		write_setting(subject, settings[i], "0");
-	struct pair pair = connect_to(subject, listener, 0);
+	struct pair pair = connect_to(subject, listener, segment);
 	for (size_t i = 0; i < 3; i++)
 		write_setting(subject, settings[i], "1");
 	return pair;
@@ -218,6 +218,40 @@ static void check_closing(const struct subject *subject, const struct pair *pair
 	wait_for_state(subject, pair->other, CLOSED);
 }
 
+/* Much that was sent, and of which the other end has heard nothing. */
+static struct pair make_unheard(const struct subject *subject, int listener)
+{
+	static char bytes[LAST_BYTES];
+	/* Selective acknowledgments would delay the first repetition that counts: tcp_schedule_loss_probe() of Linux. */
+	struct pair pair = connect_plainly(subject, listener, SMALL_SEGMENT);
+
+	/* Heard first: so that more may be on its way than at the beginning. */
+	fill(bytes);
+	check(subject, send(pair.one, bytes, FIRST_BYTES, 0) == FIRST_BYTES, "send");
+	check(subject, recv(pair.other, bytes, FIRST_BYTES, MSG_WAITALL) == FIRST_BYTES, "receive");
+	become_deaf(subject, pair.other);
+	check(subject, send(pair.one, bytes, FIRST_BYTES, 0) == FIRST_BYTES, "send");
+	if (info_of(pair.one).tcpi_unacked < UNHEARD_SEGMENTS)
+		subject_fail(subject, "only %u segments are on their way", info_of(pair.one).tcpi_unacked);
+	return pair;
+}
+
+static void check_unheard(const struct subject *subject, const struct pair *pair)
+{
+	static char bytes[LAST_BYTES];
+	static char expected[LAST_BYTES];
+
+	fill(expected);
+	/* It is known to have been sent: who acknowledges it is believed. */
+	if (info_of(pair->one).tcpi_unacked < UNHEARD_SEGMENTS)
+		subject_fail(subject, "%u segments are still on their way", info_of(pair->one).tcpi_unacked);
+	hear(subject, pair->other);
+	if (recv(pair->other, bytes, FIRST_BYTES, MSG_WAITALL) != FIRST_BYTES ||
+	    memcmp(bytes, expected, FIRST_BYTES) != 0)
+		subject_fail(subject, "what nobody had heard: errno %d", errno);
+	talk(subject, "one that was not heard", pair);
+}
+
 /* Both halves are closed, and the last words of the other end wait. */
 static int make_ended(const struct subject *subject, int listener, const char *words)
 {
@@ -319,10 +353,11 @@ int main(int argc, char **argv)
 	struct sockaddr_in silent_name = {0};
 	socklen_t size = sizeof(bound_to);
 	int listener = make_listener(&subject);
-	struct pair plain = connect_plainly(&subject, listener);
+	struct pair plain = connect_plainly(&subject, listener, 0);
 	struct pair small = connect_to(&subject, listener, SMALL_SEGMENT);
 	struct pair closing = make_closing(&subject, listener);
 	struct pair last = make_last(&subject, listener);
+	struct pair unheard = make_unheard(&subject, listener);
 	int ended = make_ended(&subject, listener, "last words");
 	int silent = make_ended(&subject, listener, "");
 	int reset = make_reset(&subject, listener);
@@ -353,6 +388,7 @@ int main(int argc, char **argv)
 	check_options(&subject, "small", &small, &small_info);
 	check_watches(&subject, epolls, &watched);
 	check_last(&subject, &last);
+	check_unheard(&subject, &unheard);
 	check_ended(&subject, ended, "last words", &ended_name);
 	check_reset(&subject, reset);
 	check_ended(&subject, silent, "", &silent_name);

@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The godwit authors
+
+# hosts run halves.sh restore|migrate [TIMES]: connections of which one half has been closed, with a peer that stays where it
+# is. It has acknowledged or been acknowledged the end already, and will not say it again.
+set -eu
+# shellcheck source=tests/real/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+cat >"$SHARED/halves.py" <<'PYTHON'
+import hashlib, os, socket, sys, time
+
+side, address, folder = sys.argv[1:]
+WORDS = bytes(i * 11 % 251 for i in range(50000))
+
+def tell(name):
+    open(f"{folder}/{name}", "w").close()
+
+def wait_for(name):
+    while not os.path.exists(f"{folder}/{name}"):
+        time.sleep(0.01)
+
+def read_all(connection, first=b""):
+    data = first
+    while more := connection.recv(65536):
+        data += more
+    return data
+
+def expect(what, seen, wanted):
+    if seen != wanted:
+        sys.exit(f"{side}: {what}: {len(seen)} bytes {seen[:20]!r}, not {len(wanted)}")
+
+if side == "server":
+    listener = socket.create_server((address, 7010))
+    tell("listens")
+    unread, known, closed = (listener.accept()[0] for _ in range(3))
+    expect("what ends", read_all(known), b"known")
+    closed.sendall(b"last words")
+    closed.shutdown(socket.SHUT_WR)
+    wait_for("go")
+    for connection in (unread, known, closed):
+        connection.settimeout(20)
+    expect("the end that has been seen", known.recv(1), b"")
+    known.sendall(WORDS)
+    known.close()
+    unread.sendall(hashlib.sha256(read_all(unread)).hexdigest().encode())
+    unread.close()
+    expect("behind its own end", read_all(closed), WORDS)
+    tell("server-passes")
+else:
+    unread, known, closed = (socket.create_connection((address, 7010), 30) for _ in range(3))
+    unread.sendall(WORDS)
+    unread.shutdown(socket.SHUT_WR)
+    known.sendall(b"known")
+    known.shutdown(socket.SHUT_WR)
+    expect("last words", read_all(closed), b"last words")
+    tell("ready")
+    wait_for("go")
+    expect("from one that has seen the end", read_all(known), WORDS)
+    expect("from one that had not", read_all(unread), hashlib.sha256(WORDS).hexdigest().encode())
+    closed.sendall(WORDS)
+    closed.close()
+    wait_for("server-passes")
+PYTHON
+
+take_address
+pid=$(start_on a "$SHARED/server.log" /usr/bin/python3 -S "$SHARED/halves.py" server "$service" "$SHARED")
+wait_for "$SHARED/listens"
+on_client /usr/bin/python3 -S "$SHARED/halves.py" client "$service" "$SHARED" >"$SHARED/client.log" 2>&1 &
+client=$!
+wait_for "$SHARED/ready"
+carry_service "$@"
+touch "$SHARED/go"
+wait "$client" || fail "$(cat "$SHARED/client.log" "$SHARED/server.log")"
+wait_gone "$host" "$pid"
+[ ! -s "$SHARED/server.log" ] || fail "$(cat "$SHARED/server.log")"
