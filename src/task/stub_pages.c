@@ -21,6 +21,7 @@
 #include "util/alloc.h"
 
 enum {
+	HELD_MAX = 2000,   /* processes: the kernel looks at 2048 entries, ROBUST_LIST_LIMIT of Linux's futex.h */
 	CODE_BYTES = 4096, /* of the stub itself; tests/lint/stub.sh looks at its size */
 };
 
@@ -140,28 +141,89 @@ static struct error *map_pages_here(const struct process *process, struct stub_p
 
 /* ---- Our death ---- */
 
+/* The head of this thread's list, if that is one of ours: no other list has this offset. */
+static struct robust_list_head *own_head(struct robust_list_head **ret_other, size_t *ret_bytes)
+{
+	if (syscall(SYS_get_robust_list, 0, ret_other, ret_bytes) < 0) {
+		*ret_other = NULL;
+		return NULL;
+	}
+	return *ret_other && (*ret_other)->futex_offset == (long)sizeof(struct robust_page) ? *ret_other : NULL;
+}
+
+static struct robust_page *page_of(struct robust_list_head *head)
+{
+	return (struct robust_page *)(void *)((uint8_t *)head - offsetof(struct robust_page, head));
+}
+
 /* The kernel will mark session->owner when this thread ends in whatever way: get_robust_list(2). */
 static struct error *own(struct stub_pages *stub)
 {
-	if (syscall(SYS_get_robust_list, 0, &stub->saved_head, &stub->saved_head_bytes) < 0)
-		return error_new(errno, "get_robust_list");
+	struct robust_page *page = stub->reserved;
+	struct robust_list_head *head = own_head(&page->saved_head, &page->saved_bytes);
+
 	stub->session->place_count = (uint32_t)stub->room;
 	stub->session->magic = STUB_MAGIC;
-	stub->head.list.next = &stub->reserved->entry;
-	stub->reserved->entry.next = &stub->head.list;
-	stub->head.futex_offset = (long)sizeof(struct robust_page);
-	if (syscall(SYS_set_robust_list, &stub->head, sizeof(stub->head)) < 0)
-		return error_new(errno, "set_robust_list");
+	if (head) {
+		if (page_of(head)->count == HELD_MAX)
+			return error_new(ENOTSUP, "more than %d processes at once", HELD_MAX);
+		page_of(head)->count++;
+		page->entry.next = head->list.next;
+		__atomic_store_n(&head->list.next, &page->entry, __ATOMIC_RELEASE);
+	} else {
+		page->count = 1;
+		page->head.list.next = &page->entry;
+		page->entry.next = &page->head.list;
+		page->head.futex_offset = (long)sizeof(struct robust_page);
+		if (syscall(SYS_set_robust_list, &page->head, sizeof(page->head)) < 0)
+			return error_new(errno, "set_robust_list");
+	}
+	stub->is_owned = true;
 	/* Last: if we died before, nobody would take our name away. */
 	__atomic_store_n(&stub->session->owner, (uint32_t)gettid() | FUTEX_WAITERS, __ATOMIC_RELEASE);
 	return NULL;
 }
 
+/*
+ * The head goes with its page: another one takes over. If we die on the way the kernel goes round through both heads, of
+ * which neither looks as if it were a lock of ours, until it gives up; it has seen all entries then.
+ */
+static void hand_over_head(const struct robust_page *from)
+{
+	struct robust_page *to = (struct robust_page *)(void *)from->head.list.next;
+	struct robust_list *last = &to->entry;
+
+	to->head = from->head;
+	to->saved_head = from->saved_head;
+	to->saved_bytes = from->saved_bytes;
+	to->count = from->count;
+	while (last->next != &from->head.list)
+		last = last->next;
+	__atomic_store_n(&last->next, &to->head.list, __ATOMIC_RELEASE);
+	syscall(SYS_set_robust_list, &to->head, sizeof(to->head));
+}
+
 static void disown(struct stub_pages *stub)
 {
-	if (stub->saved_head)
-		syscall(SYS_set_robust_list, stub->saved_head, stub->saved_head_bytes);
-	stub->saved_head = NULL;
+	struct robust_page *page = stub->reserved;
+	struct robust_list_head *other;
+	size_t unused;
+	struct robust_list_head *head = stub->is_owned ? own_head(&other, &unused) : NULL;
+
+	stub->is_owned = false;
+	if (!head)
+		return;
+	struct robust_list *before = &head->list;
+	while (before->next != &page->entry)
+		before = before->next;
+	__atomic_store_n(&before->next, page->entry.next, __ATOMIC_RELEASE);
+	page_of(head)->count--;
+	if (head != &page->head)
+		return;
+	if (head->list.next == &head->list)
+		syscall(SYS_set_robust_list, page->saved_head, page->saved_bytes);
+	else
+		hand_over_head(page);
 }
 
 void stub_pages_wake(uint32_t *word)
@@ -379,21 +441,21 @@ struct error *process_set_stay(struct process *process, bool stay)
 	return stay ? begin_group_stop(process) : end_group_stop(process);
 }
 
-/* Tells the threads to leave by themselves. */
+/* Tells the threads to leave by themselves. Our death means something to them until they have been told. */
 static void leave(struct stub_pages *stub)
 {
-	disown(stub);
 	__atomic_store_n(&stub->session->leave, 1, __ATOMIC_RELEASE);
 	__atomic_store_n(&stub->session->owner, 0, __ATOMIC_RELEASE);
 	stub_pages_wake(&stub->session->owner);
+	disown(stub);
 }
 
 /* As the kernel would if we died: threads that have been told so stay. */
 static void leave_alone(struct stub_pages *stub)
 {
-	disown(stub);
 	__atomic_store_n(&stub->session->owner, FUTEX_OWNER_DIED, __ATOMIC_RELEASE);
 	stub_pages_wake(&stub->session->owner);
+	disown(stub);
 }
 
 void stub_pages_set_left(struct stub_pages *stub, const struct thread *thread)

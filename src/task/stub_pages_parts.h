@@ -13,11 +13,16 @@ enum { PAGE_BYTES = 4096 };
 
 /*
  * Our side of the data pages begins with a private page for the robust list's entry, which is thus at the same
- * distance from "owner" for every process: set_robust_list(2) knows only one futex_offset.
+ * distance from "owner" for every process: set_robust_list(2) knows only one futex_offset. A thread has one list for all
+ * processes that it holds; its head is in the page of one of them.
  */
 struct robust_page {
-	struct robust_list entry;
-	uint8_t unused[PAGE_BYTES - sizeof(struct robust_list)];
+	struct robust_list entry; /* first: a list leads to the pages */
+	struct robust_list_head head;
+	struct robust_list_head *saved_head; /* of the head: what this thread had before any of ours */
+	size_t saved_bytes;
+	size_t count; /* of the head: entries */
+	uint8_t unused[PAGE_BYTES - sizeof(struct robust_list) - sizeof(struct robust_list_head) - 3 * sizeof(size_t)];
 };
 _Static_assert(sizeof(struct robust_page) == PAGE_BYTES, "a page");
 
@@ -31,9 +36,7 @@ struct stub_pages {
 	struct robust_page *reserved; /* here; owned: the private page, then the data pages */
 	struct stub_session *session; /* in reserved */
 	struct stub_place *places;    /* in reserved; one for each thread */
-	struct robust_list_head head;
-	struct robust_list_head *saved_head; /* what this thread had before */
-	size_t saved_head_bytes;
+	bool is_owned;                /* its entry is on this thread's list */
 };
 
 /* Has the thread little room for its batches? */

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The godwit authors */
 
-/* The pages that a killed holder has left in a process go away as soon as nobody is in the way. */
+/*
+ * The pages that a killed holder has left in a process go away as soon as nobody is in the way, also if it has held several
+ * processes and let some of them go.
+ */
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,6 +17,8 @@
 #include "lib/unit.h"
 #include "task/leftovers.h"
 #include "task/process.h"
+
+enum { VICTIMS = 3 };
 
 _Noreturn static void *wait_for_ever(void *unused)
 {
@@ -46,15 +51,34 @@ static pid_t start_victim(void)
 	return pid;
 }
 
-/* Stops and enters it, and is killed. */
-static void be_killed_holding(pid_t pid)
+/* Its threads wait in the stub. */
+static struct process *park(pid_t pid)
+{
+	struct process *process = NULL;
+
+	if (process_seize(pid, &process) || process_stop(process) || process_enter(process, 0, 0))
+		_exit(1);
+	for (size_t i = 0; i < process->thread_count; i++) {
+		auto_batch struct batch *batch = process_batch(process, i);
+
+		batch_call(batch, getpid, val(0));
+		if (process_run(process, batch))
+			_exit(1);
+	}
+	return process;
+}
+
+/* Parks them and is killed, when it has let one go; none: count. */
+static void be_killed_holding(const pid_t *pids, size_t count, size_t let_go)
 {
 	pid_t holder = fork();
 
 	if (holder == 0) {
-		struct process *process = NULL;
+		struct process *processes[VICTIMS];
 
-		if (process_seize(pid, &process) || process_stop(process) || process_enter(process, 0, 0))
+		for (size_t i = 0; i < count; i++)
+			processes[i] = park(pids[i]);
+		if (let_go < count && process_thaw(processes[let_go]))
 			_exit(1);
 		raise(SIGKILL);
 	}
@@ -97,7 +121,7 @@ static void test_leftovers_are_cleared_when_the_last_tracer_lets_go(void **state
 	pid_t pid = start_victim();
 
 	(void)state;
-	be_killed_holding(pid);
+	be_killed_holding(&pid, 1, 1);
 	assert_true(has_leftovers(pid));
 	pid_t holder = hold_for_a_while(pid);
 	assert_ok(leftovers_clear(pid));
@@ -107,10 +131,33 @@ static void test_leftovers_are_cleared_when_the_last_tracer_lets_go(void **state
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
+static void check_several(size_t let_go)
+{
+	pid_t pids[VICTIMS];
+
+	for (size_t i = 0; i < VICTIMS; i++)
+		pids[i] = start_victim();
+	be_killed_holding(pids, VICTIMS, let_go);
+	for (size_t i = 0; i < VICTIMS; i++) {
+		assert_ok(leftovers_clear(pids[i]));
+		assert_false(has_leftovers(pids[i]));
+		kill(pids[i], SIGKILL);
+		assert_int_equal(waitpid(pids[i], NULL, 0), pids[i]);
+	}
+}
+
+static void test_all_that_a_killed_holder_has_held_go_on(void **state)
+{
+	(void)state;
+	for (size_t let_go = 0; let_go <= VICTIMS; let_go++)
+		check_several(let_go);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_leftovers_are_cleared_when_the_last_tracer_lets_go),
+		cmocka_unit_test(test_all_that_a_killed_holder_has_held_go_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
