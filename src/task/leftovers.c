@@ -26,6 +26,7 @@ enum {
 	/* For a thread in a signal handler that began in the stub's last instructions; and for a killed godwit, whose
 	 * ptrace lets go after its descriptors, by whose end the keeper knows of it, and later on a busy machine. */
 	ATTEMPTS_MAX = 500,
+	KEEPER_ATTEMPTS_MAX = 6000, /* nobody waits for it, and nobody comes behind it */
 	ATTEMPT_US = 10 * 1000,
 };
 
@@ -213,19 +214,24 @@ struct error *leftovers_clear_held(struct process *process)
 	return is_inside(process, ranges) ? NULL : unmap(process, ranges);
 }
 
+/* A call that a killed godwit has begun may be made only now, and map more. */
 static struct error *try_clear(pid_t pid, struct ranges *ranges, bool *ret_is_done)
 {
 	auto_process struct process *process = NULL;
 
 	TRY(process_seize(pid, &process));
 	TRY(process_stop(process));
+	TRY(remote_slot_find(process));
+	TRY(find(pid, process->mem_fd, ranges));
 	*ret_is_done = !is_inside(process, ranges);
-	if (*ret_is_done)
+	if (*ret_is_done) {
 		TRY(unmap(process, ranges));
+		remote_slot_clear(process);
+	}
 	return process_thaw(process);
 }
 
-static struct error *clear_one(pid_t pid)
+static struct error *clear(pid_t pid, int attempts_max)
 {
 	auto_free struct ranges *ranges = xalloc(sizeof(*ranges));
 	auto_free char *path = xformat("/proc/%d/mem", pid);
@@ -237,16 +243,26 @@ static struct error *clear_one(pid_t pid)
 		auto_error struct error *error = find(pid, mem_fd, ranges);
 		bool is_done = false;
 
-		if (!error && ranges->count == 0)
+		if (!error && ranges->count == 0 && !remote_slot_is_left(pid, mem_fd))
 			return NULL;
 		if (!error)
 			error = error_wrap(try_clear(pid, ranges, &is_done), "clear what a killed godwit left");
 		if (is_done && !error)
 			return NULL;
-		if (attempt == ATTEMPTS_MAX)
+		if (attempt == attempts_max)
 			return error ? take(error) : error_new(EBUSY, "process %d", pid);
 		usleep(ATTEMPT_US);
 	}
+}
+
+static struct error *clear_one(pid_t pid)
+{
+	return clear(pid, ATTEMPTS_MAX);
+}
+
+static struct error *clear_patiently(pid_t pid)
+{
+	return clear(pid, KEEPER_ATTEMPTS_MAX);
 }
 
 struct error *leftovers_clear(pid_t pid)
@@ -258,7 +274,7 @@ static void undo(const void *bytes, const int *fds, size_t fd_count)
 {
 	(void)fds;
 	(void)fd_count;
-	error_free(leftovers_clear(*(const pid_t *)bytes));
+	error_free(each_descendant(*(const pid_t *)bytes, clear_patiently));
 }
 
 struct error *leftovers_tell_keeper(struct keeper *keeper, pid_t pid)

@@ -18,12 +18,28 @@ enum {
 	SIGNALS_MAX = 1000, /* that may come in a row before we give up making a call */
 };
 
+static bool is_trampoline(const uint8_t *room)
+{
+	static const uint8_t start[] = {0x0f, 0x05, 0x48, 0xb8};
+
+	return memcmp(room, start, sizeof(start)) == 0;
+}
+
 static bool is_free_room(const uint8_t *room)
 {
-	static const uint8_t trampoline_start[] = {0x0f, 0x05, 0x48, 0xb8};
 	static const uint8_t zeros[ARCH_TRAMPOLINE_BYTES];
 
-	return memcmp(room, zeros, sizeof(zeros)) == 0 || memcmp(room, trampoline_start, sizeof(trampoline_start)) == 0;
+	return memcmp(room, zeros, sizeof(zeros)) == 0 || is_trampoline(room);
+}
+
+bool remote_slot_is_left(pid_t pid, int mem_fd)
+{
+	uint8_t room[ARCH_TRAMPOLINE_BYTES];
+	struct procfs_range vdso;
+
+	return procfs_find_area(pid, "[vdso]", &vdso) == 0 &&
+	       pread(mem_fd, room, sizeof(room), (off_t)(vdso.end - sizeof(room))) == sizeof(room) &&
+	       is_trampoline(room);
 }
 
 /* A godwit was killed while it made a call: the thread may be on its way through the trampoline just now. */

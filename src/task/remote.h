@@ -14,6 +14,9 @@
 /* Finds the room, if process doesn't know it yet. What is there must be zeros, or a trampoline that a killed godwit left. */
 MUST_USE struct error *remote_slot_find(struct process *process);
 
+/* Has a godwit left its trampoline there? A thread may be on its way through it, and the call yet to be made. */
+bool remote_slot_is_left(pid_t pid, int mem_fd);
+
 struct remote_request {
 	const char *name; /* for the error */
 	long number;
