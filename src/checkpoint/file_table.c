@@ -65,6 +65,7 @@ static bool find_in_order(const struct file_table *table, const struct open_file
 
 struct seen {
 	int fd;
+	int copy;     /* owned; -1: there is none, since it can't be closed meanwhile */
 	char *fdinfo; /* owned */
 	uint64_t flags, mount, inode;
 };
@@ -72,6 +73,8 @@ struct seen {
 static void seen_free(struct seen *seen)
 {
 	free(seen->fdinfo);
+	if (seen->copy >= 0)
+		close(seen->copy);
 }
 
 /*
@@ -223,6 +226,24 @@ static const struct description *find_known(const struct file_table *known, size
 	return NULL;
 }
 
+/*
+ * The program runs, and may close the file and have another one at that number between two questions: a mixture of both
+ * would be taken for known in the freeze. So it is the copy that is asked, and what fdinfo told of the program's own
+ * counts if that is the same file still.
+ */
+static struct error *read_running(const struct seen *seen, const struct open_file *file, char **ret_link,
+                                  struct stat *ret_stat)
+{
+	const struct open_file copy = {.pid = getpid(), .fd = seen->copy};
+	auto_free char *link = NULL;
+
+	TRY(read_link_and_stat(copy.pid, copy.fd, &link, ret_stat));
+	if (compare_files(file->pid, file->fd, &copy) != 0)
+		return error_new(EBADF, "it is another file now");
+	*ret_link = take(link);
+	return NULL;
+}
+
 static struct error *identify(const struct file_table *known, const struct seen *seen, size_t task,
                               struct open_file *file, struct description *description)
 {
@@ -233,6 +254,8 @@ static struct error *identify(const struct file_table *known, const struct seen 
 	if (before && strncmp(before->link, "anon_inode:", 11) == 0 && !is_of_one_kind(seen->fdinfo, before->fdinfo) &&
 	    !file_table_is_link(file->pid, seen->fd, before->link))
 		before = NULL;
+	if (!before && seen->copy >= 0)
+		return read_running(seen, file, &description->link, &file->stat);
 	if (!before)
 		return read_link_and_stat(file->pid, seen->fd, &description->link, &file->stat);
 	description->link = xcopy(before->link);
@@ -266,6 +289,8 @@ static struct error *add_description(struct file_table *table, const struct file
 
 	/* Ids behind the table's may have been given away before those in flight are known. */
 	file->id = file_table_is_in_flight(file) ? open_files_new_id(&table->open_files) : (uint32_t)index + 1;
+	if (seen->copy >= 0)
+		open_file_keep_copy(file, take(seen->copy));
 	if ((!known || is_owner_likely(file)) && !(file->status_flags & O_PATH))
 		TRY(read_owner(file, &description->owner));
 	description->fdinfo = take(seen->fdinfo);
@@ -414,6 +439,13 @@ static void sort_as_known(int *fds, size_t count, size_t task, const struct file
 		fds[i] = expected[i].fd;
 }
 
+static struct error *copy_running(const struct open_task *task, int fd, int *ret_copy)
+{
+	const struct open_file file = {.pid = task->pid, .pidfd = task->pidfd, .fd = fd};
+
+	return open_file_copy(&file, ret_copy);
+}
+
 size_t file_table_count(const struct file_table *table)
 {
 	return table->number_count;
@@ -442,9 +474,12 @@ static struct error *read_table(struct file_table *table, const struct file_tabl
 	if (fdinfo_dir < 0)
 		return error_new(errno, "open(%s)", path);
 	for (size_t i = 0; i < count; i++) {
-		__attribute__((cleanup(seen_free))) struct seen seen = {0};
-		auto_error struct error *error = read_fdinfo(pid, fdinfo_dir, fds[i], &seen);
+		__attribute__((cleanup(seen_free))) struct seen seen = {.copy = -1};
+		auto_error struct error *error =
+			known ? NULL : copy_running(&table->open_files.tasks[task], fds[i], &seen.copy);
 
+		if (!error)
+			error = read_fdinfo(pid, fdinfo_dir, fds[i], &seen);
 		if (!error)
 			error = add_number(table, known, task, &seen);
 		/* Before the freeze a descriptor may be closed at any time. */
@@ -531,7 +566,7 @@ struct error *file_table_about(struct error *error, const struct open_file *file
 /* Takes over a copy of a description that may be one of the table's own. */
 static struct error *add_copy(struct file_table *table, int fd_here)
 {
-	__attribute__((cleanup(seen_free))) struct seen seen = {0};
+	__attribute__((cleanup(seen_free))) struct seen seen = {.copy = -1};
 	struct description *next;
 	size_t position;
 	struct open_file file = {

@@ -137,6 +137,9 @@ MUST_USE struct error *open_file_copy(const struct open_file *file, int *ret_fd)
 MUST_USE struct error *open_file_borrow(const struct open_file *file, int *ret_fd);
 void open_files_drop_copies(struct open_files *files);
 
+/* Takes over a copy, for open_file_borrow() to give instead of one that it may have. */
+void open_file_keep_copy(const struct open_file *file, int copy);
+
 /* What a restore of files works with. */
 struct restore_files;
 

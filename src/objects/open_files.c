@@ -49,6 +49,14 @@ struct error *open_file_borrow(const struct open_file *file, int *ret_fd)
 	return NULL;
 }
 
+void open_file_keep_copy(const struct open_file *file, int copy)
+{
+	make_room(file->all, file->id);
+	if (file->all->copies[file->id] >= 0)
+		close(file->all->copies[file->id]);
+	file->all->copies[file->id] = copy;
+}
+
 void open_files_drop_copies(struct open_files *files)
 {
 	for (size_t i = 0; i < files->copy_room; i++)

@@ -14,14 +14,13 @@
 
 bool socket_kind_of(const struct open_file *file, struct socket_kind *ret_kind)
 {
-	int copy;
+	int fd;
 
 	if (!S_ISSOCK(file->stat.st_mode))
 		return false;
-	auto_error struct error *error = open_file_copy(file, &copy);
+	auto_error struct error *error = open_file_borrow(file, &fd);
 	if (error)
 		return false;
-	auto_fd int fd = copy;
 	return socket_get(fd, SOL_SOCKET, SO_DOMAIN, &ret_kind->family) == 0 &&
 	       socket_get(fd, SOL_SOCKET, SO_TYPE, &ret_kind->type) == 0 &&
 	       socket_get(fd, SOL_SOCKET, SO_PROTOCOL, &ret_kind->protocol) == 0;
