@@ -154,7 +154,16 @@ static struct error *release_one(pid_t pid)
 	return clear_one(pid);
 }
 
-/* Children first, which their parents don't see stand still. Of one that has ended nothing is left. */
+/* Of one that has ended nothing is left. */
+static struct error *unless_ended(pid_t pid, struct error *error)
+{
+	if (!error || !procfs_is_dead(pid))
+		return error;
+	error_free(error);
+	return NULL;
+}
+
+/* Children first, which their parents don't see stand still. */
 static struct error *each_descendant(pid_t pid, struct error *(*call)(pid_t pid))
 {
 	auto_descendants struct descendants all;
@@ -163,7 +172,7 @@ static struct error *each_descendant(pid_t pid, struct error *(*call)(pid_t pid)
 	descendants_list(pid, &all);
 	for (size_t i = all.count; i-- > 1;)
 		if (!procfs_is_dead(all.list[i].pid))
-			error = error_join(error, call(all.list[i].pid));
+			error = error_join(error, unless_ended(all.list[i].pid, call(all.list[i].pid)));
 	return error_join(error, call(pid));
 }
 

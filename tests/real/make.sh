@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# hosts run build.sh restore|migrate [TIMES]: make -j4 compiles a project: processes come and go all the time, and talk by the
+# hosts run make.sh restore|migrate [TIMES]: make -j4 compiles a project: processes come and go all the time, and talk by the
 # job server's pipe.
 set -eu
 # shellcheck source=tests/real/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-files=${FILES:-120}
+files=${FILES:-200}
 folder=$SHARED/build
 mkdir "$folder"
 for n in $(seq "$files"); do
@@ -23,7 +23,7 @@ done
 } >"$folder/main.c"
 {
 	echo "OBJECTS = main.o $(seq -f 'f%g.o' "$files" | tr '\n' ' ')"
-	printf 'program: $(OBJECTS)\n\tcc -o $@ $(OBJECTS)\n%%.o: %%.c\n\tcc -O1 -c -o $@ $<\n'
+	printf 'program: $(OBJECTS)\n\tcc -o $@ $(OBJECTS)\n%%.o: %%.c\n\tcc -O1 -c -o $@ $<; sleep 0.05\n'
 } >"$folder/Makefile"
 take_address
 pid=$(start_on a "$SHARED/make.log" make -C "$folder" -j4)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# pool.py FOLDER: a pool of processes that squares numbers, a queue with a producer and consumers, and shared counters, until
+# multi_pool.py FOLDER: a pool of processes that squares numbers, a queue with a producer and consumers, and shared counters, until
 # FOLDER/stop is there. FOLDER/rounds counts on; FOLDER/verdict tells at the end whether any result was wrong.
 import multiprocessing
 import os
