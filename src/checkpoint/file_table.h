@@ -85,10 +85,6 @@ MUST_USE struct error *file_table_save(const struct file_table *table, struct im
 /* Puts the others into the store. */
 MUST_USE struct error *file_table_save_held(const struct file_table *table, struct image_store *store);
 
-/* Puts those into the store already that listen for connections: only for a look at whether their ports are free elsewhere,
- * since they need no lock to be read, but to be handed over. */
-MUST_USE struct error *file_table_save_listeners(const struct file_table *table, struct image_store *store);
-
 /* Puts what can be told of files while the program runs, and is looked for elsewhere: paths, ports, watches. */
 void file_table_sketch(const struct file_table *table, struct image_store *store);
 

@@ -228,21 +228,12 @@ static bool is_listener(const struct file_table *table, size_t index)
 	return !error && flow.is_listener;
 }
 
-struct error *file_table_save_listeners(const struct file_table *table, struct image_store *store)
-{
-	for (size_t i = 0; i < table->count; i++) {
-		if (file_table_needs_lock_at(table, i) && is_listener(table, i))
-			TRY(save_one(table, i, store));
-	}
-	return NULL;
-}
-
 /* Content isn't looked for, and connections can't be read. */
 static bool is_for_sketch(const struct file_table *table, size_t index)
 {
 	const struct file_ops *ops = table->descriptions[index].ops;
 
-	if (!ops || needs_hold(table, index) || file_table_is_in_flight(&table->list[index]))
+	if (!ops || file_table_is_in_flight(&table->list[index]))
 		return false;
 	if (ops->type == FD_TYPES__REG)
 		return table->list[index].stat.st_nlink > 0;

@@ -12,6 +12,7 @@
 #include "ghost-file.pb-c.h"
 #include "godwit-calls.pb-c.h"
 #include "godwit-clocks.pb-c.h"
+#include "godwit-datagrams.pb-c.h"
 #include "godwit-memory.pb-c.h"
 #include "godwit-needs.pb-c.h"
 #include "godwit-sockets.pb-c.h"
@@ -127,6 +128,9 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_GODWIT_SOCKETS] = {.name = "sockets.godwit",
                                   .magic = 0x47445754,
                                   .message = &godwit_socket_entry__descriptor},
+	[IMAGE_GODWIT_DATAGRAMS] = {.name = "datagrams-%x.godwit",
+                                    .magic = 0x47444447,
+                                    .message = &godwit_datagram__descriptor},
 	[IMAGE_GODWIT_CALLS] = {.name = "calls-%u.godwit",
                                 .magic = 0x47574341,
                                 .message = &godwit_call_entry__descriptor},

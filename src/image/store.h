@@ -48,6 +48,7 @@ enum image_kind {
 	IMAGE_MEMORY_EXTRA,  /* ours: what CRIU's messages of memory have no field for */
 	IMAGE_SHARED_MEMORY, /* ours: sizes of anonymous shared memory */
 	IMAGE_GODWIT_SOCKETS,
+	IMAGE_GODWIT_DATAGRAMS, /* ours: what waits in UDP sockets */
 	IMAGE_GODWIT_CALLS,     /* ours: system calls that were interrupted */
 	IMAGE_GODWIT_PROCESSOR, /* ours: what the processor could do */
 	IMAGE_GODWIT_CLOCKS,    /* ours: what the clocks of the program showed */

@@ -204,7 +204,6 @@ static struct error *send_draft(struct source *source)
 	tell(source, "prepare", true);
 	for (int tries = 1; !store; tries++)
 		TRY(save_draft(source, tries == FREEZE_TRIES, &store));
-	TRY(file_table_save_listeners(saver_files(source->saver), store));
 	TRY(start_tracking(source));
 	TRY(thaw(source));
 	TRY(frame_send_store(source->channel, store));

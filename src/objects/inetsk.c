@@ -6,7 +6,7 @@
  *
  * Carried: addresses, options, listening sockets with their backlog, connections with all that is in their queues
  * (tcp.h), half closed ones. Of multipath TCP the listening sockets, whose connections with peers that know plain TCP
- * only are plain. UDP sockets keep their addresses; datagrams that wait in them are lost, as datagrams may be.
+ * only are plain. UDP sockets keep their addresses, and what waits in them (udp_queue.h).
  *
  * Traps: a connection that waits to be accepted belongs to no descriptor and can't be carried: the freeze waits until
  * there is none. A port that a connection has can be bound for a listener only in repair mode, or with SO_REUSEADDR.
@@ -25,6 +25,7 @@
 #include "objects/inet_look.h"
 #include "objects/multicast.h"
 #include "objects/tcp.h"
+#include "objects/udp_queue.h"
 #include "util/alloc.h"
 
 #define HINT_PORT \
@@ -276,6 +277,8 @@ static struct error *put(const struct open_file *file, struct answers *answers, 
 		TRY(tcp_state(look->fd, &look->tcp));
 	TRY(inet_look_check_again(look));
 	TRY(put_extras(file, answers, store));
+	if (look->kind.protocol == IPPROTO_UDP && !file->all->is_sketch)
+		TRY(udp_queue_save(look->fd, file->stat.st_ino, store));
 	fill(file, answers, &socket);
 	if (inet_look_is_connection(look))
 		TRY(tcp_save(look->fd, &look->tcp, socket.ino, store));
@@ -302,6 +305,28 @@ static struct error *inetsk_save(const struct open_file *file, struct image_stor
 }
 
 /* Repair mode overwrites SO_REUSEADDR: tcp_setsockopt() of Linux. */
+/* What waits in a UDP socket comes and goes: it is looked at once, together with connections. */
+static bool inetsk_needs_hold(const struct open_file *file)
+{
+	struct inet_look look;
+	auto_error struct error *error = inet_look_at(file, &look);
+
+	return !error && !inet_look_is_tcp(&look);
+}
+
+static struct error *hold_datagrams(const struct open_file *file, int fd, int *ret_fd, uint32_t *ret_before)
+{
+	int before;
+
+	if (!udp_queue_is_waiting(fd))
+		return NULL;
+	int r = socket_get(fd, SOL_SOCKET, SO_PEEK_OFF, &before);
+	if (r < 0)
+		return error_new(-r, "getsockopt(SO_PEEK_OFF)");
+	*ret_before = (uint32_t)before;
+	return open_file_copy(file, ret_fd);
+}
+
 static struct error *inetsk_hold(const struct open_file *file, int *ret_fd, uint32_t *ret_before)
 {
 	struct tcp_socket_state tcp;
@@ -310,7 +335,8 @@ static struct error *inetsk_hold(const struct open_file *file, int *ret_fd, uint
 
 	*ret_fd = -1;
 	TRY(open_file_borrow(file, &fd));
-	TRY(tcp_state(fd, &tcp));
+	if (!tcp_has_state(fd, &tcp))
+		return hold_datagrams(file, fd, ret_fd, ret_before);
 	if (!tcp_is_connection(tcp.state))
 		return NULL;
 	int r = socket_get(fd, SOL_SOCKET, SO_REUSEADDR, &reuse);
@@ -322,6 +348,10 @@ static struct error *inetsk_hold(const struct open_file *file, int *ret_fd, uint
 
 static struct error *inetsk_go_on(int fd, uint32_t before)
 {
+	struct tcp_socket_state tcp;
+
+	if (!tcp_has_state(fd, &tcp))
+		return socket_set(fd, SOL_SOCKET, SO_PEEK_OFF, (int)before, "SO_PEEK_OFF");
 	if (!tcp_is_held(fd))
 		return NULL;
 	TRY(tcp_go_on(fd));
@@ -544,6 +574,10 @@ static struct error *inetsk_resume(const FileEntry *file, const struct image_sto
 		TRY(tcp_resume_ended(fd, entry->ino, !socket_extras_is_reset(store, entry->id), store));
 		return socket_options_settle(fd, entry->opts);
 	}
+	if (entry->proto == IPPROTO_UDP && udp_queue_was_saved(entry->ino, store)) {
+		TRY(udp_queue_resume(fd, entry->ino, store));
+		return socket_options_settle(fd, entry->opts);
+	}
 	if (entry->proto != IPPROTO_TCP || !tcp_is_connection(entry->state))
 		return NULL;
 	TRY(tcp_resume(fd, entry->state, entry->ino, store));
@@ -559,6 +593,7 @@ const struct file_ops inetsk_ops = {
 	.unsent = inetsk_unsent,
 	.flow = inetsk_flow,
 	.entry_flow = inetsk_entry_flow,
+	.needs_hold = inetsk_needs_hold,
 	.hold = inetsk_hold,
 	.read = inetsk_read,
 	.answer_bytes = sizeof(struct answers),

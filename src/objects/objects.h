@@ -95,6 +95,7 @@ struct open_files {
 	size_t copy_room;
 	struct netlink *diag;            /* owned; NULL at first: for sock_diag(7) */
 	struct multicast_groups *groups; /* owned; NULL at first: of this host, for one save */
+	bool is_sketch;                  /* the program runs: what waits in queues is left alone */
 };
 
 /* A new save begins: nothing is in the images yet. */

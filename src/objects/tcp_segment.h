@@ -10,8 +10,7 @@
 
 /*
  * Sends a FIN from the peer of a connection to it, with this sequence number, acknowledging what is before
- * acknowledged; window is as in the segment, not scaled. It goes by a raw socket through the loopback device, since the
- * destination is local; so no packet leaves the host.
+ * acknowledged; window is as in the segment, not scaled. It goes as a loop_packet.
  */
 MUST_USE struct error *tcp_segment_send_end(int fd, uint32_t sequence, uint32_t acknowledged, uint32_t window);
 

@@ -351,7 +351,8 @@ static struct error *unixsk_save(const struct open_file *file, struct image_stor
 	TRY(save_outside(file, &look, &socket, &parts));
 	if (look.diag.state != UNIX_LISTENING) {
 		const struct unix_queue queue = queue_of(file, &look);
-		TRY(unix_queue_save(&queue, find_name, &parts.extras, store));
+		if (!file->all->is_sketch)
+			TRY(unix_queue_save(&queue, find_name, &parts.extras, store));
 	}
 	TRY(socket_extras_save(look.fd, file, SOCKET_UNIX, &parts.extras, store));
 

@@ -313,11 +313,15 @@ static void sketch_task(struct saver *saver, size_t task, struct image_store *st
 
 void saver_sketch(struct saver *saver, struct image_store *store)
 {
+	struct open_files *all = file_table_open_files(saver->files);
+
 	begin_store(saver);
+	all->is_sketch = true;
 	file_table_sketch(saver->files, store);
 	for (size_t i = 0; i < saver->live.tree.count; i++)
 		if (!saver->live.tree.tasks[i].is_zombie)
 			sketch_task(saver, i, store);
+	all->is_sketch = false;
 }
 
 static struct error *put_shared_of(const struct saver *saver, size_t task, struct image_store *store)

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# hosts run halves.sh restore|migrate [TIMES]: connections of which one half has been closed, with a peer that stays where it
-# is. It has acknowledged or been acknowledged the end already, and will not say it again.
+# hosts run peers.sh restore|migrate [TIMES]: what a peer that stays where it is has said already, and will not say again: that
+# its half of a connection ends, and datagrams that wait to be read.
 set -eu
 # shellcheck source=tests/real/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-cat >"$SHARED/halves.py" <<'PYTHON'
+cat >"$SHARED/peers.py" <<'PYTHON'
 import hashlib, os, socket, sys, time
 
 side, address, folder = sys.argv[1:]
@@ -33,14 +33,22 @@ def expect(what, seen, wanted):
 
 if side == "server":
     listener = socket.create_server((address, 7010))
+    bound = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+    bound[0].bind((address, 7011))
+    bound[1].bind(("", 7012))
     tell("listens")
     unread, known, closed = (listener.accept()[0] for _ in range(3))
     expect("what ends", read_all(known), b"known")
     closed.sendall(b"last words")
     closed.shutdown(socket.SHUT_WR)
     wait_for("go")
-    for connection in (unread, known, closed):
+    for connection in (unread, known, closed, *bound):
         connection.settimeout(20)
+    for datagrams in bound:
+        for text in (b"one", b"two"):
+            data, sender = datagrams.recvfrom(100)
+            expect("datagram", data, text)
+            datagrams.sendto(data.upper(), sender)
     expect("the end that has been seen", known.recv(1), b"")
     known.sendall(WORDS)
     known.close()
@@ -55,8 +63,15 @@ else:
     known.sendall(b"known")
     known.shutdown(socket.SHUT_WR)
     expect("last words", read_all(closed), b"last words")
+    datagrams = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+    for number, one in enumerate(datagrams):
+        one.settimeout(30)
+        one.sendto(b"one", (address, 7011 + number))
+        one.sendto(b"two", (address, 7011 + number))
     tell("ready")
     wait_for("go")
+    for one in datagrams:
+        expect("answer to a datagram", one.recv(100) + one.recv(100), b"ONETWO")
     expect("from one that has seen the end", read_all(known), WORDS)
     expect("from one that had not", read_all(unread), hashlib.sha256(WORDS).hexdigest().encode())
     closed.sendall(WORDS)
@@ -65,9 +80,9 @@ else:
 PYTHON
 
 take_address
-pid=$(start_on a "$SHARED/server.log" /usr/bin/python3 -S "$SHARED/halves.py" server "$service" "$SHARED")
+pid=$(start_on a "$SHARED/server.log" /usr/bin/python3 -S "$SHARED/peers.py" server "$service" "$SHARED")
 wait_for "$SHARED/listens"
-on_client /usr/bin/python3 -S "$SHARED/halves.py" client "$service" "$SHARED" >"$SHARED/client.log" 2>&1 &
+on_client /usr/bin/python3 -S "$SHARED/peers.py" client "$service" "$SHARED" >"$SHARED/client.log" 2>&1 &
 client=$!
 wait_for "$SHARED/ready"
 carry_service "$@"
