@@ -303,7 +303,7 @@ static void find_sleep(const struct process *process, struct note *note)
 	enum { STAT_PROCESSOR = 39 };
 
 	if (!read_timeout(process, note, &note->timeout_ns) ||
-	    procfs_stat_field(note->tid, STAT_PROCESSOR, &note->cpu) < 0 ||
+	    procfs_thread_stat_field(process->pid, note->tid, STAT_PROCESSOR, &note->cpu) < 0 ||
 	    !read_scheduler(process->pid, note->tid, &note->asleep_ns, &note->sleeps) || note->asleep_ns == 0 ||
 	    !read_timeout(process, note, &note->timeout_ns))
 		note->timeout_ns = 0;

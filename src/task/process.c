@@ -122,7 +122,7 @@ struct error *process_open(pid_t pid, struct process *process)
 
 	process->pid = pid;
 	process->own_pid = pid;
-	process->mem_fd = -1;
+	process->mem_fd = process->maps_fd = -1;
 	process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (process->pidfd < 0)
 		return error_new(errno, "process %d", pid);
@@ -138,6 +138,8 @@ struct error *process_seize(pid_t pid, struct process **ret_process)
 	size_t new;
 
 	TRY(process_open(pid, process));
+	auto_free char *maps = xformat("/proc/%d/maps", pid);
+	process->maps_fd = open(maps, O_RDONLY | O_CLOEXEC); /* without it the vDSO is looked for once more */
 	if (procfs_find_area(pid, "[vdso]", &process->vdso) < 0)
 		process->vdso = (struct procfs_range){0};
 	/* Where nobody tells (Linux before 4.1), it has no other one. */
@@ -615,6 +617,7 @@ void process_free(struct process *process)
 	if (!process)
 		return;
 	stub_pages_free(process->stub);
+	stub_pages_free(process->former_stub);
 	for (size_t i = 0; i < process->thread_count; i++)
 		thread_free(&process->threads[i]);
 	seccomp_filters_free(&process->filters);
@@ -622,6 +625,8 @@ void process_free(struct process *process)
 	free(process->pending.list);
 	if (process->mem_fd >= 0)
 		close(process->mem_fd);
+	if (process->maps_fd >= 0)
+		close(process->maps_fd);
 	if (process->pidfd >= 0)
 		close(process->pidfd);
 	free(process);

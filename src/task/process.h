@@ -90,10 +90,12 @@ struct process {
 	pid_t own_pid;          /* as the program sees it */
 	int pidfd;              /* owned */
 	int mem_fd;             /* owned: /proc/PID/mem, read and write */
+	int maps_fd;            /* owned: /proc/PID/maps; -1: of one of ours */
 	struct thread *threads; /* owned; threads[0] is the thread group leader */
 	size_t thread_count;
 	struct pending_signals pending; /* owned: for any of the threads */
 	struct stub_pages *stub;        /* owned; NULL outside of "parked" */
+	struct stub_pages *former_stub; /* owned: unmapped there, but not here yet, which can wait */
 	struct remote_slot slot;
 	struct procfs_range vdso;       /* when it was seized; empty: it has none, or is ours */
 	struct seccomp_filters filters; /* owned: of all threads */

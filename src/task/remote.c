@@ -55,6 +55,15 @@ static struct error *wait_until_outside(struct process *process, struct thread *
 	return NULL;
 }
 
+/* Most often where it was when the process was seized, but that was before it stood still. */
+static int find_vdso(const struct process *process, struct procfs_range *ret_vdso)
+{
+	if (process->maps_fd < 0 || !procfs_is_area(process->maps_fd, "[vdso]", &process->vdso))
+		return procfs_find_area(process->pid, "[vdso]", ret_vdso);
+	*ret_vdso = process->vdso;
+	return 0;
+}
+
 struct error *remote_slot_find(struct process *process)
 {
 	uint8_t room[ARCH_TRAMPOLINE_BYTES];
@@ -62,7 +71,7 @@ struct error *remote_slot_find(struct process *process)
 
 	if (process->slot.address)
 		return NULL;
-	int r = procfs_find_area(process->pid, "[vdso]", &vdso);
+	int r = find_vdso(process, &vdso);
 	if (r < 0)
 		return error_new(-r, "vDSO of process %d", process->pid);
 	uint64_t address = vdso.end - sizeof(room);

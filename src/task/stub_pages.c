@@ -476,8 +476,9 @@ struct error *stub_pages_unmap(struct process *process, struct thread *thread)
 		TRY(remote_unmap(process, thread, stub->code_address, size_bytes));
 	}
 	remote_slot_clear(process);
+	stub_pages_free(process->former_stub);
+	process->former_stub = stub;
 	process->stub = NULL;
-	stub_pages_free(stub);
 	return NULL;
 }
 

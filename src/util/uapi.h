@@ -50,6 +50,19 @@ struct uapi_pm_scan_arg {
 
 #define UAPI_PAGEMAP_SCAN _IOWR('f', 16, struct uapi_pm_scan_arg)
 
+/* ---- The PROCMAP_QUERY ioctl of /proc/PID/maps, 6.11: linux/fs.h ---- */
+
+struct uapi_procmap_query {
+	uint64_t size; /* of this struct */
+	uint64_t query_flags, query_address;
+	uint64_t start, end, flags, page_size, offset, inode; /* out */
+	uint32_t device_major, device_minor;                  /* out */
+	uint32_t name_size, build_id_size;                    /* room; out: used */
+	uint64_t name_address, build_id_address;
+};
+
+#define UAPI_PROCMAP_QUERY _IOWR('f', 17, struct uapi_procmap_query)
+
 /* ---- madvise(2): asm-generic/mman-common.h ---- */
 
 enum {

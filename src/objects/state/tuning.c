@@ -70,7 +70,7 @@ static struct error *tuning_check(pid_t pid, pid_t tid, const struct carry_optio
 	if (procfs_number(status, "untag_mask", 16, &untag_mask) == 0 && untag_mask != UINT64_MAX)
 		return error_hint(error_new(ENOTSUP, "it uses tagged addresses (ARCH_ENABLE_TAGGED_ADDR)"),
 		                  "start it without that");
-	if (procfs_stat_field(tid, 9, &flags) == 0 && (flags & FLAG_IO_FLUSHER))
+	if (procfs_thread_stat_field(pid, tid, 9, &flags) == 0 && (flags & FLAG_IO_FLUSHER))
 		return error_hint(error_new(ENOTSUP, "it is an I/O flusher (PR_SET_IO_FLUSHER)"),
 		                  "servers of file systems and block devices can't be carried");
 	return NULL;
