@@ -232,7 +232,13 @@ void sweep_locks(struct log *log)
 
 bool program_is_there(pid_t pid)
 {
-	return kill(pid, 0) == 0 || errno != ESRCH;
+	enum { STAT_THREADS = 20 };
+	uint64_t threads;
+
+	if (kill(pid, 0) < 0 && errno == ESRCH)
+		return false;
+	/* Its parent may not have looked yet. Where only the first thread is dead, others are counted. */
+	return !procfs_is_dead(pid) || (procfs_stat_field(pid, STAT_THREADS, &threads) == 0 && threads > 1);
 }
 
 struct error *check_program(pid_t pid)

@@ -77,6 +77,11 @@ try dump --tree 99999 --images-dir "$images"
 expect 1 "there is no process 99999" "hint:  pgrep -a NAME" "The program is not there."
 try migrate 99999 b
 expect 1 "there is no process 99999" "The program is not there."
+parent=$(start_on a /dev/null sh -c 'true & echo $! >"$0/unseen"; exec sleep 1000' "$SHARED")
+wait_until on_a sh -c "grep -q '^State:.Z' /proc/\$(cat $SHARED/unseen)/status"
+try dump --tree "$(cat "$SHARED/unseen")" --images-dir "$images"
+expect 1 "The program is not there."
+on_a kill "$parent"
 parent=$(start_on a /dev/null sh -c 'sleep 1000 & sleep 1001 & wait')
 wait_until on_a sh -c "[ \$(cat /proc/$parent/task/*/children | wc -w) = 2 ]"
 wait_until on_a sh -c "! grep -l '^sh\$' \$(sed 's,[0-9]*,/proc/&/comm,g' /proc/$parent/task/$parent/children)"
