@@ -9,6 +9,7 @@
 #include "arch/x86_64/cpu.h"
 #include "checkpoint/file_table.h"
 #include "checkpoint/needs.h"
+#include "checkpoint/needs_sysv.h"
 #include "objects/outlet.h"
 #include "objects/rlimits.h"
 #include "util/alloc.h"
@@ -137,6 +138,14 @@ static void add_outlet(const struct open_file *file, const struct outlet *outlet
 	needs->outlets[needs->n_outlets++] = entry;
 }
 
+static struct error *read_sysv(const struct saver *saver, GodwitNeeds *needs)
+{
+	auto_image_store struct image_store *store = image_store_new();
+
+	TRY(saver_save_sysv(saver, store));
+	return needs_sysv_add(store, needs);
+}
+
 struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_needs)
 {
 	auto_needs GodwitNeeds *needs = xalloc(sizeof(*needs));
@@ -149,6 +158,7 @@ struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_
 		needs->session = needs->group = needs->pid;
 	TRY(read_memory(request->pid, needs));
 	TRY(read_cpu(needs));
+	TRY(read_sysv(request->saver, needs));
 	TRY(read_addresses(request->saver, needs));
 	needs->rlimits = rlimits_read(request->pid);
 	file_table_outlets(saver_files(request->saver), add_outlet, needs);

@@ -27,6 +27,8 @@ struct error *shared_memory_put(const struct shared_objects *objects, struct ima
 		SharedMemoryEntry entry = SHARED_MEMORY_ENTRY__INIT;
 		struct stat stat_there;
 
+		if (objects->list[i].id != objects->list[i].inode)
+			continue; /* a segment has a message of its own */
 		if (stat(objects->list[i].source, &stat_there) < 0)
 			return error_new(errno, "stat(%s)", objects->list[i].source);
 		entry.shmid = objects->list[i].id;

@@ -13,12 +13,14 @@
 #include "godwit-calls.pb-c.h"
 #include "godwit-clocks.pb-c.h"
 #include "godwit-datagrams.pb-c.h"
+#include "godwit-ipc.pb-c.h"
 #include "godwit-memory.pb-c.h"
 #include "godwit-needs.pb-c.h"
 #include "godwit-sockets.pb-c.h"
 #include "godwit-thread.pb-c.h"
 #include "image/kinds.h"
 #include "inventory.pb-c.h"
+#include "ipc-shm.pb-c.h"
 #include "mm.pb-c.h"
 #include "pipe-data.pb-c.h"
 #include "pstree.pb-c.h"
@@ -115,6 +117,7 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_TTY_DATA] = {.name = "tty-data.img", .magic = 0x59413026, .message = &tty_data_entry__descriptor},
 	[IMAGE_SECCOMP] = {.name = "seccomp.img", .magic = 0x64413049, .message = &seccomp_entry__descriptor},
 	[IMAGE_TIMENS] = {.name = "timens-%u.img", .magic = 0x43114433, .message = &timens_entry__descriptor},
+	[IMAGE_IPC_SHM] = {.name = "ipcns-shm-%u.img", .magic = 0x46283044, .message = &ipc_shm_entry__descriptor},
 	[IMAGE_FILE_EXTRA] = {.name = "file-extra.godwit",
                               .magic = 0x47574658,
                               .message = &file_extra_entry__descriptor},
@@ -140,6 +143,7 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_GODWIT_PROCESSOR] = {.name = "cpu.godwit",
                                     .magic = 0x47637075,
                                     .message = &godwit_processor__descriptor},
+	[IMAGE_GODWIT_SYSV] = {.name = "sysv.godwit", .magic = 0x47575356, .message = &godwit_sysv_entry__descriptor},
 	[IMAGE_GODWIT_CLOCKS] = {.name = "clocks.godwit",
                                  .magic = 0x4757434b,
                                  .message = &godwit_clocks_entry__descriptor},

@@ -44,11 +44,13 @@ enum image_kind {
 	IMAGE_TTY_DATA,
 	IMAGE_SECCOMP,
 	IMAGE_TIMENS,
+	IMAGE_IPC_SHM,
 	IMAGE_FILE_EXTRA,    /* ours: what CRIU's messages of files have no field for */
 	IMAGE_MEMORY_EXTRA,  /* ours: what CRIU's messages of memory have no field for */
 	IMAGE_SHARED_MEMORY, /* ours: sizes of anonymous shared memory */
 	IMAGE_GODWIT_SOCKETS,
 	IMAGE_GODWIT_DATAGRAMS, /* ours: what waits in UDP sockets */
+	IMAGE_GODWIT_SYSV,      /* ours: what CRIU's messages of System V objects have no field for */
 	IMAGE_GODWIT_CALLS,     /* ours: system calls that were interrupted */
 	IMAGE_GODWIT_PROCESSOR, /* ours: what the processor could do */
 	IMAGE_GODWIT_CLOCKS,    /* ours: what the clocks of the program showed */
@@ -57,6 +59,9 @@ enum image_kind {
 	IMAGE_STATS_RESTORE,
 	IMAGE_KIND_COUNT,
 };
+
+/* In the names of IMAGE_IPC_…: a program has objects of one IPC namespace, that of its host. */
+enum { IPC_NAMESPACE_ID = 1 };
 
 struct image_store;
 

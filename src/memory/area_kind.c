@@ -86,6 +86,17 @@ static void complete_anonymous(struct area *area)
 	area->is_shared_memory = is_shared;
 }
 
+/* shmat(2) maps nothing privately; what else does has opened a link of /proc. */
+static void complete_sysv(struct area *area)
+{
+	bool is_shared = area->entry.flags & MAP_SHARED;
+
+	area->entry.status = AREA_REGULAR | (is_shared ? AREA_SYSV | AREA_ANON_SHARED : AREA_ANON_PRIVATE);
+	area->entry.flags |= MAP_ANONYMOUS;
+	area->is_shared_memory = is_shared;
+	area->trouble = is_shared ? AREA_TROUBLE_NONE : AREA_TROUBLE_SHARED_UNKNOWN;
+}
+
 static void complete_shared_memory(struct area *area)
 {
 	bool is_shared = area->entry.flags & MAP_SHARED;
@@ -94,10 +105,11 @@ static void complete_shared_memory(struct area *area)
 		complete_memfd(area);
 	} else if (is_shared && (strcmp(area->path, "/dev/zero") == 0 || begins_with(area->path, "[anon_shmem:"))) {
 		complete_anonymous(area);
+	} else if (begins_with(area->path, "/SYSV")) {
+		complete_sysv(area);
 	} else {
-		area->entry.status = AREA_REGULAR | (begins_with(area->path, "/SYSV") ? AREA_SYSV : 0) |
-		                     (is_shared ? AREA_ANON_SHARED : AREA_ANON_PRIVATE);
-		area->trouble = area->entry.status & AREA_SYSV ? AREA_TROUBLE_SYSV : AREA_TROUBLE_SHARED_UNKNOWN;
+		area->entry.status = AREA_REGULAR | (is_shared ? AREA_ANON_SHARED : AREA_ANON_PRIVATE);
+		area->trouble = AREA_TROUBLE_SHARED_UNKNOWN;
 	}
 }
 
@@ -205,6 +217,8 @@ static bool complete_hugetlb(struct area *area)
 		complete_anonymous(area);
 	else if (begins_with(area->path, "/memfd:"))
 		complete_memfd(area);
+	else if (begins_with(area->path, "/SYSV"))
+		complete_sysv(area);
 	else
 		return false;
 	return true;
@@ -225,7 +239,8 @@ void area_kinds_complete(const struct area_kinds *kinds, struct area *area)
 		complete_file(kinds, area);
 	}
 	entry->has_fdflags = (entry->status & (AREA_FILE_PRIVATE | AREA_FILE_SHARED)) != 0;
-	entry->fdflags = area->may_write && entry->status & AREA_FILE_SHARED ? O_RDWR : O_RDONLY;
+	entry->has_fdflags |= (entry->status & AREA_SYSV) != 0;
+	entry->fdflags = area->may_write && entry->status & (AREA_FILE_SHARED | AREA_SYSV) ? O_RDWR : O_RDONLY;
 	if ((entry->flags & (MAP_LOCKED | MAP_NONBLOCK)) == MAP_NONBLOCK)
 		entry->flags &= ~(uint32_t)MAP_NONBLOCK;
 }

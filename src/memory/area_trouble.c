@@ -19,10 +19,6 @@ static const struct {
                                   "end the tracer: bpftrace, perf probe --del, or what else has set the probe"},
 	[AREA_TROUBLE_KERNEL] = {"an area that the kernel has made, of a kind that is not known",
                                  "it may need a newer godwit"},
-	[AREA_TROUBLE_SYSV] =
-		{"System V shared memory (shmget(2))",
-                 "let the program use mmap(2) or shm_open(3) instead, if it has an option for that; PostgreSQL has "
-                 "none"},
 	[AREA_TROUBLE_SHARED_UNKNOWN] = {"shared memory of a device or of an unknown kind",
                                          "end what uses the device (graphics …) first"},
 	[AREA_TROUBLE_IO_URING] = {"a ring of io_uring(7)",

@@ -13,6 +13,7 @@
 #include "memory/build.h"
 #include "memory/fill.h"
 #include "memory/policies.h"
+#include "memory/sysv_attach.h"
 #include "memory/vdso.h"
 #include "util/alloc.h"
 #include "util/uapi.h"
@@ -82,8 +83,8 @@ static uint64_t map_flags(const VmaEntry *vma, const AreaExtraEntry *extra)
 
 static struct error *check_area(const VmaEntry *vma)
 {
-	if (vma->status & (AREA_SYSV | AREA_AIO_RING))
-		return error_new(ENOTSUP, "System V shared memory, or an AIO ring");
+	if (vma->status & AREA_AIO_RING)
+		return error_new(ENOTSUP, "an AIO ring");
 	return NULL;
 }
 
@@ -172,6 +173,7 @@ struct error *memory_map(struct memory *memory, const MmEntry *mm, const MemoryE
 		TRY(vdso_begin(memory->task, mm, &memory->vdso));
 	}
 	note_huge(memory, mm);
+	TRY(sysv_attach(memory->task, mm, &memory->mapped));
 	for (size_t i = 0; i < mm->n_vmas; i++) {
 		const VmaEntry *vma = mm->vmas[i];
 

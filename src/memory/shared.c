@@ -14,7 +14,8 @@
 #include "util/number_map.h"
 #include "util/own.h"
 
-static struct shared_object *find_or_add(struct shared_objects *objects, uint64_t id, const char *source)
+static struct shared_object *find_or_add(struct shared_objects *objects, uint64_t id, uint64_t inode,
+                                         const char *source)
 {
 	uint64_t index;
 
@@ -24,13 +25,17 @@ static struct shared_object *find_or_add(struct shared_objects *objects, uint64_
 		return &objects->list[index];
 	number_map_add(objects->known, id, 0, objects->count);
 	objects->list = xrealloc(objects->list, (objects->count + 1) * sizeof(*objects->list));
-	objects->list[objects->count] = (struct shared_object){.id = id, .source = xformat("%s", source)};
+	objects->list[objects->count] = (struct shared_object){
+		.id = id,
+		.inode = inode,
+		.source = xformat("%s", source),
+	};
 	return &objects->list[objects->count++];
 }
 
 void shared_objects_add_memfd(struct shared_objects *objects, uint64_t id, const char *source)
 {
-	find_or_add(objects, id, source)->is_memfd = true;
+	find_or_add(objects, id, id, source)->is_memfd = true;
 }
 
 static void add_mapping(struct shared_object *object, const struct area *area)
@@ -52,7 +57,8 @@ void shared_objects_add_areas(struct shared_objects *objects, pid_t pid, const s
 			continue;
 		auto_free char *source =
 			xformat("/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, area->vma_start, area->vma_end);
-		struct shared_object *object = find_or_add(objects, area->inode, source);
+		struct shared_object *object =
+			find_or_add(objects, shared_area_id(&area->entry, area->inode), area->inode, source);
 		object->is_memfd |= area_maps_memfd(area);
 		if (area_content(area) == AREA_CONTENT_SHARED)
 			add_mapping(object, area);
@@ -79,5 +85,5 @@ int shared_object_open(const struct shared_object *object)
 		fd = open(object->source, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &stat) < 0)
 		return negative_errno();
-	return stat.st_ino == object->id ? take(fd) : -ESTALE;
+	return stat.st_ino == object->inode ? take(fd) : -ESTALE;
 }

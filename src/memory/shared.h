@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * Shared memory: MAP_SHARED|MAP_ANONYMOUS and memfds.
+ * Shared memory: MAP_SHARED|MAP_ANONYMOUS, memfds, and System V segments.
  *
  * What it holds is not what the process's page tables say (a page that another mapping or write(2) put there is in no
  * table), it may be mapped more than once or, a memfd, not at all. So it is read as what it is: a file, through a link of
@@ -18,7 +18,8 @@ struct shared_mapping {
 };
 
 struct shared_object {
-	uint64_t id;                     /* its inode: the kernel counts those of all its own file systems together */
+	uint64_t id;                     /* shared_area_id(), or the inode of a memfd; not 0 */
+	uint64_t inode;                  /* st_ino of stat(2) */
 	char *source;                    /* owned: a link of /proc that leads to it */
 	bool is_memfd;                   /* there may be descriptors to change it by */
 	struct shared_mapping *mappings; /* owned: shared ones */
@@ -26,6 +27,21 @@ struct shared_object {
 };
 
 struct number_map;
+
+/*
+ * What tells an object from all others. Its inode: the kernel counts those of its own file systems together, in 32 bits.
+ * But a System V segment's inode is its id (shmget(2)), which begins at 0 and is nobody's in that order; so those come
+ * behind all others.
+ */
+static inline uint64_t shared_id_of_sysv(uint64_t sysv_id)
+{
+	return (UINT64_C(1) << 32) + sysv_id;
+}
+
+static inline uint64_t shared_area_id(const VmaEntry *vma, uint64_t inode)
+{
+	return vma->status & AREA_SYSV ? shared_id_of_sysv(inode) : inode;
+}
 
 /* Each object once. Begin with {0}. */
 struct shared_objects {

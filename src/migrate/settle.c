@@ -9,6 +9,7 @@
 
 #include "checkpoint/alive.h"
 #include "checkpoint/connections.h"
+#include "checkpoint/sysv_leave.h"
 #include "migrate/frames.h"
 #include "migrate/identity.h"
 #include "migrate/moving.h"
@@ -134,8 +135,10 @@ static struct error *end_copy(const struct journal_record *record)
 {
 	const struct lock_holder holder = holder_of(record);
 
-	if (journal_is_program_there(record))
+	if (journal_is_program_there(record)) {
+		sysv_leave(record->pid);
 		TRY(leftovers_end(record->pid, record->exit_status));
+	}
 	return kept_lock_remove(&holder);
 }
 

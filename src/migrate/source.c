@@ -17,6 +17,7 @@
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_log.h"
 #include "checkpoint/save/supervisor.h"
+#include "checkpoint/sysv_leave.h"
 #include "image/pages.h"
 #include "memory/pages.h"
 #include "memory/shared_send.h"
@@ -547,6 +548,7 @@ static struct error *settle(struct source *source, bool *ret_is_going)
 
 static struct error *end_here(struct source *source)
 {
+	sysv_leave(source->options->pid);
 	TRY(frozen_end(source->frozen, source->options->exit_status));
 	test_stop("ended");
 	return kept_lock_remove(&source->holder);

@@ -23,7 +23,6 @@
 #include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/sem.h>
-#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -77,14 +76,6 @@ static void have_thread_clock(void)
 
 	if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) != 0)
 		err(1, "timer_create");
-}
-
-static void have_sysv_memory(void)
-{
-	int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
-
-	if (id < 0 || shmat(id, NULL, 0) == (void *)-1 || shmctl(id, IPC_RMID, NULL) < 0)
-		err(77, "shmget");
 }
 
 /* The last one to use it. */
@@ -228,7 +219,6 @@ static const struct {
 	{"posix-queue", have_posix_queue},
 	{"secret", have_secret},
 	{"semaphores", have_semaphores},
-	{"sysv-memory", have_sysv_memory},
 	{"thread-clock", have_thread_clock},
 	{"userfaultfd", have_userfaultfd},
 };

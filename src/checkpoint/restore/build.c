@@ -594,6 +594,8 @@ void build_free(struct build *build)
 	if (!build->is_released)
 		cgroup_home_remove(build->home);
 	cgroup_home_free(build->home);
+	if (!build->is_released)
+		build_sysv_undo(build);
 	shared_build_free(build->shared);
 	restore_files_free(build->files);
 	for (size_t i = 0; build->tasks && i < build->tree.count; i++)

@@ -80,7 +80,8 @@ static struct error *seal_memfd(const MemfdInodeEntry *inode, void *data)
 
 struct error *build_shared_seal(struct build *build)
 {
-	return each_memfd(build->store, build, seal_memfd);
+	TRY(each_memfd(build->store, build, seal_memfd));
+	return build_segments_finish(build);
 }
 
 /* ---- Anonymous ---- */
@@ -141,6 +142,8 @@ struct error *build_shared_make(struct build *build, const struct image_store *s
 	for (size_t i = 0; i < mm->n_vmas; i++)
 		if (is_anonymous(mm->vmas[i]))
 			TRY(make_anonymous(build, store, mm, mm->vmas[i]), "area %#" PRIx64, mm->vmas[i]->start);
+		else if (mm->vmas[i]->status & AREA_SYSV)
+			TRY(build_segment_make(build, store, (uint32_t)mm->vmas[i]->shmid));
 	return NULL;
 }
 

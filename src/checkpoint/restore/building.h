@@ -119,8 +119,19 @@ MUST_USE struct error *build_shared_give(struct build *build, const struct image
 /* A copy here of the descriptor of what an area of anonymous shared memory maps. */
 MUST_USE struct error *build_shared_open(struct build *build, const VmaEntry *vma, int *ret_fd);
 
-/* Final sizes, owners and seals of memfds. */
+/* Final sizes, owners and seals of memfds and segments. */
 MUST_USE struct error *build_shared_seal(struct build *build);
+
+/* ---- System V: build_sysv.c ---- */
+
+/* The segment with that id, as this store tells of it, if it isn't there yet. */
+MUST_USE struct error *build_segment_make(struct build *build, const struct image_store *store, uint32_t id);
+
+/* What is left to do with segments when all are attached. Those that the program has given up meanwhile go. */
+MUST_USE struct error *build_segments_finish(struct build *build);
+
+/* The tasks have ended: nothing that was made for them stays. */
+void build_sysv_undo(const struct build *build);
 
 /* ---- Files: build_files.c, build_folders.c ---- */
 

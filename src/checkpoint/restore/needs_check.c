@@ -11,6 +11,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "checkpoint/needs.h"
+#include "checkpoint/needs_sysv.h"
 #include "network/address.h"
 #include "objects/outlet.h"
 #include "objects/rlimits.h"
@@ -242,6 +243,7 @@ bool needs_check(const GodwitNeeds *needs, struct problems *problems)
 	problems_add(problems, check_group_memory(needs));
 	problems_add(problems, check_cpu(needs));
 	problems_add(problems, rlimits_check(needs->rlimits));
+	needs_sysv_check(needs, problems);
 	for (size_t i = 0; i < needs->n_outlets; i++)
 		problems_add(problems, check_outlet(needs->outlets[i]));
 	for (size_t i = 0; i < needs->n_addresses; i++)

@@ -9,6 +9,7 @@
  */
 #include "checkpoint/model.h"
 #include "checkpoint/needs.h"
+#include "checkpoint/needs_sysv.h"
 #include "image/pages.h"
 #include "objects/standard_streams.h"
 #include "util/alloc.h"
@@ -73,6 +74,7 @@ struct error *needs_of_images(const struct needs_images *request, GodwitNeeds **
 	needs->has_new_pids = true;
 	needs->new_pids = request->new_pids;
 	TRY(take_processor(request->store, needs));
+	TRY(needs_sysv_add(request->store, needs));
 	*ret_needs = take(needs);
 	return NULL;
 }

@@ -16,6 +16,7 @@
 #include "checkpoint/save/freeze.h"
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_log.h"
+#include "checkpoint/sysv_leave.h"
 #include "memory/shared_send.h"
 #include "task/keeper.h"
 #include "task/leftovers.h"
@@ -187,6 +188,7 @@ static void undo_mercy(const void *bytes, const int *fds, size_t fd_count)
 	memcpy(&pid, bytes, sizeof(pid));
 	if (syscall(SYS_pidfd_send_signal, fds[0], 0, NULL, 0) < 0)
 		return;
+	sysv_leave(pid);
 	(void)descendants_signal(pid, SIGKILL);
 }
 
@@ -304,6 +306,7 @@ static struct error *end(struct dump *dump, enum dump_outcome *ret_outcome)
 	}
 	TRY(commit_to_kill(dump));
 	test_stop("committed");
+	sysv_leave(dump->options->pid);
 	/* Without their own help: they are parked, so nothing of them runs any more. */
 	TRY(frozen_end(dump->frozen, -1));
 	*ret_outcome = DUMP_ENDED;

@@ -17,6 +17,7 @@
 #include "checkpoint/save/preconditions.h"
 #include "checkpoint/save/save.h"
 #include "checkpoint/save/save_mm.h"
+#include "checkpoint/save/save_sysv.h"
 #include "checkpoint/save/save_tree.h"
 #include "checkpoint/save/shared_outsiders.h"
 #include "checkpoint/save/sysv_ipc.h"
@@ -324,12 +325,28 @@ void saver_sketch(struct saver *saver, struct image_store *store)
 	all->is_sketch = false;
 }
 
+static struct error *put_segments(const struct saver *saver, size_t task, struct image_store *store)
+{
+	const struct sysv_users users = {.tasks = saver->live.list, .count = saver->live.tree.count};
+
+	return save_segments(&saver->tasks[task].areas, &users, store);
+}
+
+struct error *saver_save_sysv(const struct saver *saver, struct image_store *store)
+{
+	for (size_t i = 0; i < saver->live.tree.count; i++)
+		if (saver_owns_memory(saver, i))
+			TRY(put_segments(saver, i, store));
+	return NULL;
+}
+
 static struct error *put_shared_of(const struct saver *saver, size_t task, struct image_store *store)
 {
 	auto_shared_objects struct shared_objects objects = {0};
 
 	shared_objects_add_areas(&objects, saver->live.list[task].pid, &saver->tasks[task].areas);
-	return shared_memory_put(&objects, store);
+	TRY(shared_memory_put(&objects, store));
+	return put_segments(saver, task, store);
 }
 
 struct error *saver_save_areas(struct saver *saver, size_t task, const struct frozen *frozen, struct image_store *store,
@@ -421,6 +438,7 @@ struct error *saver_save(struct saver *saver, const struct frozen *frozen, struc
 			shared_objects_add_areas(&objects, saver->live.list[i].pid, &saver->tasks[i].areas);
 	}
 	TRY(shared_memory_put(&objects, store));
+	TRY(saver_save_sysv(saver, store));
 	TRY(file_table_save(saver->files, store));
 	/* Last: what is left of a timer was asked before, so that none comes before its time by these clocks. */
 	return clocks_save(saver->pid, store);
