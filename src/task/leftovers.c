@@ -154,10 +154,10 @@ static struct error *release_one(pid_t pid)
 	return clear_one(pid);
 }
 
-/* Of one that has ended nothing is left. */
+/* Of one that has ended nothing is left. On its way there it has no memory any more, and isn't dead yet: ESRCH. */
 static struct error *unless_ended(pid_t pid, struct error *error)
 {
-	if (!error || !procfs_is_dead(pid))
+	if (!error || (error_errnum(error) != ESRCH && !procfs_is_dead(pid)))
 		return error;
 	error_free(error);
 	return NULL;

@@ -29,6 +29,8 @@ wait $waiter
 echo "waiter $?" >>ends
 jobs -l | sed 's/^[^ ]* *[0-9]* //' >>ends
 kill -CONT $stopped
+sleep 0.5
+jobs >/dev/null
 kill -TERM $stopped
 wait $stopped
 echo "stopped $?" >>ends

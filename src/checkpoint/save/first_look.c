@@ -29,10 +29,12 @@ static bool is_of_another_end(const struct children_wait *wait, const struct sav
 	       (errnum == ESRCH || errnum == ENOENT || errnum == EAGAIN);
 }
 
-static struct error *look_once(const struct children_wait *wait, struct saver *saver, struct problems *found)
+static struct error *look_once(const struct children_wait *wait, struct saver *saver, struct problems *found,
+                               bool *ret_is_whole)
 {
 	auto_error struct error *error = saver_look(saver);
 
+	*ret_is_whole = !error;
 	if (error && !is_of_another_end(wait, saver, error))
 		return take(error);
 	if (error) {
@@ -46,13 +48,20 @@ static struct error *look_once(const struct children_wait *wait, struct saver *s
 	return NULL;
 }
 
-/* Leaves in *lasting what is in the way now and always was. */
-static struct error *look(struct children_wait *wait, struct saver *saver, bool is_first, struct problems *lasting)
+/* Leaves in *lasting what is in the way now and always was; and nothing is known where the look wasn't whole. */
+static struct error *look(struct children_wait *wait, struct saver *saver, bool is_first, struct problems *lasting,
+                          bool *ret_is_whole)
 {
 	auto_problems struct problems found = {0};
 
 	(void)children_wait(wait);
-	TRY(look_once(wait, saver, &found));
+	TRY(look_once(wait, saver, &found, ret_is_whole));
+	if (!*ret_is_whole) {
+		problems_free(lasting);
+		*lasting = found;
+		found = (struct problems){0};
+		return NULL;
+	}
 	if (!is_first)
 		problems_keep_common(&found, lasting);
 	problems_free(lasting);
@@ -71,10 +80,13 @@ struct error *first_look_again(struct children_wait *wait, struct saver *saver)
 	auto_problems struct problems lasting = {0};
 	bool is_first = true;
 
-	for (int looks = 1;; is_first = false) {
-		TRY(look(wait, saver, is_first, &lasting));
+	for (int looks = 1;;) {
+		bool is_whole;
+
+		TRY(look(wait, saver, is_first, &lasting, &is_whole));
 		if (lasting.count == 0)
 			return NULL;
+		is_first = !is_whole; /* what is told from then on was in the way in all whole looks */
 		bool passes = problems_all_are(&lasting, EAGAIN);
 		if (is_for_a_child(wait))
 			continue;
