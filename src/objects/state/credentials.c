@@ -118,7 +118,7 @@ static void parse_status(const char *status, struct told *ret_told, uint32_t *gr
 		for (unsigned i = 0; i < LINES; i++) {
 			size_t length = strlen(lines[i].name);
 
-			if (strncmp(at, lines[i].name, length) != 0)
+			if (*at != *lines[i].name || strncmp(at, lines[i].name, length) != 0)
 				continue;
 			if (parse_line(&lines[i], at + length, ret_told, groups, groups_max))
 				ret_told->lines |= 1U << i;
