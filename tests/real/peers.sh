@@ -31,6 +31,11 @@ def expect(what, seen, wanted):
     if seen != wanted:
         sys.exit(f"{side}: {what}: {len(seen)} bytes {seen[:20]!r}, not {len(wanted)}")
 
+def wait_until_heard(*ended):
+    FIN_WAIT2 = 5
+    while any(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != FIN_WAIT2 for one in ended):
+        time.sleep(0.001)
+
 if side == "server":
     listener = socket.create_server((address, 7010))
     bound = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
@@ -68,6 +73,7 @@ else:
         one.settimeout(30)
         one.sendto(b"one", (address, 7011 + number))
         one.sendto(b"two", (address, 7011 + number))
+    wait_until_heard(unread, known)
     tell("ready")
     wait_for("go")
     for one in datagrams:
