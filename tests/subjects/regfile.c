@@ -24,7 +24,7 @@ struct files {
 	int plain, twin;   /* one description */
 	int log;           /* O_APPEND */
 	int folder, place; /* place: O_PATH of a symbolic link */
-	int zero, null;
+	int zero, null, full, random, urandom;
 	int ghost, ghost_again; /* one deleted file, two descriptions */
 	int replaced;           /* deleted, and its name is another file's */
 	int nameless;           /* O_TMPFILE */
@@ -108,6 +108,9 @@ static struct files make(const struct subject *subject)
 	files.place = open_in(subject, "link", O_PATH | O_NOFOLLOW, NULL);
 	files.zero = open("/dev/zero", O_RDONLY);
 	files.null = open("/dev/null", O_WRONLY);
+	files.full = open("/dev/full", O_RDWR);
+	files.random = open("/dev/random", O_RDONLY);
+	files.urandom = open("/dev/urandom", O_RDONLY);
 	make_ghosts(subject, &files);
 	return files;
 }
@@ -172,8 +175,14 @@ static void check_places(const struct subject *subject, const struct files *file
 		subject_fail(subject, "place: leads to '%s'", target);
 	if (read(files->zero, zeros, 3) != 3 || memcmp(zeros, "\0\0\0", 3) != 0 || write(files->null, "x", 1) != 1)
 		subject_fail(subject, "devices: errno %d", errno);
+	if (write(files->full, "x", 1) != -1 || errno != ENOSPC || read(files->random, zeros, 3) != 3 ||
+	    read(files->urandom, zeros, 3) != 3)
+		subject_fail(subject, "devices: errno %d", errno);
 	check_link(subject, "zero", files->zero, "/dev/zero");
 	check_link(subject, "null", files->null, "/dev/null");
+	check_link(subject, "full", files->full, "/dev/full");
+	check_link(subject, "random", files->random, "/dev/random");
+	check_link(subject, "urandom", files->urandom, "/dev/urandom");
 }
 
 static void check_ghosts(const struct subject *subject, const struct files *files)
