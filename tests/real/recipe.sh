@@ -17,13 +17,23 @@ set -eu
 
 images=/run/images # on each host, where the other one doesn't see it
 
+make_place() {
+	"$HOSTS" on "$1" rm -rf $images
+	"$HOSTS" on "$1" mkdir $images
+}
+
 # copy_images FROM TO: over the network, as users do
 copy_images() {
-	"$HOSTS" on "$2" rm -rf $images
-	"$HOSTS" on "$2" mkdir $images
-	rm -rf "$SHARED/copy"
-	rsync -a -e "$HOSTS ssh" "$1:$images/" "$SHARED/copy/"
-	rsync -a -e "$HOSTS ssh" "$SHARED/copy/" "$2:$images/"
+	make_place "$2"
+	"$HOSTS" on "$1" rsync -a -e "$HOSTS ssh" $images/ "$2:$images/"
+}
+
+# The same by scp, which wants one program for ssh.
+scp_images() {
+	make_place "$2"
+	printf '#!/bin/sh\nexec "%s" ssh "$@"\n' "$HOSTS" >"$SHARED/ssh"
+	chmod +x "$SHARED/ssh"
+	"$HOSTS" on "$1" scp -q -O -r -S "$SHARED/ssh" $images "$2:${images%/*}"
 }
 
 is_stopped() { [ "$("$HOSTS" on "$1" ps -o stat= -p "$pid" | cut -c 1)" = T ]; }
@@ -32,8 +42,7 @@ is_stopped() { [ "$("$HOSTS" on "$1" ps -o stat= -p "$pid" | cut -c 1)" = T ]; }
 save_stopped() {
 	where=$1
 	shift
-	"$HOSTS" on "$where" rm -rf $images
-	"$HOSTS" on "$where" mkdir $images
+	make_place "$where"
 	"$HOSTS" on "$where" "$GODWIT" dump --tree "$pid" --images-dir $images --leave-stopped "$@" || fail "dump"
 	is_stopped "$where" || fail "the original is not stopped"
 }
@@ -89,7 +98,7 @@ pid=$(start_on a "$SHARED/shell.log" sh -c 'sleep 1000 & echo $! >"$0"; wait' "$
 wait_until test -s "$SHARED/job"
 shell=$pid pid=$(cat "$SHARED/job")
 save_stopped a --shell-job
-copy_images a b
+scp_images a b
 bring_back_waiting b --shell-job
 on_a kill -KILL "$pid"
 wait_gone a "$pid"
