@@ -11,7 +11,7 @@
 #include "util/test_stop.h"
 
 /* What is allocated in a freeze, roughly: for any program, and for each of its threads. */
-enum { FIXED_ROOM_BYTES = 512 << 10, THREAD_ROOM_BYTES = 32 << 10 };
+enum { FIXED_ROOM_BYTES = 512 << 10, THREAD_ROOM_BYTES = 16 << 10 };
 
 /* ---- What threads wait for ---- */
 
