@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "arch/x86_64/cpu.h"
@@ -32,44 +33,53 @@ char *needs_pid_space(void)
 	return xformat("%.*s %s", (int)strcspn(boot, "\n"), boot, namespace);
 }
 
-/* As the program sees them. A thread that has ended by now needs nothing. */
-static struct error *read_ids(pid_t pid, GodwitNeeds *needs)
+static void add_tid(pid_t own_tid, GodwitNeeds *needs)
+{
+	needs->tids = xrealloc(needs->tids, (needs->n_tids + 1) * sizeof(*needs->tids));
+	needs->tids[needs->n_tids++] = (uint32_t)own_tid;
+	if ((uint32_t)own_tid > needs->highest_tid)
+		needs->highest_tid = (uint32_t)own_tid;
+}
+
+/* As the program sees them. A process or thread that has ended by now needs nothing. */
+static void add_tids(const struct open_task *task, GodwitNeeds *needs)
 {
 	auto_free int *tids = NULL;
-	pid_t own_pid = pid;
+	size_t count = 0;
+
+	(void)procfs_numbers(task->pid, "task", &tids, &count);
+	for (size_t i = 0; i < count; i++) {
+		pid_t own_tid = tids[i];
+
+		if (task->own_pid == task->pid || procfs_own_tid(task->pid, tids[i], &own_tid) == 0)
+			add_tid(own_tid, needs);
+	}
+}
+
+static struct error *read_ids(const struct live_tree *live, GodwitNeeds *needs)
+{
+	pid_t pid = live->list[0].pid;
 	pid_t group = 0;
 	pid_t session = 0;
-	size_t count;
 
-	int r = procfs_numbers(pid, "task", &tids, &count);
-	if (r == 0)
-		r = procfs_own_groups(pid, &group, &session);
+	int r = procfs_own_groups(pid, &group, &session);
 	if (r < 0)
 		return error_new(-r, "process %d", pid);
-	(void)procfs_own_tid(pid, pid, &own_pid);
-	needs->pid = (uint32_t)own_pid;
+	needs->pid = (uint32_t)live->list[0].own_pid;
 	needs->pid_space = needs_pid_space();
 	needs->has_start_time = procfs_start_time(pid, &needs->start_time) == 0;
 	needs->group = (uint32_t)group;
 	needs->session = (uint32_t)session;
-	needs->tids = xalloc((count + 1) * sizeof(*needs->tids));
 	needs->has_highest_tid = true;
-	for (size_t i = 0; i < count; i++) {
-		pid_t own_tid = tids[i];
-
-		if (own_pid != pid && procfs_own_tid(pid, tids[i], &own_tid) < 0)
-			continue;
-		needs->tids[needs->n_tids++] = (uint32_t)own_tid;
-		if ((uint32_t)own_tid > needs->highest_tid)
-			needs->highest_tid = (uint32_t)own_tid;
-	}
+	for (size_t i = 0; i < live->tree.count; i++)
+		add_tids(&live->list[i], needs);
 	return NULL;
 }
 
-/* Pages that will be filled, present or swapped out: proc_pid_status(5). */
-static struct error *read_memory(pid_t pid, GodwitNeeds *needs)
+/* Pages of its own that will be filled, present or swapped out: proc_pid_status(5). */
+static void add_memory(pid_t pid, GodwitNeeds *needs)
 {
-	static const char *const names[] = {"RssAnon", "RssShmem", "VmSwap"};
+	static const char *const names[] = {"RssAnon", "VmSwap"};
 	auto_free char *status = NULL;
 	int r = procfs_read(pid, "status", &status, NULL);
 
@@ -79,7 +89,31 @@ static struct error *read_memory(pid_t pid, GodwitNeeds *needs)
 		r = procfs_number(status, names[i], 10, &kilobytes);
 		needs->memory_bytes += r == 0 ? kilobytes * 1024 : 0;
 	}
-	return r < 0 ? error_new(-r, "memory of process %d", pid) : NULL;
+}
+
+/* What they share counts once. */
+static struct error *add_shared_memory(const struct saver *saver, GodwitNeeds *needs)
+{
+	enum { BLOCK_BYTES = 512 }; /* of st_blocks: stat(3type) */
+	auto_shared_objects struct shared_objects objects = {0};
+
+	TRY(saver_shared(saver, &objects));
+	for (size_t i = 0; i < objects.count; i++) {
+		struct stat stat_there;
+
+		/* One that has gone by now needs nothing. */
+		if (stat(objects.list[i].source, &stat_there) == 0)
+			needs->memory_bytes += (uint64_t)stat_there.st_blocks * BLOCK_BYTES;
+	}
+	return NULL;
+}
+
+static struct error *read_memory(const struct saver *saver, GodwitNeeds *needs)
+{
+	for (size_t i = 0; i < saver_count(saver); i++)
+		if (saver_owns_memory(saver, i))
+			add_memory(saver_live(saver)->list[i].pid, needs);
+	return add_shared_memory(saver, needs);
 }
 
 static struct error *read_cpu(GodwitNeeds *needs)
@@ -151,12 +185,12 @@ struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_
 	auto_needs GodwitNeeds *needs = xalloc(sizeof(*needs));
 
 	godwit_needs__init(needs);
-	TRY(read_ids(request->pid, needs));
+	TRY(read_ids(saver_live(request->saver), needs));
 	if (request->is_shell_job)
 		needs->session = needs->group = 0;
 	if (saver_is_detached(request->saver))
 		needs->session = needs->group = needs->pid;
-	TRY(read_memory(request->pid, needs));
+	TRY(read_memory(request->saver, needs));
 	TRY(read_cpu(needs));
 	TRY(read_sysv(request->saver, needs));
 	TRY(read_addresses(request->saver, needs));

@@ -19,7 +19,6 @@ enum { VERBOSITY_MAX = 4, WAIT_MAX_S = 24 * 60 * 60 };
 
 const struct common_options common_defaults = {
 	.verbosity = 2,
-	.wait_children_s = 2,
 	.cpu_caps = CPU_CAP_FPU | CPU_CAP_INS,
 	.carry = {.ghost_limit_bytes = 1 << 20},
 };

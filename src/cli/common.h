@@ -88,7 +88,7 @@ struct error *set_pids(void *options, const char *value);
 	}
 #define COMMON_WAIT                                                                                        \
 	{                                                                                                  \
-		"wait-children", 0, "SECONDS", "wait so long for the end of child processes (default: 2)", \
+		"wait-children", 0, "SECONDS", "wait so long for the end of child processes (default: 0)", \
 			set_wait_children                                                                  \
 	}
 

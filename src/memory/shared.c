@@ -38,10 +38,11 @@ void shared_objects_add_memfd(struct shared_objects *objects, uint64_t id, const
 	find_or_add(objects, id, id, source)->is_memfd = true;
 }
 
-static void add_mapping(struct shared_object *object, const struct area *area)
+static void add_mapping(struct shared_object *object, pid_t pid, const struct area *area)
 {
 	object->mappings = xrealloc(object->mappings, (object->mapping_count + 1) * sizeof(*object->mappings));
 	object->mappings[object->mapping_count++] = (struct shared_mapping){
+		.pid = (uint64_t)pid,
 		.start = area->entry.start,
 		.end = area->entry.end,
 		.offset = area->entry.pgoff,
@@ -61,7 +62,7 @@ void shared_objects_add_areas(struct shared_objects *objects, pid_t pid, const s
 			find_or_add(objects, shared_area_id(&area->entry, area->inode), area->inode, source);
 		object->is_memfd |= area_maps_memfd(area);
 		if (area_content(area) == AREA_CONTENT_SHARED)
-			add_mapping(object, area);
+			add_mapping(object, pid, area);
 	}
 }
 

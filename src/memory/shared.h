@@ -13,6 +13,7 @@
 #include "memory/areas.h"
 
 struct shared_mapping {
+	uint64_t pid;        /* whose */
 	uint64_t start, end; /* addresses */
 	uint64_t offset;     /* of start, in the object */
 };

@@ -134,16 +134,28 @@ static void add_offsets(const struct shared_mapping *mapping, const struct range
 	ranges_free(&added);
 }
 
+static const struct ranges *unwritten_of(const struct unwritten *unwritten, uint64_t pid)
+{
+	for (; unwritten && unwritten->pid; unwritten++)
+		if ((uint64_t)unwritten->pid == pid)
+			return unwritten->ranges;
+	return NULL;
+}
+
 /* Offsets of pages that are as they were when they were sent. */
 static struct ranges unchanged(const struct seen *seen, const struct shared_object *object,
-                               const struct ranges *unwritten)
+                               const struct unwritten *unwritten)
 {
 	struct ranges offsets = {0};
 
 	if (seen->is_mapped_anew || is_mapped_twice(object) || (object->is_memfd && seen->has_moved))
 		return offsets;
-	for (size_t i = 0; unwritten && i < object->mapping_count; i++)
-		add_offsets(&object->mappings[i], unwritten, &offsets);
+	for (size_t i = 0; i < object->mapping_count; i++) {
+		const struct ranges *ranges = unwritten_of(unwritten, object->mappings[i].pid);
+
+		if (ranges)
+			add_offsets(&object->mappings[i], ranges, &offsets);
+	}
 	/* It can't have been changed at all. */
 	if (object->mapping_count == 0)
 		ranges_append(&offsets, 0, UINT64_MAX);
@@ -248,7 +260,7 @@ static struct error *send_changed(struct seen *seen, int fd, const struct ranges
 }
 
 static struct error *send_object(struct seen *seen, const struct shared_object *object, int fd,
-                                 const struct ranges *unwritten, struct page_sink *sink)
+                                 const struct unwritten *unwritten, struct page_sink *sink)
 {
 	TRY(look(seen, object, fd));
 	/* Those who want to be told of what stays get it from reading, all in the order of addresses. */
@@ -257,7 +269,7 @@ static struct error *send_object(struct seen *seen, const struct shared_object *
 }
 
 struct error *shared_sender_send(struct shared_sender *sender, const struct shared_objects *objects,
-                                 const struct ranges *unwritten, bool is_frozen, struct page_sink *sink)
+                                 const struct unwritten *unwritten, bool is_frozen, struct page_sink *sink)
 {
 	for (size_t i = 0; i < objects->count; i++) {
 		const struct shared_object *object = &objects->list[i];

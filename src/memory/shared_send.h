@@ -24,11 +24,17 @@ void shared_sender_free(struct shared_sender *sender);
 DEFINE_OWNED(struct shared_sender *, shared_sender_free)
 #define auto_shared_sender AUTO(shared_sender_free)
 
+/* Pages of a process that are still protected. */
+struct unwritten {
+	pid_t pid;
+	const struct ranges *ranges; /* borrowed */
+};
+
 /*
  * Hands to the sink, with its shared_id set, what differs from what this sender has sent before: put() for pages, drop()
- * for those that have become zeros or holes, keep() for the others. unwritten: pages that are still protected; NULL: none
- * is known to be. With is_frozen all objects have to be there; while the program runs one may have gone since they were
+ * for those that have become zeros or holes, keep() for the others. unwritten is an array that ends with pid 0; NULL: none is
+ * known to be. With is_frozen all objects have to be there; while the program runs one may have gone since they were
  * listed.
  */
 MUST_USE struct error *shared_sender_send(struct shared_sender *sender, const struct shared_objects *objects,
-                                          const struct ranges *unwritten, bool is_frozen, struct page_sink *sink);
+                                          const struct unwritten *unwritten, bool is_frozen, struct page_sink *sink);

@@ -117,6 +117,9 @@ static struct error *move_aside(struct vdso *vdso, const MmEntry *mm)
 		to += aside_step;
 	if (to >= aside_end)
 		return error_new(ENOMEM, "no room of %" PRIu64 " bytes between the areas of the program", size_bytes);
+	/* Of a child whose parent has its own there already. */
+	if (kernel->list[0].start == to)
+		return NULL;
 	struct error *error = move_to(vdso->task, kernel, to);
 	vdso->is_fixed = error && error_errnum(error) == EPERM;
 	if (!vdso->is_fixed)

@@ -20,10 +20,9 @@
 #include "checkpoint/sysv_leave.h"
 #include "image/pages.h"
 #include "memory/pages.h"
-#include "memory/shared_send.h"
-#include "memory/tracker.h"
 #include "migrate/frames.h"
 #include "migrate/identity.h"
+#include "migrate/memory_sending.h"
 #include "migrate/moving.h"
 #include "migrate/pace.h"
 #include "migrate/page_sending.h"
@@ -53,8 +52,9 @@ struct source {
 	struct journal *journal; /* owned */
 	struct saver *saver;     /* owned */
 	struct children_wait children;
-	struct tracker *tracker;         /* owned; NULL: its pages are sent in the freeze alone */
-	struct shared_sender *shared;    /* owned */
+	struct memory_sending *memory;   /* owned */
+	bool is_stale;                   /* some processes are others than in the last draft */
+	bool is_drafted_anew;            /* and there has been no round since */
 	struct tree_calls *calls;        /* owned */
 	struct frozen *frozen;           /* owned */
 	struct connections *connections; /* owned */
@@ -79,8 +79,7 @@ static void source_free(struct source *source)
 		frozen_abandon(source->frozen);
 	frozen_free(source->frozen);
 	tree_calls_free(source->calls);
-	tracker_free(source->tracker);
-	shared_sender_free(source->shared);
+	memory_sending_free(source->memory);
 	saver_free(source->saver);
 	if (source->journal && !source->is_committed)
 		journal_remove(source->journal);
@@ -160,15 +159,6 @@ static struct error *ask_needs(struct source *source)
 
 /* ---- Before the rounds ---- */
 
-static struct error *start_tracking(struct source *source)
-{
-	if (source->options->limits.max_rounds == 0)
-		return NULL;
-	TRY(tracker_new(source->frozen->processes[0], source->options->track, &source->tracker));
-	source->statistics->tracked_by = tracker_way(source->tracker);
-	return NULL;
-}
-
 static struct error *thaw(struct source *source)
 {
 	saver_drop_copies(source->saver);
@@ -182,34 +172,57 @@ static struct error *save_draft(struct source *source, bool is_last_try, struct 
 {
 	auto_image_store struct image_store *store = image_store_new();
 	enum obstacle obstacle;
-	enum obstacle unused; /* a child that has come is looked for later */
 
 	TRY(freeze(saver_live(source->saver), source->calls, saver_room_bytes(source->saver), &source->frozen,
-	           &unused));
-	TRY(obstacle_from(saver_save(source->saver, source->frozen, store), is_last_try, &obstacle));
+	           &obstacle));
+	if (obstacle == OBSTACLE_NONE)
+		TRY(obstacle_from(saver_save(source->saver, source->frozen, store), is_last_try, &obstacle));
 	if (obstacle == OBSTACLE_NONE) {
 		*ret_store = take(store);
 		return NULL;
 	}
 	TRY(thaw(source));
 	obstacle_log(obstacle, source->options->log);
+	if (obstacle == OBSTACLE_PROCESSES && is_last_try)
+		return obstacle_error(obstacle, source->options->pid);
+	if (obstacle == OBSTACLE_PROCESSES)
+		return first_look_again(&source->children, source->saver);
 	usleep(BETWEEN_TRIES_US);
 	return NULL;
 }
 
-/* A first stop, for what the destination has to know to begin: all but pages and connections. */
+/* A short stop, for what the destination has to know to begin, or to follow the processes that there are by now: all but
+ * pages and connections. */
 static struct error *send_draft(struct source *source)
 {
 	auto_image_store struct image_store *store = NULL;
+	auto_free char *new_ones = NULL;
 
-	tell(source, "prepare", true);
 	for (int tries = 1; !store; tries++)
 		TRY(save_draft(source, tries == FREEZE_TRIES, &store));
-	TRY(start_tracking(source));
+	TRY(memory_sending_track(source->memory, source->saver, source->frozen));
 	TRY(thaw(source));
+	memory_sending_sweep(source->memory, source->saver);
+	source->statistics->tracked_by = memory_sending_way(source->memory);
+	source->is_stale = false;
+	source->is_drafted_anew = true;
 	TRY(frame_send_store(source->channel, store));
 	TRY(frame_send(source->channel, FRAME_BEGIN, NULL, 0));
-	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
+	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, &new_ones));
+	memory_sending_begin_anew(source->memory, new_ones);
+	return NULL;
+}
+
+/* The processes are others than in the last draft. */
+static struct error *send_draft_again(struct source *source)
+{
+	TRY(first_look_again(&source->children, source->saver));
+	return send_draft(source);
+}
+
+static struct error *follow_processes(struct source *source)
+{
+	return source->is_stale || !live_tree_is_current(saver_live(source->saver)) ? send_draft_again(source) : NULL;
 }
 
 /* ---- Pages ---- */
@@ -227,44 +240,25 @@ static void tell_sending(void *context, const struct page_sending *sending)
 	source->progress = round;
 }
 
-static struct error *send_shared(struct source *source, bool is_frozen, struct page_sink *sink)
+static uint64_t pages_of_all(const struct saver *saver)
 {
-	auto_shared_objects struct shared_objects objects = {0};
-	const struct ranges *unwritten = source->tracker ? tracker_unwritten(source->tracker) : NULL;
+	uint64_t pages = 0;
 
-	TRY(saver_shared(source->saver, &objects));
-	return shared_sender_send(source->shared, &objects, unwritten, is_frozen, sink);
-}
-
-/* Where the areas are by now. frozen is NULL while the program runs. */
-static struct error *send_areas(struct source *source, const struct frozen *frozen)
-{
-	auto_image_store struct image_store *store = image_store_new();
-	auto_ranges struct ranges gone = {0};
-
-	if (frozen)
-		TRY(saver_save_areas(source->saver, 0, frozen, store, &gone));
-	else
-		TRY(saver_save_moving_areas(source->saver, 0, &store, &gone));
-	if (source->tracker)
-		tracker_forget(source->tracker, &gone);
-	TRY(frame_send_store(source->channel, store));
-	TRY(frame_send_ranges(source->channel, FRAME_GONE, saver_own_pid(source->saver), &gone));
-	return frame_send_pid(source->channel, FRAME_REMAP, saver_own_pid(source->saver));
+	for (size_t i = 0; i < saver_count(saver); i++)
+		if (saver_owns_memory(saver, i))
+			pages += pages_in_memory(saver_live(saver)->list[i].pid);
+	return pages;
 }
 
 static struct error *send_round(struct source *source)
 {
-	struct page_sending sending = page_sending_begin(source->channel, saver_own_pid(source->saver));
+	struct page_sending sending = page_sending_begin(source->channel, 0);
 
 	sending.tell = tell_sending;
 	sending.context = source;
-	sending.left_pages =
-		source->progress.round ? source->progress.left_pages : pages_in_memory(source->options->pid);
-	TRY(send_areas(source, NULL));
+	sending.left_pages = source->progress.round ? source->progress.left_pages : pages_of_all(source->saver);
 	test_stop("round");
-	TRY(tracker_round(source->tracker, saver_areas(source->saver, 0), &sending.sink));
-	TRY(send_shared(source, false, &sending.sink));
+	TRY(memory_sending_round(source->memory, source->saver, &sending, &source->is_stale));
 	TRY(saver_sync(source->saver));
 	saver_drop_copies(source->saver);
 	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
@@ -273,6 +267,7 @@ static struct error *send_round(struct source *source)
 	source->progress.bytes_per_second = source->pace.bytes_per_second;
 	source->progress.round++;
 	source->statistics->rounds++;
+	source->is_drafted_anew = false;
 	return NULL;
 }
 
@@ -287,7 +282,7 @@ static struct error *predict(struct source *source)
 {
 	struct migrate_progress *progress = &source->progress;
 
-	TRY(tracker_count(source->tracker, saver_areas(source->saver, 0), &progress->left_pages));
+	TRY(memory_sending_count(source->memory, source->saver, &progress->left_pages));
 	pace_predict(&source->pace, progress->left_pages * PAGE_BYTES);
 	progress->predicted_pause_ns = source->pace.predicted_ns;
 	return NULL;
@@ -307,8 +302,9 @@ static struct error *send_rounds(struct source *source)
 {
 	const struct pace_limits *limits = &source->options->limits;
 
-	while (source->tracker && pace_wants_round(&source->pace, limits)) {
+	while (memory_sending_way(source->memory) && pace_wants_round(&source->pace, limits)) {
 		TRY(signals_check());
+		TRY(follow_processes(source));
 		TRY(send_round(source));
 		TRY(predict(source));
 		tell(source, "rounds", true);
@@ -337,17 +333,6 @@ static int freeze_time_left_ms(const struct source *source)
 	               : 0;
 }
 
-static struct error *send_last_pages(struct source *source)
-{
-	struct page_sending sending = page_sending_begin(source->channel, saver_own_pid(source->saver));
-
-	if (source->tracker)
-		TRY(tracker_finish(source->tracker, saver_areas(source->saver, 0), &sending.sink));
-	else
-		TRY(pages_send(source->frozen->processes[0], saver_areas(source->saver, 0), &sending.sink));
-	return send_shared(source, true, &sending.sink);
-}
-
 /* By a script, where somebody asked for that. */
 static struct error *lock_network(struct source *source)
 {
@@ -371,6 +356,7 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
                                      enum obstacle *ret_obstacle)
 {
 	struct migrate_statistics *statistics = source->statistics;
+	struct page_sending sending = page_sending_begin(source->channel, 0);
 	struct unsent left;
 	uint64_t last_ns;
 
@@ -379,15 +365,13 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	last_ns = source->frozen->began_ns;
 	source->frozen_ns = last_ns;
 	channel_set_deadline(source->channel, last_ns + (uint64_t)source->options->limits.max_freeze_ms * 1000000);
-	if (*ret_obstacle != OBSTACLE_NONE) {
-		*ret_obstacle = OBSTACLE_CHILDREN;
+	if (*ret_obstacle != OBSTACLE_NONE)
 		return NULL;
-	}
 	lap(&statistics->stop_ns, &last_ns);
 	test_stop("frozen");
-	TRY(send_areas(source, source->frozen));
+	TRY(memory_sending_areas(source->memory, source->saver, source->frozen, source->channel));
 	lap(&statistics->areas_ns, &last_ns);
-	TRY(send_last_pages(source));
+	TRY(memory_sending_last(source->memory, source->saver, source->frozen, &sending));
 	lap(&statistics->pages_ns, &last_ns);
 	TRY(obstacle_from(saver_save(source->saver, source->frozen, store), is_last_try, ret_obstacle));
 	if (*ret_obstacle != OBSTACLE_NONE)
@@ -444,7 +428,7 @@ static struct error *wait_for_children(struct source *source)
 		(void)children_wait(&now);
 		children->left_ns += now.left_ns;
 		TRY(signals_check());
-		TRY(source->tracker ? send_round(source) : send_nothing(source));
+		TRY(memory_sending_way(source->memory) ? send_round(source) : send_nothing(source));
 	}
 	return NULL;
 }
@@ -459,20 +443,29 @@ static struct error *name_limit(struct source *source, struct error *error)
 	                  "--max-freeze MS lets it stand still for longer");
 }
 
+/* What has come since goes over while it runs. */
+static struct error *catch_up(struct source *source)
+{
+	TRY(follow_processes(source));
+	return source->is_drafted_anew && memory_sending_way(source->memory) ? send_round(source) : NULL;
+}
+
 static struct error *last_round(struct source *source)
 {
 	enum obstacle obstacle = OBSTACLE_NONE;
 
-	for (int tries = 0; tries < FREEZE_TRIES; tries += obstacle != OBSTACLE_CHILDREN) {
+	for (int tries = 0; tries < FREEZE_TRIES;) {
 		TRY(wait_for_children(source));
 		TRY(signals_check());
+		TRY(catch_up(source));
 		TRY(name_limit(source, try_last_round(source, tries == FREEZE_TRIES - 1, &obstacle)));
 		if (obstacle == OBSTACLE_NONE)
 			return NULL;
 		obstacle_log(obstacle, source->options->log);
-		if (obstacle == OBSTACLE_CHILDREN && !children_again(&source->children))
-			break;
-		usleep(BETWEEN_TRIES_US);
+		/* Where there is time to wait for the end of children, that is no try. */
+		tries += obstacle != OBSTACLE_PROCESSES || !children_again(&source->children);
+		if (obstacle != OBSTACLE_PROCESSES)
+			usleep(BETWEEN_TRIES_US);
 	}
 	return obstacle_error(obstacle, source->options->pid);
 }
@@ -638,7 +631,7 @@ static struct error *prepare(struct source *source)
 	tell(source, "check", true);
 	TRY(signals_watch(&source->signals_fd));
 	source->children.stop_fd = source->signals_fd;
-	source->shared = shared_sender_new();
+	source->memory = memory_sending_new(options->limits.max_rounds > 0, options->track);
 	TRY(leftovers_clear(options->pid));
 	TRY(keeper_start(&source->keeper));
 	TRY(leftovers_tell_keeper(source->keeper, options->pid));
@@ -651,6 +644,7 @@ static struct error *prepare(struct source *source)
 	save_log(options->log, source->saver);
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_LIMIT_MS));
 	TRY(connections_new(source->saver, source->keeper, &source->connections));
+	tell(source, "prepare", true);
 	TRY(send_draft(source));
 	test_stop("prepared");
 	source->statistics->check_ns = clock_now_ns() - start_ns;
@@ -682,10 +676,7 @@ struct error *migrate_run(const struct migrate_options *options, enum migrate_ou
 	__attribute__((cleanup(source_free))) struct source source = {
 		.options = options,
 		.statistics = ret_statistics,
-		.children = {.pid = options->pid,
-	                     .is_single = true,
-	                     .left_ns = options->wait_children_ns,
-	                     .stop_fd = -1},
+		.children = {.pid = options->pid, .left_ns = options->wait_children_ns, .stop_fd = -1},
 		.signals_fd = -1,
 		.calls = tree_calls_new(),
 	};

@@ -319,6 +319,6 @@ struct error *leftovers_end(pid_t pid, int status)
 	descendants_list(pid, &all);
 	for (size_t i = all.count; i-- > 1;)
 		if (!procfs_is_dead(all.list[i].pid))
-			TRY(end_one(all.list[i].pid, -1), "process %d", all.list[i].pid);
+			TRY(unless_ended(all.list[i].pid, end_one(all.list[i].pid, -1)), "process %d", all.list[i].pid);
 	return end_one(pid, status);
 }

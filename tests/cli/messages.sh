@@ -87,7 +87,7 @@ wait_until on_a sh -c "[ \$(cat /proc/$parent/task/*/children | wc -w) = 2 ]"
 wait_until on_a sh -c "! grep -l '^sh\$' \$(sed 's,[0-9]*,/proc/&/comm,g' /proc/$parent/task/$parent/children)"
 mkdir "$SHARED/memory"
 try pre-dump --tree "$parent" --images-dir "$SHARED/memory" --json
-expect 1 "it has child processes: " "(sleep)" "hint:  end the children, or let godwit wait longer" "$runs"
+expect 1 "it has child processes: " "(sleep)" "hint:  end the children, or let godwit wait" "$runs"
 job=$(on_a cat "/proc/$parent/task/$parent/children" | cut -d ' ' -f 1)
 try migrate "$job" b
 expect 1 "it belongs to the session of sh (PID $parent), which stays" "hint:  start it apart: setsid -f" "$runs_here"

@@ -24,10 +24,20 @@ bring_back() {
 		-v4 --log-file restore.log ${GODWIT_OPTIONS:-} || fail "restore of $1"
 }
 
-# end_original HOST: kills the program there and waits until its PID is free
+# family HOST: the PIDs of the program there and of all its descendants
+family() {
+	on "$1" sh -c "list() { echo \$1; for child in \$(cat /proc/\$1/task/*/children); do list \$child; done; }
+		list $pid"
+}
+
+# end_original HOST: kills the program there, with its descendants, and waits until its PIDs are free
 end_original() {
-	on "$1" kill -KILL "$pid"
-	wait_gone "$1" "$pid"
+	original=$(family "$1")
+	# shellcheck disable=SC2086
+	on "$1" kill -KILL $original
+	for one in $original; do
+		wait_gone "$1" "$one"
+	done
 }
 
 # move HOST [OPTION]...: live migration from $host. How long the freeze takes is up to the scheduler, and on a busy machine

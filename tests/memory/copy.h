@@ -142,7 +142,8 @@ static inline void send_shared(const struct test_subject *subject, const struct 
 	auto_shared_objects struct shared_objects objects = {0};
 
 	shared_objects_add_areas(&objects, subject->pid, areas);
-	assert_ok(shared_sender_send(copy->shared, &objects, tracker_unwritten(tracker), true, &copy->sink));
+	const struct unwritten unwritten[] = {{subject->pid, tracker_unwritten(tracker)}, {0}};
+	assert_ok(shared_sender_send(copy->shared, &objects, unwritten, true, &copy->sink));
 }
 
 static inline void look_again(pid_t pid, struct areas *areas, struct tracker *tracker, struct copy *copy)

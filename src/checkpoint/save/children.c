@@ -120,10 +120,9 @@ struct error *children_check(pid_t pid)
 	struct error *error = NULL;
 
 	if (living)
-		error = error_hint(
-			error_new(ENOTSUP, "it has child processes: %s", living),
-			"end the children, or let godwit wait longer for their end: --wait-children SECONDS. "
-			"godwit dump saves process trees, pre-dump and migrate can't yet");
+		error = error_hint(error_new(ENOTSUP, "it has child processes: %s", living),
+		                   "end the children, or let godwit wait for their end: --wait-children SECONDS. "
+		                   "godwit dump saves process trees, and migrate moves them; pre-dump can't yet");
 	if (!dead)
 		return error;
 	struct error *waits =

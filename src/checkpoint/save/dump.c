@@ -149,7 +149,7 @@ static struct error *freeze_and_save(struct dump *dump)
 {
 	enum obstacle obstacle = OBSTACLE_NONE;
 
-	for (int tries = 0; tries < FREEZE_TRIES; tries++) {
+	for (int tries = 0; tries < FREEZE_TRIES;) {
 		TRY(try_freeze(dump, tries == FREEZE_TRIES - 1, &obstacle));
 		if (obstacle == OBSTACLE_NONE)
 			return NULL;
@@ -158,6 +158,8 @@ static struct error *freeze_and_save(struct dump *dump)
 		frozen_free(take(dump->frozen));
 		image_store_free(take(dump->store));
 		obstacle_log(obstacle, dump->options->log);
+		/* Where there is time to wait for the end of children, that is no try. */
+		tries += obstacle != OBSTACLE_PROCESSES || !children_again(&dump->children);
 		if (obstacle == OBSTACLE_PROCESSES)
 			TRY(look_again(dump));
 		else

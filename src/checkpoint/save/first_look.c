@@ -29,39 +29,35 @@ static bool is_of_another_end(const struct children_wait *wait, const struct sav
 	       (errnum == ESRCH || errnum == ENOENT || errnum == EAGAIN);
 }
 
+/* Not complete: it says nothing, and has to be made again. */
 static struct error *look_once(const struct children_wait *wait, struct saver *saver, struct problems *found,
-                               bool *ret_is_whole)
+                               bool *ret_is_complete)
 {
 	auto_error struct error *error = saver_look(saver);
 
-	*ret_is_whole = !error;
+	*ret_is_complete = !error;
 	if (error && !is_of_another_end(wait, saver, error))
 		return take(error);
-	if (error) {
-		problems_add(found, error_hint(error_new(EAGAIN, "processes come and go too fast in its tree"),
-		                               "try again later"));
+	if (error)
 		return NULL;
-	}
 	if (wait->is_single)
 		problems_add(found, children_check(wait->pid));
 	saver_check(saver, found);
+	/* What is said of processes that have gone meanwhile, or by those that have come, is nonsense. */
+	*ret_is_complete = found->count == 0 || live_tree_is_current(saver_live(saver));
 	return NULL;
 }
 
-/* Leaves in *lasting what is in the way now and always was; and nothing is known where the look wasn't whole. */
+/* Leaves in *lasting what is in the way now and always was. */
 static struct error *look(struct children_wait *wait, struct saver *saver, bool is_first, struct problems *lasting,
-                          bool *ret_is_whole)
+                          bool *ret_is_complete)
 {
 	auto_problems struct problems found = {0};
 
 	(void)children_wait(wait);
-	TRY(look_once(wait, saver, &found, ret_is_whole));
-	if (!*ret_is_whole) {
-		problems_free(lasting);
-		*lasting = found;
-		found = (struct problems){0};
+	TRY(look_once(wait, saver, &found, ret_is_complete));
+	if (!*ret_is_complete)
 		return NULL;
-	}
 	if (!is_first)
 		problems_keep_common(&found, lasting);
 	problems_free(lasting);
@@ -79,14 +75,14 @@ struct error *first_look_again(struct children_wait *wait, struct saver *saver)
 {
 	auto_problems struct problems lasting = {0};
 	bool is_first = true;
+	bool is_complete;
 
-	for (int looks = 1;;) {
-		bool is_whole;
-
-		TRY(look(wait, saver, is_first, &lasting, &is_whole));
-		if (lasting.count == 0)
+	for (int looks = 1;; is_first &= !is_complete) {
+		TRY(look(wait, saver, is_first, &lasting, &is_complete));
+		if (lasting.count == 0 && is_complete)
 			return NULL;
-		is_first = !is_whole; /* what is told from then on was in the way in all whole looks */
+		if (!is_complete && looks == LOOKS)
+			return obstacle_error(OBSTACLE_PROCESSES, wait->pid);
 		bool passes = problems_all_are(&lasting, EAGAIN);
 		if (is_for_a_child(wait))
 			continue;

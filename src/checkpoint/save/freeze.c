@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "checkpoint/save/children.h"
 #include "checkpoint/save/freeze.h"
@@ -99,6 +101,13 @@ static struct error *stop_all(struct frozen *frozen, bool *ret_is_changed)
 	return NULL;
 }
 
+/* The process that was looked at, and the same program. */
+static bool is_same_process(const struct live_tree *live, size_t task, const struct process *process)
+{
+	return syscall(SYS_pidfd_send_signal, live->list[task].pidfd, 0, NULL, 0) == 0 &&
+	       program_id_is_current(&live->programs[task], process->mem_fd);
+}
+
 /* The children that a stopped task has are those that it had when the tree was read. */
 static bool has_same_children(const struct live_tree *live, size_t task)
 {
@@ -137,7 +146,9 @@ static struct error *find_changes(const struct live_tree *live, struct frozen *f
 	for (size_t i = 0; i < frozen->count && !*ret_is_changed; i++) {
 		if (!frozen->processes[i])
 			continue;
-		if (has_children(live, i))
+		if (!is_same_process(live, i, frozen->processes[i]))
+			*ret_is_changed = true;
+		else if (has_children(live, i))
 			*ret_is_changed = !has_same_children(live, i);
 		else
 			TRY(children_ask(frozen->processes[i], ret_is_changed));

@@ -15,7 +15,6 @@
 #include "checkpoint/restore/pid_space.h"
 #include "checkpoint/save/preconditions.h"
 #include "objects/standard_streams.h"
-#include "objects/tty.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -107,14 +106,6 @@ bool preconditions_detach(pid_t pid, const struct carry_options *options)
 	return options->stdio != STDIO_KEEP && !options->shell_job && has_others_session(pid);
 }
 
-static bool is_inside(const struct live_tree *live, pid_t pid)
-{
-	for (size_t i = 0; i < live->tree.count; i++)
-		if (live->list[i].pid == pid)
-			return true;
-	return false;
-}
-
 /* Leader is somebody outside of the tree; NULL: nobody who lives. */
 static struct error *refuse_session(pid_t session, const char *leader)
 {
@@ -137,7 +128,7 @@ static struct error *check_session(const struct live_tree *live, size_t task, co
 	uint64_t session;
 	auto_free char *leader = NULL;
 
-	if (procfs_stat_field(pid, 6, &session) < 0 || is_inside(live, (pid_t)session) ||
+	if (procfs_stat_field(pid, 6, &session) < 0 || live_tree_find(live, (pid_t)session) >= 0 ||
 	    procfs_stat_field(live->list[0].pid, 6, &of_root) < 0)
 		return NULL;
 	if (session == of_root && (task > 0 || may_stay))
@@ -148,12 +139,12 @@ static struct error *check_session(const struct live_tree *live, size_t task, co
 }
 
 /* A terminal that it leads a session on, though it may have no descriptor of it. */
-static struct error *check_terminal(pid_t pid, const struct open_files *files, const struct carry_options *options)
+static struct error *check_terminal(pid_t pid, const struct carry_options *options)
 {
 	uint64_t session;
 	dev_t terminal = procfs_terminal(pid);
 
-	if (!terminal || tty_is_inside(files, terminal) || options->shell_job || options->stdio != STDIO_KEEP ||
+	if (!terminal || options->shell_job || options->stdio != STDIO_KEEP ||
 	    procfs_stat_field(pid, 6, &session) < 0 || (pid_t)session != pid)
 		return NULL;
 	return error_hint(error_new(ENOTSUP, "it has a controlling terminal (%u:%u), which stays", major(terminal),
@@ -209,8 +200,8 @@ static struct error *check_kind(pid_t pid)
 	return NULL;
 }
 
-void preconditions_check(const struct live_tree *live, size_t task, const struct open_files *files,
-                         const struct carry_options *options, struct problems *problems)
+void preconditions_check(const struct live_tree *live, size_t task, const struct carry_options *options,
+                         struct problems *problems)
 {
 	pid_t pid = live->list[task].pid;
 	struct error *error = check_kind(pid);
@@ -222,7 +213,7 @@ void preconditions_check(const struct live_tree *live, size_t task, const struct
 	check_namespaces(live, pid, problems);
 	problems_add(problems, check_tracer(pid));
 	problems_add(problems, check_session(live, task, options));
-	problems_add(problems, check_terminal(pid, files, options));
+	problems_add(problems, check_terminal(pid, options));
 	if (task == 0)
 		problems_add(problems, check_sharing(pid));
 	problems_add(problems, check_vdso(pid));

@@ -30,15 +30,22 @@
 #include "memory/probes.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
+#include "util/ranges.h"
 
 enum { AREA_TRIES = 20 };
 
 /* What is known of a task, but for who it is. */
 struct saved_task {
 	struct areas areas;            /* of the last look */
+	struct ranges gone;            /* what had been mapped and was not any more then, and nobody was told of */
 	struct thread_states *states;  /* owned; NULL: a zombie */
 	struct memory_answers answers; /* of the last save */
 	bool has_looked;               /* at its areas, in this freeze */
+};
+
+struct look {
+	struct live_tree live;
+	struct saved_task *tasks; /* owned; one for each in live.tree; NULL: there was no look */
 };
 
 struct saver {
@@ -46,6 +53,8 @@ struct saver {
 	const struct carry_options *options;
 	struct live_tree live;
 	struct saved_task *tasks; /* owned; one for each in live.tree */
+	bool is_known;            /* the look was complete */
+	struct look former;       /* the last complete one before */
 	struct file_table *files; /* owned; of the last look; borrows from live */
 	struct cpu cpu;
 	struct mapped_files mapped;
@@ -56,16 +65,58 @@ struct saver {
 
 /* ---- Looking ---- */
 
-static void forget(struct saver *saver)
+static void look_free(struct look *look)
 {
-	file_table_free(take(saver->files));
-	for (size_t i = 0; saver->tasks && i < saver->live.tree.count; i++) {
-		areas_free(&saver->tasks[i].areas);
-		thread_states_free(saver->tasks[i].states);
+	for (size_t i = 0; look->tasks && i < look->live.tree.count; i++) {
+		areas_free(&look->tasks[i].areas);
+		ranges_free(&look->tasks[i].gone);
+		thread_states_free(look->tasks[i].states);
 	}
-	free(take(saver->tasks));
-	live_tree_free(&saver->live);
-	saver->has_looked = false;
+	free(take(look->tasks));
+	live_tree_free(&look->live);
+}
+
+/* What is known by now is the former look, or forgotten where it is not complete. */
+static void begin_look(struct saver *saver)
+{
+	struct look last = {.live = saver->live, .tasks = saver->tasks};
+
+	file_table_free(take(saver->files));
+	if (saver->is_known) {
+		look_free(&saver->former);
+		saver->former = last;
+	} else {
+		look_free(&last);
+	}
+	saver->live = (struct live_tree){0};
+	saver->tasks = NULL;
+	saver->has_looked = saver->is_known = false;
+}
+
+/* All that it had, for what executes another program. */
+static struct ranges ranges_of(const struct areas *areas)
+{
+	struct ranges all = {0};
+
+	for (size_t i = 0; i < areas->count; i++)
+		ranges_append(&all, areas->list[i].entry.start, areas->list[i].entry.end);
+	return all;
+}
+
+/* What is not as it was in the former look. A process that wasn't there has had nothing. */
+static void find_gone(struct saver *saver, size_t task)
+{
+	int at = saver->former.tasks ? live_tree_find(&saver->former.live, saver->live.list[task].pid) : -1;
+
+	if (at < 0)
+		return;
+	struct saved_task *former = &saver->former.tasks[at];
+	bool is_same = program_id_is_same(&saver->former.live.programs[at], &saver->live.programs[task]);
+	auto_ranges struct ranges gone =
+		is_same ? areas_gone(&former->areas, &saver->tasks[task].areas) : ranges_of(&former->areas);
+	ranges_unite(&gone, &former->gone);
+	saver->tasks[task].gone = gone;
+	gone = (struct ranges){0};
 }
 
 static struct error *look_at_task(struct saver *saver, size_t task)
@@ -76,18 +127,28 @@ static struct error *look_at_task(struct saver *saver, size_t task)
 	return thread_states_collect(pid, saver->options, &saver->tasks[task].states);
 }
 
+static struct error *look_at_tasks(struct saver *saver)
+{
+	saver->tasks = xalloc(saver->live.tree.count * sizeof(*saver->tasks));
+	for (size_t i = 0; i < saver->live.tree.count; i++) {
+		if (saver->live.tree.tasks[i].is_zombie)
+			continue;
+		TRY(look_at_task(saver, i));
+		find_gone(saver, i);
+	}
+	return file_table_read(saver->live.list, saver->live.tree.count, NULL, saver->options, &saver->files);
+}
+
 struct error *saver_look(struct saver *saver)
 {
-	forget(saver);
+	begin_look(saver);
 	TRY(live_tree_read(saver->pid, &saver->live));
 	saver->is_detached = preconditions_detach(saver->pid, saver->options);
 	if (saver->is_detached)
 		live_tree_detach(&saver->live);
-	saver->tasks = xalloc(saver->live.tree.count * sizeof(*saver->tasks));
-	for (size_t i = 0; i < saver->live.tree.count; i++)
-		if (!saver->live.tree.tasks[i].is_zombie)
-			TRY(look_at_task(saver, i));
-	return file_table_read(saver->live.list, saver->live.tree.count, NULL, saver->options, &saver->files);
+	TRY(look_at_tasks(saver));
+	saver->is_known = true;
+	return NULL;
 }
 
 struct error *saver_new(pid_t pid, const struct carry_options *options, struct saver **ret_saver)
@@ -106,7 +167,9 @@ void saver_free(struct saver *saver)
 {
 	if (!saver)
 		return;
-	forget(saver);
+	saver->is_known = false;
+	begin_look(saver);
+	look_free(&saver->former);
 	cpu_free(&saver->cpu);
 	mapped_files_free(&saver->mapped);
 	file_sync_free(saver->sync);
@@ -131,7 +194,7 @@ static void check_task(struct saver *saver, size_t task, struct problems *proble
 	pid_t pid = saver->live.list[task].pid;
 	size_t from = problems->count;
 
-	preconditions_check(&saver->live, task, file_table_open_files(saver->files), saver->options, problems);
+	preconditions_check(&saver->live, task, saver->options, problems);
 	thread_states_check(saver->tasks[task].states, problems);
 	if (saver_owns_memory(saver, task)) {
 		areas_check(areas, problems);
@@ -186,7 +249,8 @@ size_t saver_room_bytes(const struct saver *saver)
 
 void saver_drop_copies(struct saver *saver)
 {
-	file_table_drop_copies(saver->files);
+	if (saver->files)
+		file_table_drop_copies(saver->files);
 }
 
 /* ---- In the freeze ---- */
@@ -207,6 +271,8 @@ static struct error *look_at_areas(struct saver *saver, size_t task, struct proc
 		return error;
 	}
 	*ret_gone = areas_gone(known, &areas);
+	ranges_unite(ret_gone, &saver->tasks[task].gone);
+	ranges_free(&saver->tasks[task].gone);
 	areas_free(known);
 	*known = areas;
 	saver->tasks[task].has_looked = process;
@@ -387,6 +453,7 @@ static struct error *look_at_all(struct saver *saver, const struct frozen *froze
 
 		if (saver_owns_memory(saver, i) && !saver->tasks[i].has_looked)
 			TRY(look_at_areas(saver, i, frozen->processes[i], &gone));
+		ranges_unite(&saver->tasks[i].gone, &gone);
 		saver->tasks[i].has_looked = false;
 	}
 	if (!saver->has_looked)

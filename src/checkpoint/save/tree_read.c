@@ -29,6 +29,7 @@ void live_tree_free(struct live_tree *live)
 		if (live->list[i].pidfd >= 0)
 			close(live->list[i].pidfd);
 	free(live->list);
+	free(live->programs);
 	tree_free(&live->tree);
 	*live = (struct live_tree){0};
 }
@@ -148,10 +149,12 @@ static struct error *read_once(pid_t pid, struct live_tree *live)
 
 	descendants_list(pid, &found);
 	live->list = xalloc(found.count * sizeof(*live->list));
+	live->programs = xalloc(found.count * sizeof(*live->programs));
 	for (size_t i = 0; i < found.count; i++) {
 		struct tree_task *task = tree_add(&live->tree, found.list[i].parent);
 
 		TRY(read_task(found.list[i].pid, task, &live->list[i]));
+		program_id_read(found.list[i].pid, &live->programs[i]);
 	}
 	if (live->tree.count == 0 || live->tree.tasks[0].is_zombie)
 		return error_new(ESRCH, "process %d", pid);
@@ -180,6 +183,32 @@ struct error *live_tree_read(pid_t pid, struct live_tree *ret_live)
 			return error_hint(error_new(EAGAIN, "processes come and go faster than they can be looked at"),
 			                  "try again later");
 	}
+}
+
+int live_tree_find(const struct live_tree *live, pid_t pid)
+{
+	for (size_t i = 0; i < live->tree.count; i++)
+		if (live->list[i].pid == pid)
+			return (int)i;
+	return -1;
+}
+
+bool live_tree_is_current(const struct live_tree *live)
+{
+	auto_descendants struct descendants found;
+
+	descendants_list(live->list[0].pid, &found);
+	for (size_t i = 0; i < found.count; i++) {
+		struct program_id program;
+		int known = live_tree_find(live, found.list[i].pid);
+
+		if (known < 0 || live->tree.tasks[known].is_zombie != is_zombie(found.list[i].pid))
+			return false;
+		program_id_read(found.list[i].pid, &program);
+		if (!program_id_is_same(&program, &live->programs[known]))
+			return false;
+	}
+	return found.count == live->tree.count;
 }
 
 struct error *live_tree_refresh(struct live_tree *live)
