@@ -60,6 +60,26 @@ moved() {
 told() { grep -qF -- "$1" "$SHARED/migrate.log" || fail "not told: $1"; }
 untold() { ! grep -qF -- "$1" "$SHARED/migrate.log" || fail "told: $1"; }
 
+# ends_with STATUS OPTION...: so its parent here sees it end
+ends_with() {
+	expected=$1 dir=$SHARED/ends-with-$1
+	shift
+	mkdir "$dir"
+	# shellcheck disable=SC2016
+	on_a sh -c 'setsid "$0" "$1" </dev/null >"$1.log" 2>&1 & echo $! >"$2"; wait $!; echo $? >"$1/status"' \
+		"$subject" "$dir" "$SHARED/pid" &
+	parent=$!
+	wait_for "$dir/ready"
+	pid=$(cat "$SHARED/pid")
+	moved "$@"
+	wait "$parent"
+	[ "$(cat "$dir/status")" = "$expected" ] || fail "it ended with $(cat "$dir/status"), not with $expected"
+}
+ends_with 0
+ends_with 7 --source-exit 7
+ends_with 137 --source-exit KILL
+echo "ok how the copy here ends"
+
 start failure
 settings on-failure
 moved
