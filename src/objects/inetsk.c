@@ -320,9 +320,7 @@ static struct error *hold_datagrams(const struct open_file *file, int fd, int *r
 
 	if (!udp_queue_is_waiting(fd))
 		return NULL;
-	int r = socket_get(fd, SOL_SOCKET, SO_PEEK_OFF, &before);
-	if (r < 0)
-		return error_new(-r, "getsockopt(SO_PEEK_OFF)");
+	TRY(socket_peek_offset(fd, &before));
 	*ret_before = (uint32_t)before;
 	return open_file_copy(file, ret_fd);
 }
@@ -351,7 +349,7 @@ static struct error *inetsk_go_on(int fd, uint32_t before)
 	struct tcp_socket_state tcp;
 
 	if (!tcp_has_state(fd, &tcp))
-		return socket_set(fd, SOL_SOCKET, SO_PEEK_OFF, (int)before, "SO_PEEK_OFF");
+		return socket_set_peek_offset(fd, (int)before);
 	if (!tcp_is_held(fd))
 		return NULL;
 	TRY(tcp_go_on(fd));

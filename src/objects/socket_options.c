@@ -35,6 +35,18 @@ struct error *socket_set(int fd, int level, int name, int value, const char *wha
 	return NULL;
 }
 
+struct error *socket_peek_offset(int fd, int *ret_offset)
+{
+	int r = socket_get(fd, SOL_SOCKET, SO_PEEK_OFF, ret_offset);
+
+	return r < 0 ? error_new(-r, "getsockopt(SO_PEEK_OFF)") : NULL;
+}
+
+struct error *socket_set_peek_offset(int fd, int offset)
+{
+	return socket_set(fd, SOL_SOCKET, SO_PEEK_OFF, offset, "SO_PEEK_OFF");
+}
+
 void socket_options_free(struct socket_options *options)
 {
 	free(options->filter);

@@ -86,5 +86,9 @@ MUST_USE struct error *socket_options_settle(int fd, const SkOptsEntry *entry);
 /* setsockopt(2) with an int. what names the option in the error. */
 MUST_USE struct error *socket_set(int fd, int level, int name, int value, const char *what);
 
+/* SO_PEEK_OFF: where the next MSG_PEEK looks; less than 0: at the beginning. */
+MUST_USE struct error *socket_peek_offset(int fd, int *ret_offset);
+MUST_USE struct error *socket_set_peek_offset(int fd, int offset);
+
 /* getsockopt(2) of an int: 0 or a negative errno. */
 int socket_get(int fd, int level, int name, int *ret_value);

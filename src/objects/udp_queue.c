@@ -100,7 +100,7 @@ static struct error *peek(const struct queue *queue, int offset, ssize_t *ret_by
 		.msg_controllen = sizeof(control.bytes),
 	};
 
-	TRY(socket_set(queue->fd, SOL_SOCKET, SO_PEEK_OFF, offset, "SO_PEEK_OFF"));
+	TRY(socket_set_peek_offset(queue->fd, offset));
 	ssize_t size_bytes = recvmsg(queue->fd, &message, MSG_PEEK | MSG_DONTWAIT);
 	if (size_bytes < 0)
 		return errno == EAGAIN ? NULL : error_new(errno, "look at datagrams that wait");
@@ -137,13 +137,11 @@ struct error *udp_queue_save(int fd, uint64_t inode, struct image_store *store)
 
 	if (!udp_queue_is_waiting(fd))
 		return NULL;
-	int r = socket_get(fd, SOL_SOCKET, SO_PEEK_OFF, &before);
-	if (r < 0)
-		return error_new(-r, "getsockopt(SO_PEEK_OFF)");
+	TRY(socket_peek_offset(fd, &before));
 	queue.room = xalloc(QUEUED_BYTES_MAX);
 	struct error *error = peek_all(&queue);
 	free(queue.room);
-	return error_join(error, socket_set(fd, SOL_SOCKET, SO_PEEK_OFF, before, "SO_PEEK_OFF"));
+	return error_join(error, socket_set_peek_offset(fd, before));
 }
 
 /* ---- Sending them again ---- */

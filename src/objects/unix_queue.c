@@ -51,11 +51,6 @@ static void peeked_free(struct peeked *peeked)
 }
 #define auto_peeked __attribute__((cleanup(peeked_free)))
 
-static struct error *set_offset(int fd, int offset)
-{
-	return socket_set(fd, SOL_SOCKET, SO_PEEK_OFF, offset, "SO_PEEK_OFF");
-}
-
 /* Descriptors that came along are ours from then on. */
 static void take_control(struct msghdr *message, struct peeked *peeked)
 {
@@ -95,7 +90,7 @@ static ssize_t peek(int fd, int offset, size_t size_bytes, int flags, struct pee
 		.msg_controllen = sizeof(control.bytes),
 	};
 
-	auto_error struct error *error = set_offset(fd, offset);
+	auto_error struct error *error = socket_set_peek_offset(fd, offset);
 	if (error)
 		return -1;
 	ssize_t count = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | flags);
@@ -131,7 +126,7 @@ static struct error *rights_begin(const struct unix_queue *queue, int offset, co
 
 	if (nowhere == MAP_FAILED)
 		return error_new(errno, "mmap");
-	struct error *error = set_offset(queue->fd, offset);
+	struct error *error = socket_set_peek_offset(queue->fd, offset);
 	ssize_t count = error ? 0 : recvmsg(queue->fd, &message, MSG_PEEK | MSG_DONTWAIT);
 	if (count < 0 && errno != EFAULT)
 		error = error_new(errno, "recvmsg(MSG_PEEK) at offset %d, but for a byte", offset);
@@ -236,12 +231,10 @@ static struct error *each_packet(const struct unix_queue *queue, on_packet *call
 static struct error *walk(const struct unix_queue *queue, on_packet *call, void *context)
 {
 	int before;
-	int r = socket_get(queue->fd, SOL_SOCKET, SO_PEEK_OFF, &before);
 
-	if (r < 0)
-		return error_new(-r, "getsockopt(SO_PEEK_OFF)");
+	TRY(socket_peek_offset(queue->fd, &before));
 	struct error *error = each_packet(queue, call, context);
-	return error_join(error, set_offset(queue->fd, before));
+	return error_join(error, socket_set_peek_offset(queue->fd, before));
 }
 
 bool unix_queue_is_empty(const struct unix_queue *queue)

@@ -172,16 +172,14 @@ static struct error *unixsk_hold(const struct open_file *file, int *ret_fd, uint
 	int before;
 
 	TRY(open_file_copy(file, ret_fd));
-	int r = socket_get(*ret_fd, SOL_SOCKET, SO_PEEK_OFF, &before);
-	if (r < 0)
-		return error_new(-r, "getsockopt(SO_PEEK_OFF)");
+	TRY(socket_peek_offset(*ret_fd, &before));
 	*ret_before = (uint32_t)before;
 	return NULL;
 }
 
 static struct error *unixsk_go_on(int fd, uint32_t before)
 {
-	return socket_set(fd, SOL_SOCKET, SO_PEEK_OFF, (int)before, "SO_PEEK_OFF");
+	return socket_set_peek_offset(fd, (int)before);
 }
 
 static struct error *unixsk_in_flight(const struct open_file *file, int **ret_fds, size_t *ret_count)
