@@ -44,7 +44,7 @@ save_stopped() {
 	shift
 	make_place "$where"
 	"$HOSTS" on "$where" "$GODWIT" dump --tree "$pid" --images-dir $images --leave-stopped "$@" || fail "dump"
-	is_stopped "$where" || fail "the original is not stopped"
+	wait_until is_stopped "$where" # on its way out of our code, when dump has ended
 }
 
 # bring_back_waiting HOST [OPTION]...: the third step. restore waits for the program as long as that runs.
