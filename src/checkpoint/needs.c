@@ -11,6 +11,7 @@
 #include "checkpoint/file_table.h"
 #include "checkpoint/needs.h"
 #include "checkpoint/needs_sysv.h"
+#include "objects/affinity.h"
 #include "objects/outlet.h"
 #include "objects/rlimits.h"
 #include "util/alloc.h"
@@ -41,6 +42,22 @@ static void add_tid(pid_t own_tid, GodwitNeeds *needs)
 		needs->highest_tid = (uint32_t)own_tid;
 }
 
+static void add_affinity(pid_t tid, GodwitNeeds *needs)
+{
+	ProtobufCBinaryData affinity = affinity_of(tid);
+	bool is_new = affinity.data != NULL;
+
+	for (size_t i = 0; is_new && i < needs->n_affinities; i++)
+		is_new = needs->affinities[i].len != affinity.len ||
+		         memcmp(needs->affinities[i].data, affinity.data, affinity.len) != 0;
+	if (!is_new) {
+		free(affinity.data);
+		return;
+	}
+	needs->affinities = xrealloc(needs->affinities, (needs->n_affinities + 1) * sizeof(affinity));
+	needs->affinities[needs->n_affinities++] = affinity;
+}
+
 /* As the program sees them. A process or thread that has ended by now needs nothing. */
 static void add_tids(const struct open_task *task, GodwitNeeds *needs)
 {
@@ -51,6 +68,7 @@ static void add_tids(const struct open_task *task, GodwitNeeds *needs)
 	for (size_t i = 0; i < count; i++) {
 		pid_t own_tid = tids[i];
 
+		add_affinity(tids[i], needs);
 		if (task->own_pid == task->pid || procfs_own_tid(task->pid, tids[i], &own_tid) == 0)
 			add_tid(own_tid, needs);
 	}
@@ -194,6 +212,8 @@ struct error *needs_read(const struct needs_request *request, GodwitNeeds **ret_
 	TRY(read_cpu(needs));
 	TRY(read_sysv(request->saver, needs));
 	TRY(read_addresses(request->saver, needs));
+	needs->has_processors = true;
+	needs->processors = affinity_of_host();
 	needs->rlimits = rlimits_read(request->pid);
 	file_table_outlets(saver_files(request->saver), add_outlet, needs);
 	needs->has_new_pids = true;

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# hosts run -n 2 preflight-room.sh: the other host has too little memory, another processor, lower limits, or its ports are
-# in use. Each is refused by name before the program is stopped for the first time, and it runs on.
+# hosts run -n 2 preflight-room.sh: the other host has too little memory, another processor or others, lower limits, or its
+# ports are in use. Each is refused by name before the program is stopped for the first time, and it runs on.
 set -eu
 # shellcheck source=tests/lib/hosts.sh
 . "$(dirname "$0")/../lib/hosts.sh"
@@ -19,7 +19,7 @@ open("/run/shared/ready", "w").close()
 while True:
     signal.pause()
 END
-pid=$(start_on a "$SHARED/server.log" /usr/bin/python3 -S "$SHARED/server.py")
+pid=$(start_on a "$SHARED/server.log" taskset -c 0 /usr/bin/python3 -S "$SHARED/server.py")
 wait_for "$SHARED/ready"
 
 # remote PREPARATION [WRAPPER]...: how godwit receive is started over there
@@ -85,6 +85,15 @@ told "MB are free here"
 untold "the processor here lacks"
 echo "ok the processor is not compared where that is asked"
 [ ! "$limited" ] || on_b rmdir "$top/$group"
+
+# With one processor it is bound to nothing that it could lack.
+if [ "$(nproc)" -gt 1 ]; then
+	echo 5000 >"$SHARED/online"
+	remote '' unshare --mount sh -euc "'mount --bind $SHARED/online /sys/devices/system/cpu/online; exec \"\$@\"'" sh
+	try
+	told "it is bound to processors that this host doesn't have"
+	echo "ok processors that it is bound to"
+fi
 
 # ---- Ports and limits ----
 

@@ -13,6 +13,7 @@
 #include "checkpoint/needs.h"
 #include "checkpoint/needs_sysv.h"
 #include "network/address.h"
+#include "objects/affinity.h"
 #include "objects/outlet.h"
 #include "objects/rlimits.h"
 #include "task/cgroup_memory.h"
@@ -243,6 +244,8 @@ bool needs_check(const GodwitNeeds *needs, struct problems *problems)
 	problems_add(problems, check_group_memory(needs));
 	problems_add(problems, check_cpu(needs));
 	problems_add(problems, rlimits_check(needs->rlimits));
+	for (size_t i = 0; i < needs->n_affinities; i++)
+		problems_add(problems, affinity_check(&needs->affinities[i], &needs->processors));
 	needs_sysv_check(needs, problems);
 	for (size_t i = 0; i < needs->n_outlets; i++)
 		problems_add(problems, check_outlet(needs->outlets[i]));

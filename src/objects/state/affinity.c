@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "objects/affinity.h"
 #include "objects/state.h"
 #include "util/alloc.h"
 
@@ -61,6 +62,27 @@ static struct error *affinity_collect(pid_t pid, pid_t tid, void **ret_collected
 	return NULL;
 }
 
+ProtobufCBinaryData affinity_of(pid_t tid)
+{
+	struct mask mask;
+	long size_bytes = syscall(SYS_sched_getaffinity, tid, sizeof(mask), &mask);
+	ProtobufCBinaryData affinity = {0};
+
+	if (size_bytes <= 0)
+		return affinity;
+	affinity.len = (size_t)size_bytes;
+	affinity.data = memcpy(xalloc(affinity.len), &mask, affinity.len);
+	return affinity;
+}
+
+ProtobufCBinaryData affinity_of_host(void)
+{
+	ProtobufCBinaryData processors = {.len = MASK_BYTES, .data = xalloc(MASK_BYTES)};
+
+	read_online((struct mask *)processors.data);
+	return processors;
+}
+
 struct answers {
 	struct arg mask, size_bytes;
 };
@@ -100,34 +122,35 @@ static struct error *affinity_save(const struct state_save *state, const void *c
 /* ---- Restoring ---- */
 
 /* Is there a processor of its former host that it may not use? */
-static bool is_bound(const struct state_restore *state)
+static bool is_bound(const ProtobufCBinaryData *affinity, const ProtobufCBinaryData *processors)
 {
-	const ProtobufCBinaryData *mask = &state->extra->affinity;
-	const ProtobufCBinaryData *processors = &state->leader->processors;
-
-	for (size_t i = 0; state->extra->has_affinity && i < processors->len; i++)
-		if (processors->data[i] & ~(i < mask->len ? mask->data[i] : 0))
+	for (size_t i = 0; affinity->data && i < processors->len; i++)
+		if (processors->data[i] & ~(i < affinity->len ? affinity->data[i] : 0))
 			return true;
 	return false;
 }
 
-static struct error *affinity_preflight(const struct state_restore *state)
+struct error *affinity_check(const ProtobufCBinaryData *affinity, const ProtobufCBinaryData *processors)
 {
-	const GodwitThreadEntry *extra = state->extra;
 	struct mask online;
 	bool is_any_left = false;
 
-	if (!is_bound(state))
+	if (!is_bound(affinity, processors))
 		return NULL;
-	if (extra->affinity.len > MASK_BYTES)
-		return error_new(EBADMSG, "affinity of %zu bytes", extra->affinity.len);
+	if (affinity->len > MASK_BYTES)
+		return error_new(EBADMSG, "affinity of %zu bytes", affinity->len);
 	read_online(&online);
-	for (size_t i = 0; i < extra->affinity.len; i++)
-		is_any_left |= (online.bytes[i] & extra->affinity.data[i]) != 0;
+	for (size_t i = 0; i < affinity->len; i++)
+		is_any_left |= (online.bytes[i] & affinity->data[i]) != 0;
 	if (is_any_left)
 		return NULL;
 	return error_hint(error_new(EINVAL, "it is bound to processors that this host doesn't have"),
 	                  "bind it to others before: taskset -a -p -c 0-%ld PID", sysconf(_SC_NPROCESSORS_ONLN) - 1);
+}
+
+static struct error *affinity_preflight(const struct state_restore *state)
+{
+	return affinity_check(&state->extra->affinity, &state->leader->processors);
 }
 
 static struct error *affinity_restore(const struct state_restore *state, struct batch *batch)
@@ -136,7 +159,7 @@ static struct error *affinity_restore(const struct state_restore *state, struct 
 	struct mask mask = {0};
 
 	(void)batch;
-	if (!is_bound(state))
+	if (!is_bound(&extra->affinity, &state->leader->processors))
 		return NULL;
 	TRY(affinity_preflight(state));
 	memcpy(mask.bytes, extra->affinity.data, extra->affinity.len);
