@@ -79,7 +79,7 @@ static struct error *freeze_program(pid_t pid, struct frozen **ret_frozen)
 	enum obstacle unused; /* it makes no processes */
 
 	TRY(live_tree_read(pid, &live));
-	return freeze(&live, NULL, 0, ret_frozen, &unused);
+	return freeze(&(struct freeze_request){.live = &live}, ret_frozen, &unused);
 }
 
 struct error *probe_freeze(void)

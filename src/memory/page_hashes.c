@@ -38,14 +38,20 @@ struct page_hashes *page_hashes_new(void)
 	return hashes;
 }
 
-void page_hashes_free(struct page_hashes *hashes)
+void page_hashes_forget_all(struct page_hashes *hashes)
 {
 	uint64_t value;
 
-	if (!hashes)
-		return;
 	while (number_map_pop(hashes->blocks, &value))
 		free(block_of(value));
+	hashes->last = NULL;
+}
+
+void page_hashes_free(struct page_hashes *hashes)
+{
+	if (!hashes)
+		return;
+	page_hashes_forget_all(hashes);
 	number_map_free(hashes->blocks);
 	free(hashes);
 }

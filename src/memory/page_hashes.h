@@ -25,3 +25,4 @@ bool page_hashes_knows(const struct page_hashes *hashes, uint64_t address);
 
 /* These pages are not there any more. */
 void page_hashes_forget(struct page_hashes *hashes, const struct ranges *gone);
+void page_hashes_forget_all(struct page_hashes *hashes);

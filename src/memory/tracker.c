@@ -161,6 +161,15 @@ void tracker_forget(struct tracker *tracker, const struct ranges *gone)
 	page_hashes_forget(tracker->hashes, gone);
 }
 
+void tracker_begin_anew(struct tracker *tracker)
+{
+	ranges_free(&tracker->sent);
+	ranges_free(&tracker->hot);
+	ranges_free(&tracker->last);
+	page_hashes_forget_all(tracker->hashes);
+	tracker_send_all(tracker);
+}
+
 /* ---- A round ---- */
 
 /* While a round is under way. The process may run: areas and pages may have gone since the list of areas was read. */

@@ -63,6 +63,9 @@ struct tracker *tracker_adopt(pid_t pid, const struct tracker_kept *kept);
 /* The next round sends all pages, written or not. */
 void tracker_send_all(struct tracker *tracker);
 
+/* The other end has nothing of it: as if there had been no round yet. */
+void tracker_begin_anew(struct tracker *tracker);
+
 /* The mappings in these ranges are not there any more at the other end: what was sent of them is forgotten. */
 void tracker_forget(struct tracker *tracker, const struct ranges *gone);
 

@@ -109,7 +109,6 @@ void memory_sending_sweep(struct memory_sending *memory, const struct saver *sav
 
 void memory_sending_begin_anew(struct memory_sending *memory, const char *own_pids)
 {
-	const struct ranges all = {.list = &(struct range){0, UINT64_MAX}, .count = 1};
 	char *end;
 
 	for (const char *next = own_pids;; next = end) {
@@ -118,10 +117,8 @@ void memory_sending_begin_anew(struct memory_sending *memory, const char *own_pi
 		if (end == next)
 			return;
 		for (size_t i = 0; i < memory->count; i++)
-			if (memory->list[i].own_pid == own_pid) {
-				tracker_forget(memory->list[i].tracker, &all);
-				tracker_send_all(memory->list[i].tracker);
-			}
+			if (memory->list[i].own_pid == own_pid)
+				tracker_begin_anew(memory->list[i].tracker);
 	}
 }
 

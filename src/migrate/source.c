@@ -36,6 +36,7 @@
 
 enum {
 	FREEZE_TRIES = 20,
+	TRIES_UNHELD = 3,
 	BETWEEN_TRIES_US = 5000,
 	DRAIN_NS = 3 * 1000 * 1000,
 	SILENCE_NS = 2000 * 1000 * 1000, /* at most, to the other side, whose patience has an end */
@@ -167,14 +168,38 @@ static struct error *thaw(struct source *source)
 	return NULL;
 }
 
+static struct error *look_while_frozen(void *context, const struct live_tree **ret_live)
+{
+	struct source *source = context;
+
+	source->is_stale = true;
+	TRY(first_look_held(source->saver));
+	*ret_live = saver_live(source->saver);
+	return NULL;
+}
+
+/* A tree that changes all the time is looked at while it stands still, when it was given some time not to. */
+static struct error *freeze_it(struct source *source, int tries, enum obstacle *ret_obstacle)
+{
+	const struct relook relook = {.look = look_while_frozen, .context = source};
+	const struct freeze_request request = {
+		.live = saver_live(source->saver),
+		.calls = source->calls,
+		.room_bytes = saver_room_bytes(source->saver),
+		.relook = tries >= TRIES_UNHELD ? &relook : NULL,
+	};
+
+	return freeze(&request, &source->frozen, ret_obstacle);
+}
+
 /* *ret_store stays NULL where something is in the way that passes. */
-static struct error *save_draft(struct source *source, bool is_last_try, struct image_store **ret_store)
+static struct error *save_draft(struct source *source, int tries, struct image_store **ret_store)
 {
 	auto_image_store struct image_store *store = image_store_new();
+	bool is_last_try = tries == FREEZE_TRIES - 1;
 	enum obstacle obstacle;
 
-	TRY(freeze(saver_live(source->saver), source->calls, saver_room_bytes(source->saver), &source->frozen,
-	           &obstacle));
+	TRY(freeze_it(source, tries, &obstacle));
 	if (obstacle == OBSTACLE_NONE)
 		TRY(obstacle_from(saver_save(source->saver, source->frozen, store), is_last_try, &obstacle));
 	if (obstacle == OBSTACLE_NONE) {
@@ -186,8 +211,21 @@ static struct error *save_draft(struct source *source, bool is_last_try, struct 
 	if (obstacle == OBSTACLE_PROCESSES && is_last_try)
 		return obstacle_error(obstacle, source->options->pid);
 	if (obstacle == OBSTACLE_PROCESSES)
-		return first_look_again(&source->children, source->saver);
+		return first_look_again(&source->children, source->calls, source->saver);
 	usleep(BETWEEN_TRIES_US);
+	return NULL;
+}
+
+/* The destination makes the processes that it hasn't yet. */
+static struct error *begin_with(struct source *source, const struct image_store *draft, int timeout_ms)
+{
+	auto_free char *new_ones = NULL;
+
+	source->is_stale = false;
+	TRY(frame_send_store(source->channel, draft));
+	TRY(frame_send(source->channel, FRAME_BEGIN, NULL, 0));
+	TRY(frame_receive_answer(source->channel, timeout_ms, &new_ones));
+	memory_sending_begin_anew(source->memory, new_ones);
 	return NULL;
 }
 
@@ -196,27 +234,21 @@ static struct error *save_draft(struct source *source, bool is_last_try, struct 
 static struct error *send_draft(struct source *source)
 {
 	auto_image_store struct image_store *store = NULL;
-	auto_free char *new_ones = NULL;
 
-	for (int tries = 1; !store; tries++)
-		TRY(save_draft(source, tries == FREEZE_TRIES, &store));
+	for (int tries = 0; !store; tries++)
+		TRY(save_draft(source, tries, &store));
 	TRY(memory_sending_track(source->memory, source->saver, source->frozen));
 	TRY(thaw(source));
 	memory_sending_sweep(source->memory, source->saver);
 	source->statistics->tracked_by = memory_sending_way(source->memory);
-	source->is_stale = false;
 	source->is_drafted_anew = true;
-	TRY(frame_send_store(source->channel, store));
-	TRY(frame_send(source->channel, FRAME_BEGIN, NULL, 0));
-	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, &new_ones));
-	memory_sending_begin_anew(source->memory, new_ones);
-	return NULL;
+	return begin_with(source, store, CHANNEL_PATIENCE_MS);
 }
 
 /* The processes are others than in the last draft. */
 static struct error *send_draft_again(struct source *source)
 {
-	TRY(first_look_again(&source->children, source->saver));
+	TRY(first_look_again(&source->children, source->calls, source->saver));
 	return send_draft(source);
 }
 
@@ -351,17 +383,28 @@ static struct error *unlock_network(struct source *source)
 	return hooks_run_network(source->options->hooks, "network-unlock", source->options->pid, HOOK_LIMIT_MS);
 }
 
+/* The processes that have come since the draft, and are still there, are made while all stand still. */
+static struct error *begin_frozen(struct source *source, bool is_last_try, enum obstacle *ret_obstacle)
+{
+	auto_image_store struct image_store *draft = image_store_new();
+
+	if (!source->is_stale)
+		return NULL;
+	TRY(obstacle_from(saver_save(source->saver, source->frozen, draft), is_last_try, ret_obstacle));
+	return *ret_obstacle == OBSTACLE_NONE ? begin_with(source, draft, freeze_time_left_ms(source)) : NULL;
+}
+
 /* If nothing is in the way. */
-static struct error *freeze_and_send(struct source *source, struct image_store *store, bool is_last_try,
+static struct error *freeze_and_send(struct source *source, struct image_store *store, int tries,
                                      enum obstacle *ret_obstacle)
 {
+	bool is_last_try = tries == FREEZE_TRIES - 1;
 	struct migrate_statistics *statistics = source->statistics;
 	struct page_sending sending = page_sending_begin(source->channel, 0);
 	struct unsent left;
 	uint64_t last_ns;
 
-	TRY(freeze(saver_live(source->saver), source->calls, saver_room_bytes(source->saver), &source->frozen,
-	           ret_obstacle));
+	TRY(freeze_it(source, tries, ret_obstacle));
 	last_ns = source->frozen->began_ns;
 	source->frozen_ns = last_ns;
 	channel_set_deadline(source->channel, last_ns + (uint64_t)source->options->limits.max_freeze_ms * 1000000);
@@ -369,6 +412,9 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 		return NULL;
 	lap(&statistics->stop_ns, &last_ns);
 	test_stop("frozen");
+	TRY(begin_frozen(source, is_last_try, ret_obstacle));
+	if (*ret_obstacle != OBSTACLE_NONE)
+		return NULL;
 	TRY(memory_sending_areas(source->memory, source->saver, source->frozen, source->channel));
 	lap(&statistics->areas_ns, &last_ns);
 	TRY(memory_sending_last(source->memory, source->saver, source->frozen, &sending));
@@ -400,11 +446,11 @@ static struct error *complete(struct source *source, const struct image_store *s
 	return NULL;
 }
 
-static struct error *try_last_round(struct source *source, bool is_last_try, enum obstacle *ret_obstacle)
+static struct error *try_last_round(struct source *source, int tries, enum obstacle *ret_obstacle)
 {
 	auto_image_store struct image_store *store = image_store_new();
 
-	TRY(freeze_and_send(source, store, is_last_try, ret_obstacle));
+	TRY(freeze_and_send(source, store, tries, ret_obstacle));
 	if (*ret_obstacle == OBSTACLE_NONE)
 		return complete(source, store);
 	TRY(thaw(source));
@@ -458,7 +504,7 @@ static struct error *last_round(struct source *source)
 		TRY(wait_for_children(source));
 		TRY(signals_check());
 		TRY(catch_up(source));
-		TRY(name_limit(source, try_last_round(source, tries == FREEZE_TRIES - 1, &obstacle)));
+		TRY(name_limit(source, try_last_round(source, tries, &obstacle)));
 		if (obstacle == OBSTACLE_NONE)
 			return NULL;
 		obstacle_log(obstacle, source->options->log);
@@ -635,7 +681,7 @@ static struct error *prepare(struct source *source)
 	TRY(leftovers_clear(options->pid));
 	TRY(keeper_start(&source->keeper));
 	TRY(leftovers_tell_keeper(source->keeper, options->pid));
-	TRY(first_look(&source->children, &options->carry, &source->saver));
+	TRY(first_look(&source->children, &options->carry, source->calls, &source->saver));
 	TRY(moving_new(options->addresses, options->address_count, &source->moving));
 	TRY(open_journal(source));
 	test_stop("begun");

@@ -28,6 +28,7 @@
 
 enum {
 	FREEZE_TRIES = 50,
+	TRIES_UNHELD = 3,
 	BETWEEN_TRIES_US = 2000,
 	DRAIN_NS = 3 * 1000 * 1000,
 };
@@ -117,12 +118,45 @@ static struct error *finish_images(struct dump *dump)
 
 /* ---- The freeze ---- */
 
-/* Freezes, and saves all but pages and connections, if nothing is in the way. */
-static struct error *try_freeze(struct dump *dump, bool is_last_try, enum obstacle *ret_obstacle)
+static struct error *prepare(struct dump *dump);
+
+/* The processes are others than those that were looked at. */
+static struct error *look_again(struct dump *dump)
 {
+	TRY(first_look_again(&dump->children, dump->calls, dump->saver));
+	return prepare(dump);
+}
+
+static struct error *look_while_frozen(void *context, const struct live_tree **ret_live)
+{
+	struct dump *dump = context;
+
+	TRY(first_look_held(dump->saver));
+	*ret_live = saver_live(dump->saver);
+	return prepare(dump);
+}
+
+/* A tree that changes all the time is looked at while it stands still, when it was given some time not to. */
+static struct error *freeze_it(struct dump *dump, int tries, enum obstacle *ret_obstacle)
+{
+	const struct relook relook = {.look = look_while_frozen, .context = dump};
+	const struct freeze_request request = {
+		.live = saver_live(dump->saver),
+		.calls = dump->calls,
+		.room_bytes = saver_room_bytes(dump->saver),
+		.relook = tries >= TRIES_UNHELD ? &relook : NULL,
+	};
+
+	return freeze(&request, &dump->frozen, ret_obstacle);
+}
+
+/* Freezes, and saves all but pages and connections, if nothing is in the way. */
+static struct error *try_freeze(struct dump *dump, int tries, enum obstacle *ret_obstacle)
+{
+	bool is_last_try = tries == FREEZE_TRIES - 1;
 	struct unsent left;
 
-	TRY(freeze(saver_live(dump->saver), dump->calls, saver_room_bytes(dump->saver), &dump->frozen, ret_obstacle));
+	TRY(freeze_it(dump, tries, ret_obstacle));
 	dump->start_ns = dump->frozen->began_ns;
 	dump->statistics->freezing_ns = clock_now_ns() - dump->start_ns;
 	dump->store = image_store_new();
@@ -136,21 +170,12 @@ static struct error *try_freeze(struct dump *dump, bool is_last_try, enum obstac
 	return NULL;
 }
 
-static struct error *prepare(struct dump *dump);
-
-/* The processes are others than those that were looked at. */
-static struct error *look_again(struct dump *dump)
-{
-	TRY(first_look_again(&dump->children, dump->saver));
-	return prepare(dump);
-}
-
 static struct error *freeze_and_save(struct dump *dump)
 {
 	enum obstacle obstacle = OBSTACLE_NONE;
 
 	for (int tries = 0; tries < FREEZE_TRIES;) {
-		TRY(try_freeze(dump, tries == FREEZE_TRIES - 1, &obstacle));
+		TRY(try_freeze(dump, tries, &obstacle));
 		if (obstacle == OBSTACLE_NONE)
 			return NULL;
 		saver_drop_copies(dump->saver);
@@ -424,7 +449,7 @@ struct error *dump_run(const struct dump_options *options, enum dump_outcome *re
 	TRY(keeper_start(&dump.keeper));
 	TRY(leftovers_tell_keeper(dump.keeper, options->pid));
 	TRY(tell_keeper_of_stay(&dump));
-	TRY(first_look(&dump.children, &options->carry, &dump.saver));
+	TRY(first_look(&dump.children, &options->carry, dump.calls, &dump.saver));
 	save_log(options->log, dump.saver);
 	TRY(open_chain(&dump));
 	TRY(connections_new(dump.saver, dump.keeper, &dump.connections));

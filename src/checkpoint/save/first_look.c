@@ -11,6 +11,7 @@
 enum {
 	LOOKS = 20,
 	LOOKS_AT_LASTING = 5, /* at what doesn't pass by itself */
+	LOOKS_AT_CHANGES = 5, /* at processes that come and go meanwhile */
 	BETWEEN_LOOKS_US = 2000,
 };
 
@@ -66,12 +67,45 @@ static struct error *look(struct children_wait *wait, struct saver *saver, bool 
 	return NULL;
 }
 
+struct error *first_look_held(struct saver *saver)
+{
+	auto_problems struct problems found = {0};
+
+	TRY(saver_look(saver));
+	saver_check(saver, &found);
+	return problems_error(&found, "process %d can't be carried:", saver_live(saver)->list[0].pid);
+}
+
+static struct error *look_held(void *context, const struct live_tree **ret_live)
+{
+	struct saver *saver = context;
+
+	TRY(first_look_held(saver));
+	*ret_live = saver_live(saver);
+	return NULL;
+}
+
+/* Its processes come and go faster than they can be looked at. */
+static struct error *hold_and_look(pid_t pid, struct tree_calls *calls, struct saver *saver)
+{
+	auto_live_tree struct live_tree root = {0};
+	auto_frozen struct frozen *frozen = NULL;
+	const struct relook relook = {.look = look_held, .context = saver};
+	const struct freeze_request request = {
+		.live = &root, .calls = calls, .has_children = true, .relook = &relook};
+	enum obstacle unused;
+
+	TRY(live_tree_read_root(pid, &root));
+	TRY(freeze(&request, &frozen, &unused));
+	return frozen_thaw(frozen);
+}
+
 /*
  * The program runs while it is looked at: a file may be closed, a connection end, a child be born between two questions,
  * and what was true of each of them is nonsense for both. So only what is in the way in every look is told. What has come
  * since the last one is seen in the freeze.
  */
-struct error *first_look_again(struct children_wait *wait, struct saver *saver)
+struct error *first_look_again(struct children_wait *wait, struct tree_calls *calls, struct saver *saver)
 {
 	auto_problems struct problems lasting = {0};
 	bool is_first = true;
@@ -81,8 +115,8 @@ struct error *first_look_again(struct children_wait *wait, struct saver *saver)
 		TRY(look(wait, saver, is_first, &lasting, &is_complete));
 		if (lasting.count == 0 && is_complete)
 			return NULL;
-		if (!is_complete && looks == LOOKS)
-			return obstacle_error(OBSTACLE_PROCESSES, wait->pid);
+		if (!is_complete && looks >= LOOKS_AT_CHANGES)
+			return hold_and_look(wait->pid, calls, saver);
 		bool passes = problems_all_are(&lasting, EAGAIN);
 		if (is_for_a_child(wait))
 			continue;
@@ -95,12 +129,13 @@ struct error *first_look_again(struct children_wait *wait, struct saver *saver)
 	}
 }
 
-struct error *first_look(struct children_wait *wait, const struct carry_options *options, struct saver **ret_saver)
+struct error *first_look(struct children_wait *wait, const struct carry_options *options, struct tree_calls *calls,
+                         struct saver **ret_saver)
 {
 	auto_saver struct saver *saver = NULL;
 
 	TRY(saver_new(wait->pid, options, &saver));
-	TRY(first_look_again(wait, saver));
+	TRY(first_look_again(wait, calls, saver));
 	*ret_saver = take(saver);
 	return NULL;
 }

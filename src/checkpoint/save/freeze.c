@@ -9,11 +9,13 @@
 #include "checkpoint/save/children.h"
 #include "checkpoint/save/freeze.h"
 #include "util/alloc.h"
+#include "util/descendants.h"
 #include "util/procfs.h"
 #include "util/test_stop.h"
 
 /* What is allocated in a freeze, roughly: for any program, and for each of its threads. */
 enum { FIXED_ROOM_BYTES = 512 << 10, THREAD_ROOM_BYTES = 16 << 10 };
+enum { PASSES_MAX = 100 };
 
 /* ---- What threads wait for ---- */
 
@@ -64,18 +66,33 @@ static struct error *changed_from(struct error *error, bool is_root, bool *ret_i
 	return NULL;
 }
 
-static struct error *seize_all(const struct live_tree *live, struct tree_calls *calls, struct frozen *frozen,
-                               bool *ret_is_changed)
-{
-	for (size_t i = 0; i < live->tree.count && !*ret_is_changed; i++) {
-		struct process **process = &frozen->processes[i];
+static struct error *thaw_one(struct process *process);
 
-		if (live->tree.tasks[i].is_zombie)
-			continue;
-		TRY(changed_from(process_seize(live->list[i].pid, process), i == 0, ret_is_changed));
-		if (*process && calls)
-			(*process)->calls = calls_of(calls, live->list[i].pid);
-	}
+/* One that isn't as it was any more goes on, for now. */
+static void let_go(struct process **process)
+{
+	if (*process)
+		error_free(thaw_one(*process));
+	process_free(take(*process));
+}
+
+/* *process stays NULL where it has ended, or is another program by now. */
+static struct error *seize(pid_t pid, bool is_root, struct tree_calls *calls, struct process **process,
+                           bool *ret_is_changed)
+{
+	TRY(changed_from(process_seize(pid, process), is_root, ret_is_changed));
+	if (*process && calls)
+		(*process)->calls = calls_of(calls, pid);
+	return NULL;
+}
+
+static struct error *seize_all(const struct live_tree *live, struct tree_calls *calls, struct frozen *frozen)
+{
+	bool is_changed;
+
+	for (size_t i = 0; i < live->tree.count; i++)
+		if (!live->tree.tasks[i].is_zombie)
+			TRY(seize(live->list[i].pid, i == 0, calls, &frozen->processes[i], &is_changed));
 	return NULL;
 }
 
@@ -88,72 +105,150 @@ static size_t thread_count(const struct frozen *frozen)
 	return count;
 }
 
-/* Parents first: one that waits for its child of vfork(2) can't be stopped before that has executed a program. */
-static struct error *stop_all(struct frozen *frozen, bool *ret_is_changed)
+static struct error *stop(struct process **process, bool is_root, bool *ret_is_changed)
 {
+	TRY(changed_from(process_stop(*process), is_root, ret_is_changed));
+	if (*ret_is_changed)
+		let_go(process);
+	return NULL;
+}
+
+/* Parents first: one that waits for its child of vfork(2) can't be stopped before that has executed a program. */
+static struct error *stop_all(struct frozen *frozen)
+{
+	bool is_changed;
+
 	for (size_t i = 0; i < frozen->count; i++)
 		if (frozen->processes[i])
 			process_look(frozen->processes[i]);
-	for (size_t i = 0; i < frozen->count && !*ret_is_changed; i++)
+	for (size_t i = 0; i < frozen->count; i++)
 		if (frozen->processes[i])
-			TRY(changed_from(process_stop(frozen->processes[i]), i == 0, ret_is_changed));
+			TRY(stop(&frozen->processes[i], i == 0, &is_changed));
 	frozen->began_ns = frozen->processes[0]->stop_began_ns;
 	return NULL;
+}
+
+/* ---- Trees that are others by now ---- */
+
+static bool is_held(const struct frozen *frozen, pid_t pid)
+{
+	for (size_t i = 0; i < frozen->count; i++)
+		if (frozen->processes[i] && frozen->processes[i]->pid == pid)
+			return true;
+	return false;
+}
+
+/* One that has ended, or become another program, is for the next pass. */
+static struct error *hold(pid_t pid, struct tree_calls *calls, struct frozen *frozen)
+{
+	struct process *process = NULL;
+	bool is_changed;
+
+	struct error *error = seize(pid, false, calls, &process, &is_changed);
+	if (!error && process) {
+		process_look(process);
+		error = stop(&process, false, &is_changed);
+	}
+	if (error)
+		let_go(&process);
+	if (!process)
+		return error;
+	frozen->processes = xrealloc(frozen->processes, (frozen->count + 1) * sizeof(struct process *));
+	frozen->processes[frozen->count++] = process;
+	return NULL;
+}
+
+/* Whoever stands still makes no children, so there is an end, unless they are made faster than they are found. */
+static struct error *hold_all(pid_t root, struct tree_calls *calls, struct frozen *frozen,
+                              struct descendants *ret_found)
+{
+	for (int pass = 0; pass < PASSES_MAX; pass++) {
+		bool is_whole = true;
+
+		descendants_free(ret_found);
+		descendants_list(root, ret_found);
+		for (size_t i = 0; i < ret_found->count; i++) {
+			pid_t pid = ret_found->list[i].pid;
+
+			if (is_held(frozen, pid) || live_tree_is_zombie(pid))
+				continue;
+			is_whole = false;
+			TRY(hold(pid, calls, frozen));
+		}
+		if (is_whole)
+			return NULL;
+	}
+	return error_hint(error_new(EAGAIN, "processes are made faster than they can be stopped"), "try again later");
 }
 
 /* The process that was looked at, and the same program. */
 static bool is_same_process(const struct live_tree *live, size_t task, const struct process *process)
 {
-	return syscall(SYS_pidfd_send_signal, live->list[task].pidfd, 0, NULL, 0) == 0 &&
+	return process && syscall(SYS_pidfd_send_signal, live->list[task].pidfd, 0, NULL, 0) == 0 &&
 	       program_id_is_current(&live->programs[task], process->mem_fd);
 }
 
-/* The children that a stopped task has are those that it had when the tree was read. */
-static bool has_same_children(const struct live_tree *live, size_t task)
+/* Is it what it was? All that live are held, and the first of them are those of the tree. */
+static bool is_current(const struct live_tree *live, const struct frozen *frozen, const struct descendants *found)
 {
-	auto_free int *pids = NULL;
-	size_t count = 0;
-	size_t known = 0;
-
-	if (procfs_children(live->list[task].pid, &pids, &count) < 0)
+	if (frozen->count != live->tree.count || found->count != live->tree.count)
 		return false;
-	for (size_t i = 1; i < live->tree.count; i++)
-		known += live->tree.tasks[i].parent == (int)task;
-	if (known != count)
-		return false;
-	for (size_t i = 0; i < count; i++) {
-		size_t child = 1;
+	for (size_t i = 0; i < live->tree.count; i++)
+		if (!live->tree.tasks[i].is_zombie && !is_same_process(live, i, frozen->processes[i]))
+			return false;
+	for (size_t i = 0; i < found->count; i++) {
+		int at = live_tree_find(live, found->list[i].pid);
 
-		while (child < live->tree.count && live->list[child].pid != pids[i])
-			child++;
-		if (child == live->tree.count || live->tree.tasks[child].parent != (int)task)
+		if (at < 0 || live->tree.tasks[at].is_zombie == is_held(frozen, found->list[i].pid))
 			return false;
 	}
 	return true;
 }
 
-static bool has_children(const struct live_tree *live, size_t task)
+/* As in the tree; who is in it no more, since its parent has ended, goes on. */
+static struct error *arrange(const struct live_tree *live, struct frozen *frozen)
 {
-	for (size_t i = task + 1; i < live->tree.count; i++)
-		if (live->tree.tasks[i].parent == (int)task)
-			return true;
-	return false;
+	struct process **processes = xalloc(live->tree.count * sizeof(*processes));
+	struct error *error = NULL;
+
+	for (size_t i = 0; i < frozen->count; i++) {
+		int at = frozen->processes[i] ? live_tree_find(live, frozen->processes[i]->pid) : -1;
+
+		if (at < 0)
+			let_go(&frozen->processes[i]);
+		else
+			processes[at] = frozen->processes[i];
+	}
+	free(frozen->processes);
+	frozen->processes = processes;
+	frozen->count = live->tree.count;
+	for (size_t i = 0; i < live->tree.count && !error; i++)
+		if (!processes[i] && !live->tree.tasks[i].is_zombie)
+			error = error_new(EAGAIN, "process %d has just come", live->list[i].pid);
+	return error;
 }
 
-/* Of a process that had none one call tells it; that is the usual one, perhaps with a thousand threads. */
-static struct error *find_changes(const struct live_tree *live, struct frozen *frozen, bool *ret_is_changed)
+/* Stops all that there is by now, and lets it be looked at. */
+static struct error *follow(const struct freeze_request *request, struct frozen *frozen, bool *ret_is_changed)
 {
-	for (size_t i = 0; i < frozen->count && !*ret_is_changed; i++) {
-		if (!frozen->processes[i])
-			continue;
-		if (!is_same_process(live, i, frozen->processes[i]))
-			*ret_is_changed = true;
-		else if (has_children(live, i))
-			*ret_is_changed = !has_same_children(live, i);
-		else
-			TRY(children_ask(frozen->processes[i], ret_is_changed));
-	}
-	return NULL;
+	const struct live_tree *live = request->live;
+	auto_descendants struct descendants found = {0};
+
+	TRY(hold_all(live->list[0].pid, request->calls, frozen, &found));
+	*ret_is_changed = !is_current(live, frozen, &found);
+	if (!*ret_is_changed || !request->relook)
+		return NULL;
+	TRY(request->relook->look(request->relook->context, &live));
+	*ret_is_changed = false;
+	return arrange(live, frozen);
+}
+
+/* A process that had no children, perhaps with a thousand threads: one call tells whether it has one by now. */
+static struct error *find_child(const struct freeze_request *request, const struct frozen *frozen,
+                                bool *ret_is_changed)
+{
+	*ret_is_changed = !is_same_process(request->live, 0, frozen->processes[0]);
+	return *ret_is_changed ? NULL : children_ask(frozen->processes[0], ret_is_changed);
 }
 
 static struct error *park_all(struct frozen *frozen)
@@ -167,29 +262,28 @@ static struct error *park_all(struct frozen *frozen)
 	return NULL;
 }
 
-static struct error *freeze_all(const struct live_tree *live, struct tree_calls *calls, size_t room_bytes,
-                                struct frozen *frozen, bool *ret_is_changed)
+static struct error *freeze_all(const struct freeze_request *request, struct frozen *frozen, bool *ret_is_changed)
 {
-	TRY(seize_all(live, calls, frozen, ret_is_changed));
-	if (*ret_is_changed)
-		return NULL;
-	alloc_warm(FIXED_ROOM_BYTES + thread_count(frozen) * THREAD_ROOM_BYTES + room_bytes);
-	TRY(stop_all(frozen, ret_is_changed));
+	TRY(seize_all(request->live, request->calls, frozen));
+	alloc_warm(FIXED_ROOM_BYTES + thread_count(frozen) * THREAD_ROOM_BYTES + request->room_bytes);
+	TRY(stop_all(frozen));
+	bool is_alone = request->live->tree.count == 1 && !request->has_children;
+	if (!is_alone)
+		TRY(follow(request, frozen, ret_is_changed));
 	if (*ret_is_changed)
 		return NULL;
 	TRY(park_all(frozen));
-	return find_changes(live, frozen, ret_is_changed);
+	return is_alone ? find_child(request, frozen, ret_is_changed) : NULL;
 }
 
-struct error *freeze(const struct live_tree *live, struct tree_calls *calls, size_t room_bytes,
-                     struct frozen **ret_frozen, enum obstacle *ret_obstacle)
+struct error *freeze(const struct freeze_request *request, struct frozen **ret_frozen, enum obstacle *ret_obstacle)
 {
 	auto_frozen struct frozen *frozen = xalloc(sizeof(*frozen));
 	bool is_changed = false;
 
-	frozen->processes = xalloc(live->tree.count * sizeof(struct process *));
-	frozen->count = live->tree.count;
-	TRY(freeze_all(live, calls, room_bytes, frozen, &is_changed));
+	frozen->processes = xalloc(request->live->tree.count * sizeof(struct process *));
+	frozen->count = request->live->tree.count;
+	TRY(freeze_all(request, frozen, &is_changed));
 	*ret_obstacle = is_changed ? OBSTACLE_PROCESSES : OBSTACLE_NONE;
 	*ret_frozen = take(frozen);
 	return NULL;

@@ -32,14 +32,28 @@ enum obstacle {
 	OBSTACLE_UNREAD,      /* events and data that nobody but the program can read */
 };
 
+/* Who is told, while all stand still, that the tree is another one than it was: reads it anew, and refuses it or not. */
+struct relook {
+	struct error *(*look)(void *context, const struct live_tree **ret_live); /* ret_live is borrowed as live was */
+	void *context;                                                           /* borrowed */
+};
+
 /*
- * Freezes a tree that was read just before. Where it isn't what it was any more that is an obstacle (OBSTACLE_PROCESSES),
- * and *ret_frozen is to be freed, too. calls is borrowed as long as this is held; NULL: it doesn't matter how long threads
+ * Freezes a tree that was read just before. Where it isn't what it was any more, all that it is by now is stopped, and
+ * relook is asked; without relook, and of a process that had no children, that is an obstacle (OBSTACLE_PROCESSES), and
+ * *ret_frozen is to be freed, too. calls is borrowed as long as this is held; NULL: it doesn't matter how long threads
  * wait for what they wait for. room_bytes: how much memory, besides what any program needs, will be allocated while it is
  * frozen; a guess.
  */
-MUST_USE struct error *freeze(const struct live_tree *live, struct tree_calls *calls, size_t room_bytes,
-                              struct frozen **ret_frozen, enum obstacle *ret_obstacle);
+struct freeze_request {
+	const struct live_tree *live;
+	struct tree_calls *calls;
+	size_t room_bytes;
+	bool has_children;           /* although live knows of none */
+	const struct relook *relook; /* NULL: nobody */
+};
+MUST_USE struct error *freeze(const struct freeze_request *request, struct frozen **ret_frozen,
+                              enum obstacle *ret_obstacle);
 
 /* If we die, all stay where they are: process_set_stay(). */
 MUST_USE struct error *frozen_set_stay(struct frozen *frozen, bool stay);

@@ -87,7 +87,7 @@ static struct error *check_tracer(pid_t pid)
 
 	if (procfs_read(pid, "status", &status, NULL) < 0 || procfs_number(status, "TracerPid", 10, &tracer) < 0)
 		return error_new(ESRCH, "process %d", pid);
-	if (!tracer)
+	if (!tracer || (pid_t)tracer == getpid()) /* who holds it for a look */
 		return NULL;
 	auto_free char *name = name_of((pid_t)tracer);
 	return error_hint(error_new(ENOTSUP, "it is traced by %s (PID %d)", name, (int)tracer), "end the tracer first");

@@ -40,7 +40,8 @@ static struct error *track(struct predump *predump)
 	uint64_t start_ns = clock_now_ns();
 	enum obstacle unused; /* a child that has come is in nobody's way */
 
-	TRY(freeze(saver_live(predump->saver), predump->calls, 0, &frozen, &unused));
+	const struct freeze_request request = {.live = saver_live(predump->saver), .calls = predump->calls};
+	TRY(freeze(&request, &frozen, &unused));
 	statistics->freezing_ns = clock_now_ns() - start_ns;
 	test_stop("frozen");
 	TRY(chain_track(predump->chain, frozen->processes[0]));
@@ -92,7 +93,7 @@ struct error *predump_run(const struct dump_options *options, struct dump_statis
 	TRY(leftovers_tell_keeper(predump.keeper, options->pid));
 	/* What a dump would refuse is refused here, before anything is saved for it. A child that comes later is in nobody's way
 	 * as long as only memory is saved. */
-	TRY(first_look(&children, &options->carry, &predump.saver));
+	TRY(first_look(&children, &options->carry, predump.calls, &predump.saver));
 	TRY(chain_open(options->pid, options->images_dir_fd, options->parent_dir, &predump.chain));
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_NO_LIMIT_MS));
 	if (!chain_tracker(predump.chain))

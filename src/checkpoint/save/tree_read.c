@@ -121,7 +121,7 @@ static struct error *read_groups(pid_t pid, struct tree_task *task)
 }
 
 /* A first thread that has ended looks like that, too, while others run on: proc_pid_stat(5). */
-static bool is_zombie(pid_t pid)
+bool live_tree_is_zombie(pid_t pid)
 {
 	auto_free int *tids = NULL;
 	size_t count = 0;
@@ -132,7 +132,7 @@ static bool is_zombie(pid_t pid)
 static struct error *read_task(pid_t pid, struct tree_task *task, struct open_task *seen)
 {
 	*seen = (struct open_task){.pid = pid, .own_pid = pid, .pidfd = -1};
-	task->is_zombie = is_zombie(pid);
+	task->is_zombie = live_tree_is_zombie(pid);
 	if (!task->is_zombie)
 		seen->pidfd = procfs_open_pid(pid);
 	if (!task->is_zombie && seen->pidfd < 0)
@@ -143,26 +143,40 @@ static struct error *read_task(pid_t pid, struct tree_task *task, struct open_ta
 	return task->is_zombie ? read_end(pid, task) : NULL;
 }
 
-static struct error *read_once(pid_t pid, struct live_tree *live)
+static struct error *read_these(const struct descendants *found, struct live_tree *live)
 {
-	auto_descendants struct descendants found;
+	live->list = xalloc(found->count * sizeof(*live->list));
+	live->programs = xalloc(found->count * sizeof(*live->programs));
+	for (size_t i = 0; i < found->count; i++) {
+		struct tree_task *task = tree_add(&live->tree, found->list[i].parent);
 
-	descendants_list(pid, &found);
-	live->list = xalloc(found.count * sizeof(*live->list));
-	live->programs = xalloc(found.count * sizeof(*live->programs));
-	for (size_t i = 0; i < found.count; i++) {
-		struct tree_task *task = tree_add(&live->tree, found.list[i].parent);
-
-		TRY(read_task(found.list[i].pid, task, &live->list[i]));
-		program_id_read(found.list[i].pid, &live->programs[i]);
+		TRY(read_task(found->list[i].pid, task, &live->list[i]));
+		program_id_read(found->list[i].pid, &live->programs[i]);
 	}
 	if (live->tree.count == 0 || live->tree.tasks[0].is_zombie)
-		return error_new(ESRCH, "process %d", pid);
+		return error_new(ESRCH, "process %d", found->list[0].pid);
 	for (enum shared_kind kind = 0; kind < SHARED_KIND_COUNT; kind++)
 		TRY(identify(live, kind));
 	for (size_t i = 0; i < live->tree.count; i++)
 		live->list[i].files_id = live->tree.tasks[i].ids[SHARED_FILES];
 	return NULL;
+}
+
+static struct error *read_once(pid_t pid, struct live_tree *live)
+{
+	auto_descendants struct descendants found;
+
+	descendants_list(pid, &found);
+	return read_these(&found, live);
+}
+
+struct error *live_tree_read_root(pid_t pid, struct live_tree *ret_live)
+{
+	struct descendant root = {.pid = pid, .parent = TREE_NO_PARENT};
+	const struct descendants found = {.list = &root, .count = 1};
+
+	*ret_live = (struct live_tree){0};
+	return read_these(&found, ret_live);
 }
 
 struct error *live_tree_read(pid_t pid, struct live_tree *ret_live)
@@ -202,7 +216,7 @@ bool live_tree_is_current(const struct live_tree *live)
 		struct program_id program;
 		int known = live_tree_find(live, found.list[i].pid);
 
-		if (known < 0 || live->tree.tasks[known].is_zombie != is_zombie(found.list[i].pid))
+		if (known < 0 || live->tree.tasks[known].is_zombie != live_tree_is_zombie(found.list[i].pid))
 			return false;
 		program_id_read(found.list[i].pid, &program);
 		if (!program_id_is_same(&program, &live->programs[known]))

@@ -19,11 +19,17 @@ struct live_tree {
 
 /* Reads all of it. EAGAIN: processes come and go too fast. ESRCH: pid has ended. */
 MUST_USE struct error *live_tree_read(pid_t pid, struct live_tree *ret_live);
+
+/* The root alone, as if it had no children. */
+MUST_USE struct error *live_tree_read_root(pid_t pid, struct live_tree *ret_live);
 void live_tree_free(struct live_tree *live); /* what it points to */
 #define auto_live_tree __attribute__((cleanup(live_tree_free)))
 
 /* While it runs: are they still these processes, and each the program that it was? */
 bool live_tree_is_current(const struct live_tree *live);
+
+/* Has it ended, and waits for its parent to see that? */
+bool live_tree_is_zombie(pid_t pid);
 
 /* The index of the task with that PID as this process sees it; -1: there is none. */
 int live_tree_find(const struct live_tree *live, pid_t pid);
