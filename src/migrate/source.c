@@ -9,64 +9,24 @@
 #include <unistd.h>
 
 #include "checkpoint/clocks.h"
-#include "checkpoint/connections.h"
-#include "checkpoint/file_table.h"
 #include "checkpoint/needs.h"
 #include "checkpoint/save/first_look.h"
-#include "checkpoint/save/freeze.h"
-#include "checkpoint/save/save.h"
 #include "checkpoint/save/save_log.h"
 #include "checkpoint/save/supervisor.h"
 #include "checkpoint/sysv_leave.h"
-#include "image/pages.h"
-#include "memory/pages.h"
 #include "migrate/frames.h"
 #include "migrate/identity.h"
-#include "migrate/memory_sending.h"
-#include "migrate/moving.h"
-#include "migrate/pace.h"
 #include "migrate/page_sending.h"
-#include "migrate/settle.h"
 #include "migrate/signals.h"
-#include "migrate/source.h"
+#include "migrate/sourcing.h"
 #include "task/leftovers.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/test_stop.h"
 
 enum {
-	FREEZE_TRIES = 20,
-	TRIES_UNHELD = 3,
-	BETWEEN_TRIES_US = 5000,
 	DRAIN_NS = 3 * 1000 * 1000,
 	SILENCE_NS = 2000 * 1000 * 1000, /* at most, to the other side, whose patience has an end */
-};
-
-struct source {
-	const struct migrate_options *options;
-	struct migrate_statistics *statistics;
-	struct migrate_progress progress;
-	struct pace pace;
-	struct channel *channel; /* owned */
-	struct keeper *keeper;   /* owned */
-	struct moving *moving;   /* owned: addresses */
-	struct journal *journal; /* owned */
-	struct saver *saver;     /* owned */
-	struct children_wait children;
-	struct memory_sending *memory;   /* owned */
-	bool is_stale;                   /* some processes are others than in the last draft */
-	bool is_drafted_anew;            /* and there has been no round since */
-	struct tree_calls *calls;        /* owned */
-	struct frozen *frozen;           /* owned */
-	struct connections *connections; /* owned */
-	struct journal_record record;
-	struct settle_keep keep;
-	struct keeper_undo undo; /* what the keeper does if we die; borrows from keep */
-	struct lock_holder holder;
-	int signals_fd;     /* owned; -1: none */
-	uint64_t frozen_ns; /* when the freeze began */
-	bool is_committed;
-	bool is_network_locked; /* by a script */
 };
 
 /* The program goes on before what costs time is taken down. */
@@ -90,15 +50,6 @@ static void source_free(struct source *source)
 	keeper_stop(source->keeper);
 	if (source->signals_fd >= 0)
 		close(source->signals_fd);
-}
-
-static void tell(struct source *source, const char *phase, bool is_step)
-{
-	source->progress.phase = phase;
-	source->progress.is_step = is_step;
-	source->progress.sent_bytes = source->channel ? channel_written(source->channel) : 0;
-	if (source->options->watcher)
-		source->options->watcher->progress(source->options->watcher, &source->progress);
 }
 
 /* ---- Hello ---- */
@@ -158,193 +109,6 @@ static struct error *ask_needs(struct source *source)
 	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
 }
 
-/* ---- Before the rounds ---- */
-
-static struct error *thaw(struct source *source)
-{
-	saver_drop_copies(source->saver);
-	TRY(frozen_thaw(source->frozen));
-	frozen_free(take(source->frozen));
-	return NULL;
-}
-
-static struct error *look_while_frozen(void *context, const struct live_tree **ret_live)
-{
-	struct source *source = context;
-
-	source->is_stale = true;
-	TRY(first_look_held(source->saver));
-	*ret_live = saver_live(source->saver);
-	return NULL;
-}
-
-/* A tree that changes all the time is looked at while it stands still, when it was given some time not to. */
-static struct error *freeze_it(struct source *source, int tries, enum obstacle *ret_obstacle)
-{
-	const struct relook relook = {.look = look_while_frozen, .context = source};
-	const struct freeze_request request = {
-		.live = saver_live(source->saver),
-		.calls = source->calls,
-		.room_bytes = saver_room_bytes(source->saver),
-		.relook = tries >= TRIES_UNHELD ? &relook : NULL,
-	};
-
-	return freeze(&request, &source->frozen, ret_obstacle);
-}
-
-/* *ret_store stays NULL where something is in the way that passes. */
-static struct error *save_draft(struct source *source, int tries, struct image_store **ret_store)
-{
-	auto_image_store struct image_store *store = image_store_new();
-	bool is_last_try = tries == FREEZE_TRIES - 1;
-	enum obstacle obstacle;
-
-	TRY(freeze_it(source, tries, &obstacle));
-	if (obstacle == OBSTACLE_NONE)
-		TRY(obstacle_from(saver_save(source->saver, source->frozen, store), is_last_try, &obstacle));
-	if (obstacle == OBSTACLE_NONE) {
-		*ret_store = take(store);
-		return NULL;
-	}
-	TRY(thaw(source));
-	obstacle_log(obstacle, source->options->log);
-	if (obstacle == OBSTACLE_PROCESSES && is_last_try)
-		return obstacle_error(obstacle, source->options->pid);
-	if (obstacle == OBSTACLE_PROCESSES)
-		return first_look_again(&source->children, source->calls, source->saver);
-	usleep(BETWEEN_TRIES_US);
-	return NULL;
-}
-
-/* The destination makes the processes that it hasn't yet. */
-static struct error *begin_with(struct source *source, const struct image_store *draft, int timeout_ms)
-{
-	auto_free char *new_ones = NULL;
-
-	source->is_stale = false;
-	TRY(frame_send_store(source->channel, draft));
-	TRY(frame_send(source->channel, FRAME_BEGIN, NULL, 0));
-	TRY(frame_receive_answer(source->channel, timeout_ms, &new_ones));
-	memory_sending_begin_anew(source->memory, new_ones);
-	return NULL;
-}
-
-/* A short stop, for what the destination has to know to begin, or to follow the processes that there are by now: all but
- * pages and connections. */
-static struct error *send_draft(struct source *source)
-{
-	auto_image_store struct image_store *store = NULL;
-
-	for (int tries = 0; !store; tries++)
-		TRY(save_draft(source, tries, &store));
-	TRY(memory_sending_track(source->memory, source->saver, source->frozen));
-	TRY(thaw(source));
-	memory_sending_sweep(source->memory, source->saver);
-	source->statistics->tracked_by = memory_sending_way(source->memory);
-	source->is_drafted_anew = true;
-	return begin_with(source, store, CHANNEL_PATIENCE_MS);
-}
-
-/* The processes are others than in the last draft. */
-static struct error *send_draft_again(struct source *source)
-{
-	TRY(first_look_again(&source->children, source->calls, source->saver));
-	return send_draft(source);
-}
-
-static struct error *follow_processes(struct source *source)
-{
-	return source->is_stale || !live_tree_is_current(saver_live(source->saver)) ? send_draft_again(source) : NULL;
-}
-
-/* ---- Pages ---- */
-
-static void tell_sending(void *context, const struct page_sending *sending)
-{
-	struct source *source = context;
-	const struct migrate_progress round = source->progress;
-
-	source->progress.round++;
-	source->progress.left_pages = sending->left_pages;
-	source->progress.bytes_per_second = page_sending_rate(sending);
-	source->progress.predicted_pause_ns = 0;
-	tell(source, "rounds", false);
-	source->progress = round;
-}
-
-static uint64_t pages_of_all(const struct saver *saver)
-{
-	uint64_t pages = 0;
-
-	for (size_t i = 0; i < saver_count(saver); i++)
-		if (saver_owns_memory(saver, i))
-			pages += pages_in_memory(saver_live(saver)->list[i].pid);
-	return pages;
-}
-
-static struct error *send_round(struct source *source)
-{
-	struct page_sending sending = page_sending_begin(source->channel, 0);
-
-	sending.tell = tell_sending;
-	sending.context = source;
-	sending.left_pages = source->progress.round ? source->progress.left_pages : pages_of_all(source->saver);
-	test_stop("round");
-	TRY(memory_sending_round(source->memory, source->saver, &sending, &source->is_stale));
-	TRY(saver_sync(source->saver));
-	saver_drop_copies(source->saver);
-	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
-	TRY(frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL));
-	pace_round(&source->pace, page_sending_bytes(&sending), clock_now_ns() - sending.start_ns);
-	source->progress.bytes_per_second = source->pace.bytes_per_second;
-	source->progress.round++;
-	source->statistics->rounds++;
-	source->is_drafted_anew = false;
-	return NULL;
-}
-
-/* That we are still there. */
-static struct error *send_nothing(struct source *source)
-{
-	TRY(frame_send(source->channel, FRAME_ROUND, NULL, 0));
-	return frame_receive_answer(source->channel, CHANNEL_PATIENCE_MS, NULL);
-}
-
-static struct error *predict(struct source *source)
-{
-	struct migrate_progress *progress = &source->progress;
-
-	TRY(memory_sending_count(source->memory, source->saver, &progress->left_pages));
-	pace_predict(&source->pace, progress->left_pages * PAGE_BYTES);
-	progress->predicted_pause_ns = source->pace.predicted_ns;
-	return NULL;
-}
-
-static void log_round(struct source *source)
-{
-	const struct migrate_progress *progress = &source->progress;
-
-	log_line(source->options->log, LOG_PHASES,
-	         "round %u: %.1f MB sent so far, %.1f MB/s, %llu pages left, predicted pause %.1f ms", progress->round,
-	         (double)progress->sent_bytes / 1e6, (double)progress->bytes_per_second / 1e6,
-	         (unsigned long long)progress->left_pages, (double)progress->predicted_pause_ns / 1e6);
-}
-
-static struct error *send_rounds(struct source *source)
-{
-	const struct pace_limits *limits = &source->options->limits;
-
-	while (memory_sending_way(source->memory) && pace_wants_round(&source->pace, limits)) {
-		TRY(signals_check());
-		TRY(follow_processes(source));
-		TRY(send_round(source));
-		TRY(predict(source));
-		tell(source, "rounds", true);
-		log_round(source);
-	}
-	return pace_check(&source->pace, limits);
-}
-
 /* ---- The freeze ---- */
 
 /* Measures a step of the freeze. */
@@ -391,7 +155,7 @@ static struct error *begin_frozen(struct source *source, bool is_last_try, enum 
 	if (!source->is_stale)
 		return NULL;
 	TRY(obstacle_from(saver_save(source->saver, source->frozen, draft), is_last_try, ret_obstacle));
-	return *ret_obstacle == OBSTACLE_NONE ? begin_with(source, draft, freeze_time_left_ms(source)) : NULL;
+	return *ret_obstacle == OBSTACLE_NONE ? source_begin_with(source, draft, freeze_time_left_ms(source)) : NULL;
 }
 
 /* If nothing is in the way. */
@@ -404,7 +168,7 @@ static struct error *freeze_and_send(struct source *source, struct image_store *
 	struct unsent left;
 	uint64_t last_ns;
 
-	TRY(freeze_it(source, tries, ret_obstacle));
+	TRY(source_freeze(source, tries, ret_obstacle));
 	last_ns = source->frozen->began_ns;
 	source->frozen_ns = last_ns;
 	channel_set_deadline(source->channel, last_ns + (uint64_t)source->options->limits.max_freeze_ms * 1000000);
@@ -453,7 +217,7 @@ static struct error *try_last_round(struct source *source, int tries, enum obsta
 	TRY(freeze_and_send(source, store, tries, ret_obstacle));
 	if (*ret_obstacle == OBSTACLE_NONE)
 		return complete(source, store);
-	TRY(thaw(source));
+	TRY(source_thaw(source));
 	channel_set_deadline(source->channel, 0);
 	/* The destination has no answer to give yet: it waits for the rest. */
 	return NULL;
@@ -467,14 +231,14 @@ static struct error *wait_for_children(struct source *source)
 	while (children->left_ns > 0 && children_are_there(children->pid)) {
 		struct children_wait now = *children;
 
-		tell(source, "wait for children", true);
+		source_tell(source, "wait for children", true);
 		if (now.left_ns > SILENCE_NS)
 			now.left_ns = SILENCE_NS;
 		children->left_ns -= now.left_ns;
 		(void)children_wait(&now);
 		children->left_ns += now.left_ns;
 		TRY(signals_check());
-		TRY(memory_sending_way(source->memory) ? send_round(source) : send_nothing(source));
+		TRY(memory_sending_way(source->memory) ? source_send_round(source) : source_send_nothing(source));
 	}
 	return NULL;
 }
@@ -492,8 +256,8 @@ static struct error *name_limit(struct source *source, struct error *error)
 /* What has come since goes over while it runs. */
 static struct error *catch_up(struct source *source)
 {
-	TRY(follow_processes(source));
-	return source->is_drafted_anew && memory_sending_way(source->memory) ? send_round(source) : NULL;
+	TRY(source_follow_processes(source));
+	return source->is_drafted_anew && memory_sending_way(source->memory) ? source_send_round(source) : NULL;
 }
 
 static struct error *last_round(struct source *source)
@@ -579,7 +343,7 @@ static struct error *settle(struct source *source, bool *ret_is_going)
 		.context = source->options->watcher,
 	};
 
-	tell(source, "settle", true);
+	source_tell(source, "settle", true);
 	channel_free(take(source->channel));
 	TRY(settle_keep_asking(&asking, &source->channel, ret_is_going));
 	return NULL;
@@ -661,7 +425,7 @@ static struct error *open_journal(struct source *source)
 
 static struct error *connect_and_greet(struct source *source)
 {
-	tell(source, "connect", true);
+	source_tell(source, "connect", true);
 	TRY(route_connect(&source->options->route, &source->channel));
 	channel_watch(source->channel, source->signals_fd);
 	TRY(channel_explain(source->channel, frame_reason(source->channel, hello(source))));
@@ -674,7 +438,7 @@ static struct error *prepare(struct source *source)
 	const struct migrate_options *options = source->options;
 	uint64_t start_ns = clock_now_ns();
 
-	tell(source, "check", true);
+	source_tell(source, "check", true);
 	TRY(signals_watch(&source->signals_fd));
 	source->children.stop_fd = source->signals_fd;
 	source->memory = memory_sending_new(options->limits.max_rounds > 0, options->track);
@@ -690,8 +454,8 @@ static struct error *prepare(struct source *source)
 	save_log(options->log, source->saver);
 	TRY(hooks_run(options->hooks, "pre-dump", options->pid, HOOK_LIMIT_MS));
 	TRY(connections_new(source->saver, source->keeper, &source->connections));
-	tell(source, "prepare", true);
-	TRY(send_draft(source));
+	source_tell(source, "prepare", true);
+	TRY(source_send_draft(source));
 	test_stop("prepared");
 	source->statistics->check_ns = clock_now_ns() - start_ns;
 	return NULL;
@@ -703,7 +467,7 @@ static struct error *run(struct source *source, enum migrate_outcome *ret_outcom
 
 	TRY(prepare(source));
 	start_ns = clock_now_ns();
-	TRY(send_rounds(source));
+	TRY(source_send_rounds(source));
 	source->statistics->rounds_ns = clock_now_ns() - start_ns;
 	TRY(last_round(source));
 	TRY(hooks_run(source->options->hooks, "post-dump", source->options->pid, freeze_time_left_ms(source)));

@@ -23,7 +23,7 @@ done
 } >"$folder/main.c"
 {
 	echo "OBJECTS = main.o $(seq -f 'f%g.o' "$files" | tr '\n' ' ')"
-	printf 'program: $(OBJECTS)\n\tcc -o $@ $(OBJECTS)\n%%.o: %%.c\n\tcc -O1 -c -o $@ $<; sleep 0.05\n'
+	printf 'program: $(OBJECTS)\n\tcc -o $@ $(OBJECTS)\n%%.o: %%.c\n\tcc -pipe -O1 -c -o $@ $<; sleep 0.05\n'
 } >"$folder/Makefile"
 take_address
 pid=$(start_on a "$SHARED/make.log" make -C "$folder" -j4)

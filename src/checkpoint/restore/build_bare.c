@@ -96,8 +96,7 @@ static bool is_inside(const struct area *area, const struct procfs_range *range)
 	return area->entry.start >= range->start && area->entry.end <= range->end;
 }
 
-/* Unmaps all but the stub and what the kernel put there: vDSO and its data. */
-static struct error *clear_memory(const struct build_task *task)
+struct error *build_clear_memory(const struct build_task *task)
 {
 	auto_areas struct areas areas = {0};
 	auto_batch struct batch *batch = process_batch(task->process, 0);
@@ -245,5 +244,5 @@ struct error *build_make_root(struct build *build)
 		leave_our_cgroups(build, pid);
 	TRY(process_stop(root->process));
 	TRY(build_enter(root));
-	return clear_memory(root);
+	return build_clear_memory(root);
 }

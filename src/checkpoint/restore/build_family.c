@@ -149,7 +149,9 @@ static struct error *make_task(struct build_task *task)
 		birth.exit_signal = 0; /* that of its maker */
 	}
 	TRY(make_child(build, maker->process, parent->process, &birth, &task->process), "make task %d", birth.own_pid);
-	return build_enter(task);
+	TRY(build_enter(task));
+	/* Where it comes late its maker isn't bare any more. */
+	return maker->memory && !(needed & CLONE_VM) ? build_clear_memory(task) : NULL;
 }
 
 /* ---- Sessions ---- */

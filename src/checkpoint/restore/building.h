@@ -95,6 +95,9 @@ MUST_USE struct error *build_make_root(struct build *build);
 /* A task that has just been made, and is stopped: brings the stub in. */
 MUST_USE struct error *build_enter(struct build_task *task);
 
+/* Unmaps all but the stub and what the kernel put there: vDSO and its data. */
+MUST_USE struct error *build_clear_memory(const struct build_task *task);
+
 /* ---- The others: build_family.c ---- */
 
 /* All others that aren't there yet, each made by its parent, in their sessions and groups. Zombies have ended by then. */

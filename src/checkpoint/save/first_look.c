@@ -91,8 +91,7 @@ static struct error *hold_and_look(pid_t pid, struct tree_calls *calls, struct s
 	auto_live_tree struct live_tree root = {0};
 	auto_frozen struct frozen *frozen = NULL;
 	const struct relook relook = {.look = look_held, .context = saver};
-	const struct freeze_request request = {
-		.live = &root, .calls = calls, .has_children = true, .relook = &relook};
+	const struct freeze_request request = {.live = &root, .calls = calls, .has_children = true, .relook = &relook};
 	enum obstacle unused;
 
 	TRY(live_tree_read_root(pid, &root));

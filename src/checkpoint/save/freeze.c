@@ -9,13 +9,14 @@
 #include "checkpoint/save/children.h"
 #include "checkpoint/save/freeze.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 #include "util/descendants.h"
 #include "util/procfs.h"
 #include "util/test_stop.h"
 
 /* What is allocated in a freeze, roughly: for any program, and for each of its threads. */
 enum { FIXED_ROOM_BYTES = 512 << 10, THREAD_ROOM_BYTES = 16 << 10 };
-enum { PASSES_MAX = 100 };
+enum { HOLD_NS = 1000 * 1000 * 1000, BETWEEN_PASSES_US = 100 };
 
 /* ---- What threads wait for ---- */
 
@@ -158,11 +159,12 @@ static struct error *hold(pid_t pid, struct tree_calls *calls, struct frozen *fr
 	return NULL;
 }
 
-/* Whoever stands still makes no children, so there is an end, unless they are made faster than they are found. */
+/* Whoever stands still makes no children, so there is an end, unless they are made faster than they are found. One that is
+ * about to end can't be stopped any more, and isn't dead yet. */
 static struct error *hold_all(pid_t root, struct tree_calls *calls, struct frozen *frozen,
                               struct descendants *ret_found)
 {
-	for (int pass = 0; pass < PASSES_MAX; pass++) {
+	for (uint64_t end_ns = clock_now_ns() + HOLD_NS; clock_now_ns() < end_ns; usleep(BETWEEN_PASSES_US)) {
 		bool is_whole = true;
 
 		descendants_free(ret_found);
@@ -244,8 +246,7 @@ static struct error *follow(const struct freeze_request *request, struct frozen 
 }
 
 /* A process that had no children, perhaps with a thousand threads: one call tells whether it has one by now. */
-static struct error *find_child(const struct freeze_request *request, const struct frozen *frozen,
-                                bool *ret_is_changed)
+static struct error *find_child(const struct freeze_request *request, const struct frozen *frozen, bool *ret_is_changed)
 {
 	*ret_is_changed = !is_same_process(request->live, 0, frozen->processes[0]);
 	return *ret_is_changed ? NULL : children_ask(frozen->processes[0], ret_is_changed);
