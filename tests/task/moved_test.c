@@ -31,8 +31,8 @@ enum {
 	TIMEOUT_MS = 1000,
 	NS_PER_MS = 1000 * 1000,
 	SHARE_NS = 6 * NS_PER_MS, /* more than a turn */
-	TRIES = 200,
-	CHECKS = 3,
+	TRIES = 100,
+	CHECKS = 1,
 };
 
 /* Shared with the sleeper. */
