@@ -165,7 +165,7 @@ struct error *connections_save(struct connections *connections, struct image_sto
 	test_stop("locked");
 	TRY(file_table_hold_locked(files, &connections->held));
 	TRY(tell_keeper(connections));
-	TRY(file_table_save_held(files, store));
+	TRY(file_table_save_held(files, &connections->held, store));
 	file_table_forget_answers(files);
 	test_stop("held");
 	return NULL;

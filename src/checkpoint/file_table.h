@@ -46,7 +46,8 @@ MUST_USE struct error *file_table_flows(const struct file_table *table, struct f
 struct held_files {
 	struct held_file {
 		const struct file_ops *ops;
-		int fd; /* owned */
+		uint32_t id; /* of the file */
+		int fd;      /* owned */
 		uint32_t before;
 	} * list;
 	size_t count;
@@ -83,7 +84,8 @@ MUST_USE struct error *file_table_unsent(const struct file_table *table, struct 
 MUST_USE struct error *file_table_save(const struct file_table *table, struct image_store *store);
 
 /* Puts the others into the store. */
-MUST_USE struct error *file_table_save_held(const struct file_table *table, struct image_store *store);
+MUST_USE struct error *file_table_save_held(const struct file_table *table, const struct held_files *held,
+                                            struct image_store *store);
 
 /* Puts what can be told of files while the program runs, and is looked for elsewhere: paths, ports, watches. */
 void file_table_sketch(const struct file_table *table, struct image_store *store);

@@ -101,7 +101,7 @@ static bool needs_hold(const struct file_table *table, size_t index)
 static bool is_late(const struct file_table *table, size_t index)
 {
 	return file_table_is_in_flight(&table->list[index]) || file_table_needs_lock_at(table, index) ||
-	       needs_hold(table, index);
+	       (needs_hold(table, index) && !table->descriptions[index].ops->save_held);
 }
 
 bool file_table_needs_lock(const struct file_table *table)
@@ -155,7 +155,7 @@ void file_table_outlets(const struct file_table *table,
 static struct error *hold_one(const struct file_table *table, size_t index, struct held_files *held)
 {
 	const struct file_ops *ops = table->descriptions[index].ops;
-	struct held_file one = {.ops = ops, .fd = -1};
+	struct held_file one = {.ops = ops, .id = table->list[index].id, .fd = -1};
 
 	if (!ops->hold)
 		return NULL;
@@ -212,11 +212,25 @@ struct error *file_table_save(const struct file_table *table, struct image_store
 	return file_locks_save(&table->open_files, store);
 }
 
-struct error *file_table_save_held(const struct file_table *table, struct image_store *store)
+static struct error *save_rest_of(const struct file_table *table, const struct held_file *held,
+                                  struct image_store *store)
+{
+	for (size_t i = 0; i < table->count; i++)
+		if (table->list[i].id == held->id)
+			return file_table_about(held->ops->save_held(&table->list[i], held->fd, store),
+			                        &table->list[i]);
+	return NULL;
+}
+
+struct error *file_table_save_held(const struct file_table *table, const struct held_files *held,
+                                   struct image_store *store)
 {
 	for (size_t i = 0; i < table->count; i++)
 		if (is_late(table, i))
 			TRY(save_one(table, i, store));
+	for (size_t i = 0; i < held->count; i++)
+		if (held->list[i].ops->save_held)
+			TRY(save_rest_of(table, &held->list[i], store));
 	return NULL;
 }
 

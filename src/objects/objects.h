@@ -209,6 +209,11 @@ struct restore_task {
 void restore_files_set_task(struct restore_files *restore, const struct restore_task *task);
 const struct restore_task *restore_task(const struct restore_files *restore);
 
+/* The task of the program that calls itself by that PID, for what only that one may do; NULL: there is none. */
+typedef struct process *restore_find_task(pid_t own_pid, void *context);
+void restore_files_set_finder(struct restore_files *restore, restore_find_task *find, void *context);
+struct process *restore_task_by_pid(const struct restore_files *restore, pid_t own_pid);
+
 /* A description is in its place in a task, once all files are. The other one makes a copy here of its descriptor, for the
  * caller to close; false: it has no place, it is in flight. */
 void restore_note_place(struct restore_files *restore, uint32_t id, int pidfd, int fd);
@@ -318,6 +323,10 @@ struct file_ops {
 
 	/* Puts file into the images. Reads only, but for hold(): the program must not notice a save that fails half way. */
 	struct error *(*save)(const struct open_file *file, struct image_store *store);
+
+	/* What of a file that is held can be saved only then; save() is called before, as for all others. held is from hold().
+	 * May be NULL: save() is called when it is held. */
+	struct error *(*save_held)(const struct open_file *file, int held, struct image_store *store);
 
 	/* Was it of somebody else, who has stayed: stays() of an entry. May be NULL: never. */
 	bool (*entry_stays)(const FileEntry *entry, const struct restore_files *restore);

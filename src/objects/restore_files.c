@@ -31,7 +31,9 @@ struct restore_files {
 	struct number_map *places;                    /* (id, 0): pidfd of a task that has it, and number there */
 	struct number_map *replaced;                  /* (kind, key): a message, one of the kept */
 	struct restore_task task;
-	char **made; /* owned: paths */
+	restore_find_task *find_task; /* NULL: there are none */
+	void *find_context;           /* borrowed, for it */
+	char **made;                  /* owned: paths */
 	size_t made_count;
 	restore_folder_watch *folder_watch; /* NULL: nobody */
 	void *folder_context;               /* borrowed, for it */
@@ -162,6 +164,17 @@ void restore_files_set_task(struct restore_files *restore, const struct restore_
 const struct restore_task *restore_task(const struct restore_files *restore)
 {
 	return restore->task.process ? &restore->task : NULL;
+}
+
+void restore_files_set_finder(struct restore_files *restore, restore_find_task *find, void *context)
+{
+	restore->find_task = find;
+	restore->find_context = context;
+}
+
+struct process *restore_task_by_pid(const struct restore_files *restore, pid_t own_pid)
+{
+	return restore->find_task ? restore->find_task(own_pid, restore->find_context) : NULL;
 }
 
 void restore_note_place(struct restore_files *restore, uint32_t id, int pidfd, int fd)

@@ -412,12 +412,21 @@ struct error *build_take_locks(struct build *build, int wait_ms)
 	}
 }
 
+static struct process *find_task(pid_t own_pid, void *context)
+{
+	const struct build *build = context;
+	int index = tree_find(&build->tree, own_pid);
+
+	return index < 0 ? NULL : build->tasks[index]->process;
+}
+
 struct error *build_files(struct build *build)
 {
 	__attribute__((cleanup(files_free))) struct files files = {.build = build, .by_id = number_map_new()};
 
 	TRY(restore_all_fs(build));
 	restore_files_watch_folders(build->files, build_watch_folder, build);
+	restore_files_set_finder(build->files, find_task, build);
 	TRY(each_table(&files, make_for));
 	TRY(each_table(&files, place));
 	TRY(finish_all(&files));

@@ -15,6 +15,7 @@
 #include "checkpoint/restore/pid_space.h"
 #include "checkpoint/save/preconditions.h"
 #include "objects/standard_streams.h"
+#include "objects/tty.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -139,12 +140,12 @@ static struct error *check_session(const struct live_tree *live, size_t task, co
 }
 
 /* A terminal that it leads a session on, though it may have no descriptor of it. */
-static struct error *check_terminal(pid_t pid, const struct carry_options *options)
+static struct error *check_terminal(pid_t pid, const struct open_files *files, const struct carry_options *options)
 {
 	uint64_t session;
 	dev_t terminal = procfs_terminal(pid);
 
-	if (!terminal || options->shell_job || options->stdio != STDIO_KEEP ||
+	if (!terminal || tty_is_inside(files, terminal) || options->shell_job || options->stdio != STDIO_KEEP ||
 	    procfs_stat_field(pid, 6, &session) < 0 || (pid_t)session != pid)
 		return NULL;
 	return error_hint(error_new(ENOTSUP, "it has a controlling terminal (%u:%u), which stays", major(terminal),
@@ -200,8 +201,8 @@ static struct error *check_kind(pid_t pid)
 	return NULL;
 }
 
-void preconditions_check(const struct live_tree *live, size_t task, const struct carry_options *options,
-                         struct problems *problems)
+void preconditions_check(const struct live_tree *live, size_t task, const struct open_files *files,
+                         const struct carry_options *options, struct problems *problems)
 {
 	pid_t pid = live->list[task].pid;
 	struct error *error = check_kind(pid);
@@ -213,7 +214,7 @@ void preconditions_check(const struct live_tree *live, size_t task, const struct
 	check_namespaces(live, pid, problems);
 	problems_add(problems, check_tracer(pid));
 	problems_add(problems, check_session(live, task, options));
-	problems_add(problems, check_terminal(pid, options));
+	problems_add(problems, check_terminal(pid, files, options));
 	if (task == 0)
 		problems_add(problems, check_sharing(pid));
 	problems_add(problems, check_vdso(pid));

@@ -10,10 +10,10 @@
 
 /*
  * Adds all reasons why a running process of a tree can't be carried: namespaces that are not godwit's, a tracer, a
- * session that stays behind … Reads /proc only.
+ * session that stays behind … files is what the tree has open. Reads /proc only.
  */
-void preconditions_check(const struct live_tree *live, size_t task, const struct carry_options *options,
-                         struct problems *problems);
+void preconditions_check(const struct live_tree *live, size_t task, const struct open_files *files,
+                         const struct carry_options *options, struct problems *problems);
 
 /* Does it belong to a session of others that it is to leave, as setsid(1) would have it? That is what --stdio asks for, but
  * with --shell-job. */

@@ -194,7 +194,7 @@ static void check_task(struct saver *saver, size_t task, struct problems *proble
 	pid_t pid = saver->live.list[task].pid;
 	size_t from = problems->count;
 
-	preconditions_check(&saver->live, task, saver->options, problems);
+	preconditions_check(&saver->live, task, file_table_open_files(saver->files), saver->options, problems);
 	thread_states_check(saver->tasks[task].states, problems);
 	if (saver_owns_memory(saver, task)) {
 		areas_check(areas, problems);
