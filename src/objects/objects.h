@@ -150,7 +150,7 @@ struct restore_files *restore_files_new(const struct image_store *store, const s
 void restore_files_free(struct restore_files *restore);
 
 /*
- * Deleted files that were made again, by what they were before. A process that is built from one store after the other
+ * Deleted files that were made again, and pseudoterminals, by what they were before. A process that is built from one store after the other
  * has them once: what maps such a file was made from an earlier store than the descriptors.
  */
 struct restored_ghosts;

@@ -278,11 +278,6 @@ static bool new_info_id(struct open_files *all, dev_t kind, dev_t device, uint32
 	return open_files_first(all, FD_TYPES__TTY, (uint64_t)kind << 32 | device, hung_up_id, ret_id);
 }
 
-static dev_t slave_device(uint64_t index)
-{
-	return makedev(TTY_SLAVE_MAJOR + (unsigned)(index >> 8), (unsigned)(index & 0xff));
-}
-
 static void put_owner(int fd, enum tty_kind kind, TtyInfoEntry *info)
 {
 	struct stat node;
@@ -307,7 +302,7 @@ static struct error *put_info(const struct open_file *file, int fd, struct image
 	if (kind == TTY_MASTER && !master_index(file, &index))
 		return error_new(EINVAL, "tty-index in fdinfo");
 	if (kind == TTY_MASTER)
-		device = slave_device(index);
+		device = tty_slave_device((unsigned)index);
 	/* Hung up, each description stands alone: what it was has gone, and its number may be another's by now. */
 	if (!new_info_id(file->all, file->stat.st_rdev, device, is_hung_up ? file->id : 0, ret_id))
 		return NULL;
@@ -412,7 +407,7 @@ static struct error *put_closed_slave(const struct pty *pty, uint64_t index, uin
 
 	TRY(tty_settings_read(pty->master, TTY_SLAVE, false, &settings));
 	settings.info.id = id;
-	settings.info.rdev = (uint32_t)slave_device(index);
+	settings.info.rdev = (uint32_t)tty_slave_device((unsigned)index);
 	settings.pty.index = (uint32_t)index;
 	settings.info.has_uid = true;
 	settings.info.uid = pty->state->uid;
@@ -430,7 +425,7 @@ static struct error *put_queues(const struct open_file *file, const struct pty *
 
 	if (!master_index(file, &index))
 		return error_new(EINVAL, "tty-index in fdinfo");
-	dev_t slave = slave_device(index);
+	dev_t slave = tty_slave_device((unsigned)index);
 	if (new_info_id(file->all, file->stat.st_rdev, slave, 0, &master_id))
 		return error_new(EINVAL, "a master that hasn't been saved");
 	if (new_info_id(file->all, slave, slave, 0, &slave_id))

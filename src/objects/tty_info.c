@@ -11,13 +11,13 @@
 #include "objects/tty_info.h"
 
 /* Major numbers of Documentation/admin-guide/devices.txt. */
-enum { MAJOR_TTY = 4, MAJOR_TTY_AUX = 5, MAJOR_SLAVES_END = 144, FIRST_SERIAL = 64 };
+enum { MAJOR_TTY = 4, MAJOR_TTY_AUX = 5, MAJOR_SLAVES = 136, MAJOR_SLAVES_END = 144, FIRST_SERIAL = 64 };
 
 enum tty_kind tty_kind_of(dev_t device)
 {
 	unsigned number = minor(device);
 
-	if (major(device) >= TTY_SLAVE_MAJOR && major(device) < MAJOR_SLAVES_END)
+	if (major(device) >= MAJOR_SLAVES && major(device) < MAJOR_SLAVES_END)
 		return TTY_SLAVE;
 	if (major(device) == MAJOR_TTY)
 		return number < FIRST_SERIAL ? TTY_VIRTUAL : TTY_SERIAL;
@@ -28,7 +28,12 @@ enum tty_kind tty_kind_of(dev_t device)
 
 unsigned tty_slave_index(dev_t device)
 {
-	return (major(device) - TTY_SLAVE_MAJOR) * 256 + minor(device);
+	return (major(device) - MAJOR_SLAVES) * 256 + minor(device);
+}
+
+dev_t tty_slave_device(unsigned index)
+{
+	return makedev(MAJOR_SLAVES + (index >> 8), index & 0xff);
 }
 
 bool tty_is_hung_up(int fd)

@@ -24,11 +24,9 @@ enum tty_kind {
 /* By device number: Documentation/admin-guide/devices.txt of Linux. */
 enum tty_kind tty_kind_of(dev_t device);
 
-/* Of the first slaves. */
-enum { TTY_SLAVE_MAJOR = 136 };
-
 /* The N of /dev/pts/N for a slave's device number. */
 unsigned tty_slave_index(dev_t device);
+dev_t tty_slave_device(unsigned index);
 
 /* No longer connected to anything: its master is closed. Reads end, writes fail with EIO. */
 bool tty_is_hung_up(int fd);

@@ -16,6 +16,7 @@
 #include "objects/tty_pair.h"
 #include "task/process.h"
 #include "util/alloc.h"
+#include "util/procfs.h"
 
 enum {
 	PTYS_MAX = 4096,   /* of one instance of devpts, if the administrator hasn't changed it */
@@ -83,7 +84,70 @@ static struct error *open_peer(int master, uint32_t flags, int *ret_fd)
 	return NULL;
 }
 
+/* Made from one store after the other, a program has each pair once: closing a master would hang up its session. No
+ * deleted file has inode 0. */
+static struct error *make_pair(unsigned index, struct restore_files *restore, int *ret_master)
+{
+	auto_tty_entry TtyInfoEntry *info = NULL;
+	int master = -1;
+
+	TRY(tty_entry_master(restore_store(restore), index, &info));
+	if (!info)
+		return error_new(EBADMSG, "pseudoterminal %u without a master", index);
+	TRY(master_with(index, &master));
+	restore_ghost_give(restore, 0, tty_slave_device(index), master);
+	*ret_master = master;
+	/* Before somebody has it, whom a change of its size would be told. */
+	return tty_settings_apply(master, info, true);
+}
+
+/* Borrowed. */
+static struct error *find_pair(unsigned index, struct restore_files *restore, int *ret_master)
+{
+	*ret_master = restore_ghost_borrow(restore, 0, tty_slave_device(index));
+	return *ret_master < 0 ? make_pair(index, restore, ret_master) : NULL;
+}
+
 /* ---- The terminal of a session ---- */
+
+/* By its leader: nobody else may. An earlier store may have told of it. */
+static struct error *give_to_leader(int master, struct process *leader, int own_pidfd)
+{
+	int opened;
+
+	if (procfs_terminal(leader->pid))
+		return NULL;
+	TRY(open_peer(master, O_RDWR, &opened));
+	auto_fd int fd = opened;
+	auto_batch struct batch *batch = process_batch(leader, 0);
+	struct arg there = batch_call(batch, pidfd_getfd, val((uint64_t)own_pidfd), val((uint64_t)fd), val(0));
+	batch_call(batch, ioctl, there, val(TIOCSCTTY), val(0));
+	batch_call(batch, close, there);
+	return process_run(leader, batch);
+}
+
+struct error *tty_pair_begin_session(struct restore_files *restore, pid_t session, struct process *leader,
+                                     int own_pidfd)
+{
+	auto_tty_entry TtyInfoEntry *slave = NULL;
+	auto_tty_entry TtyInfoEntry *master_info = NULL;
+	int master;
+
+	TRY(tty_entry_of_session(restore_store(restore), (uint32_t)session, &slave));
+	if (!slave)
+		return NULL;
+	TRY(tty_entry_master(restore_store(restore), slave->pty->index, &master_info));
+	if (!master_info)
+		return NULL;
+	TRY(find_pair(slave->pty->index, restore, &master));
+	return give_to_leader(master, leader, own_pidfd);
+}
+
+static struct error *find_leader(const struct restore_files *restore, uint32_t session, struct process **ret_leader)
+{
+	*ret_leader = restore_task_by_pid(restore, (pid_t)session);
+	return *ret_leader ? NULL : error_new(ESRCH, "terminal of session %u, whose leader isn't there", session);
+}
 
 /* A group that has no process any more can't be put there; nothing but its number tells that it was there. */
 static struct error *check_group(const struct batch *batch, struct arg set, uint32_t group)
@@ -94,48 +158,25 @@ static struct error *check_group(const struct batch *batch, struct arg set, uint
 	                                                          : NULL;
 }
 
-/* By its leader: nobody else may. */
-static struct error *give_to_session(const TtyInfoEntry *slave, int master, const struct restore_files *restore)
+/* When all groups are there. */
+static struct error *set_foreground(const TtyInfoEntry *slave, int master, const struct restore_files *restore)
 {
-	struct process *leader = restore_task_by_pid(restore, (pid_t)slave->sid);
+	int own_pidfd = restore_task(restore)->own_pidfd;
+	struct process *leader;
 	int opened;
 
-	if (!leader)
-		return error_new(ESRCH, "pseudoterminal of session %u, whose leader isn't there", slave->sid);
+	TRY(find_leader(restore, slave->sid, &leader));
+	TRY(give_to_leader(master, leader, own_pidfd));
 	TRY(open_peer(master, O_RDWR, &opened));
 	auto_fd int fd = opened;
 	auto_batch struct batch *batch = process_batch(leader, 0);
-	uint64_t own_pidfd = (uint64_t)restore_task(restore)->own_pidfd;
-	struct arg there = batch_call(batch, pidfd_getfd, val(own_pidfd), val((uint64_t)fd), val(0));
-	struct arg group = batch_bytes(batch, &slave->pgrp, sizeof(slave->pgrp));
-	batch_call(batch, ioctl, there, val(TIOCSCTTY), val(0));
-	struct arg set = batch_call(batch, ioctl, there, val(TIOCSPGRP), group);
+	struct arg there = batch_call(batch, pidfd_getfd, val((uint64_t)own_pidfd), val((uint64_t)fd), val(0));
+	struct arg set =
+		batch_call(batch, ioctl, there, val(TIOCSPGRP), batch_bytes(batch, &slave->pgrp, sizeof(slave->pgrp)));
 	batch_may_fail(batch, set);
 	batch_call(batch, close, there);
 	TRY(process_run(leader, batch), "terminal of session %u", slave->sid);
 	return check_group(batch, set, slave->pgrp);
-}
-
-static struct error *make_pair(unsigned index, struct restore_files *restore, int *ret_master)
-{
-	auto_tty_entry TtyInfoEntry *slave = NULL;
-	auto_tty_entry TtyInfoEntry *info = NULL;
-	int master = -1;
-
-	TRY(tty_entry_slave(restore_store(restore), index, &slave));
-	TRY(tty_entry_master(restore_store(restore), index, &info));
-	TRY(master_with(index, &master));
-	restore_spare_give(restore, FD_TYPES__TTY, index, master);
-	TRY(tty_settings_apply(master, info, true));
-	*ret_master = master;
-	return slave && slave->sid ? give_to_session(slave, master, restore) : NULL;
-}
-
-/* Borrowed. */
-static struct error *find_pair(unsigned index, struct restore_files *restore, int *ret_master)
-{
-	*ret_master = restore_spare_borrow(restore, FD_TYPES__TTY, index);
-	return *ret_master < 0 ? make_pair(index, restore, ret_master) : NULL;
 }
 
 /* ---- New descriptions ---- */
@@ -161,14 +202,10 @@ struct error *tty_pair_open_current(const TtyInfoEntry *info, uint32_t flags, st
                                     int *ret_fd)
 {
 	static const char path[] = "/dev/tty";
-	auto_tty_entry TtyInfoEntry *slave = NULL;
-	struct process *leader = restore_task_by_pid(restore, (pid_t)info->sid);
-	int master;
+	struct process *leader;
 
-	TRY(tty_entry_of_session(restore_store(restore), info->sid, &slave));
-	if (!leader || !slave)
-		return error_new(ESRCH, "%s of session %u, which isn't there", path, info->sid);
-	TRY(find_pair(slave->pty->index, restore, &master));
+	TRY(find_leader(restore, info->sid, &leader));
+	TRY(tty_pair_begin_session(restore, (pid_t)info->sid, leader, restore_task(restore)->own_pidfd));
 	auto_batch struct batch *batch = process_batch(leader, 0);
 	auto_batch struct batch *end = process_batch(leader, 0);
 	struct arg there = batch_call(batch, openat, val((uint64_t)AT_FDCWD), batch_bytes(batch, path, sizeof(path)),
@@ -306,7 +343,11 @@ struct error *tty_pair_finish(const TtyInfoEntry *master, struct restore_files *
 		return NULL;
 	TRY(tty_entry_slave(restore_store(restore), master->pty->index, &slave));
 	TRY(tty_pair_open_master(master, restore, &copy));
-	TRY(pty_open(copy, &pty));
+	auto_fd int fd = copy;
+	TRY(tty_settings_apply(fd, master, true));
+	if (slave && slave->sid)
+		TRY(set_foreground(slave, fd, restore));
+	TRY(pty_open(take(fd), &pty));
 	TRY(take_state(pty, master, slave, restore));
 	pty->state->stage = PTY_TAKEN;
 	TRY(pty_put_back(pty));

@@ -2,8 +2,8 @@
 /* SPDX-FileCopyrightText: The godwit authors */
 
 /*
- * Pseudoterminals whose both ends are in the program: made for the first description of either end, as the terminal of its
- * session, if it is one; filled and finished when all descriptions are in their places, since what is locked, stopped or
+ * Pseudoterminals whose both ends are in the program: made for the first description of either end, or for the session
+ * that it is the terminal of; filled and finished when all descriptions are in their places, since what is locked, stopped or
  * closed then would have been in the way.
  */
 #pragma once
@@ -12,6 +12,11 @@
 
 /* Can the number be had? */
 MUST_USE struct error *tty_pair_preflight(const TtyInfoEntry *master);
+
+/* The terminal of a session, if it is one of these, for its leader: those whom it makes from then on inherit it. There,
+ * own_pidfd stands for this process. */
+MUST_USE struct error *tty_pair_begin_session(struct restore_files *restore, pid_t session, struct process *leader,
+                                              int own_pidfd);
 
 /* A new description of one end. The caller closes it. */
 MUST_USE struct error *tty_pair_open_master(const TtyInfoEntry *info, struct restore_files *restore, int *ret_fd);

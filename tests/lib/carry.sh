@@ -33,8 +33,9 @@ family() {
 # end_original HOST: kills the program there, with its descendants, and waits until its PIDs are free
 end_original() {
 	original=$(family "$1")
+	# The end of the first one may already have been that of others: of a session whose terminal it held.
 	# shellcheck disable=SC2086
-	on "$1" kill -KILL $original
+	on "$1" kill -KILL $original || :
 	for one in $original; do
 		wait_gone "$1" "$one"
 	done

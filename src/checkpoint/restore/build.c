@@ -561,6 +561,9 @@ struct error *build_outlive(struct build *build)
 	restore_files_keep_made(build->files);
 	/* A spare end of a pipe that is still held here would delay its EOF. */
 	restore_files_free(take(build->files));
+	/* So would that of a pseudoterminal delay the end of its session. */
+	restored_ghosts_free(take(build->ghosts));
+	build->ghosts = restored_ghosts_new();
 	TRY(open_files(build));
 	for (size_t i = build->tree.count; i-- > 0;)
 		if (build->tasks[i]->process)

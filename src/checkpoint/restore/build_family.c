@@ -20,6 +20,7 @@
 
 #include "checkpoint/restore/building.h"
 #include "checkpoint/restore/nursery.h"
+#include "objects/tty_pair.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -221,10 +222,16 @@ static struct error *check_births(const struct build *build, const pid_t *births
 /* The root is in its session already. Another leader begins its own, and before that makes those who are in the old one. */
 static struct error *lead_session(struct build *build, size_t leader, const pid_t *births)
 {
-	if (leader == 0 || build->tree.tasks[leader].session != build->tree.tasks[leader].pid)
+	pid_t session = build->tree.tasks[leader].session;
+	const struct build_task *task = build->tasks[leader];
+
+	if (session != build->tree.tasks[leader].pid || !task->process)
 		return NULL;
-	TRY(make_children(build, leader, births, births[leader]));
-	return error_wrap(begin_session(build->tasks[leader]), "session %d", build->tree.tasks[leader].pid);
+	if (leader > 0) {
+		TRY(make_children(build, leader, births, births[leader]));
+		TRY(begin_session(task), "session %d", session);
+	}
+	return tty_pair_begin_session(build->files, session, task->process, build->spare_base);
 }
 
 static struct error *make_all(struct build *build)
