@@ -19,6 +19,7 @@ new_images() {
 }
 
 state() { on_a ps -o stat= -p "$pid" | cut -c 1; }
+is_stopped() { [ "$(state)" = T ]; }
 
 echo "--- short forms, a log in the work folder"
 start
@@ -36,7 +37,7 @@ grep -q "descriptors of" "$images/dump.log" || fail "no counts with -v -v -v"
 echo "--- left stopped"
 new_images
 on_a "$GODWIT" dump -t "$pid" -D "$images" -s 2>"$SHARED/message"
-[ "$(state)" = T ] || fail "-s: it is in state $(state)"
+wait_until is_stopped
 grep -q "godwit resolve --thaw $pid" "$SHARED/message" || fail "the way back isn't told: $(cat "$SHARED/message")"
 on_a kill -KILL "$pid"
 wait_gone a "$pid"
@@ -99,3 +100,23 @@ python3 - "$SHARED/out" <<-'PYTHON' || fail "not the JSON that is expected: $(ca
 	assert told["runs"] == "destination" and told["destination"] == "b" and told["error"] is None, told
 	assert told["rounds"] == 1 and told["pause_ms"] > 0 and told["sent_bytes"] > 0, told
 PYTHON
+
+echo "--- pages of zeros cost nothing"
+cat >"$SHARED/zeros.py" <<-'PYTHON'
+	import mmap, signal, sys
+	memory = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+	for page in range(len(memory) // mmap.PAGESIZE):
+	    memory[page * mmap.PAGESIZE : (page + 1) * mmap.PAGESIZE] = bytes(mmap.PAGESIZE)
+	open(sys.argv[1], "w").close()
+	while True:
+	    signal.pause()
+PYTHON
+pid=$(start_on a "$SHARED/zeros.log" python3 -S "$SHARED/zeros.py" "$SHARED/ready")
+wait_for "$SHARED/ready"
+new_images
+on_a "$GODWIT" dump -t "$pid" -D "$images" -R
+[ "$(stat -c %s "$images"/pages-*.img)" -lt 32000000 ] || fail "saved: $(stat -c %s "$images"/pages-*.img) bytes"
+on_a "$GODWIT" migrate "$pid" b --ssh "$HOSTS ssh" --remote-path "$GODWIT" --json >"$SHARED/out" 2>"$SHARED/steps"
+sent=$(sed -n 's/.*"sent_bytes": *\([0-9]*\).*/\1/p' "$SHARED/out")
+[ "$sent" -lt 32000000 ] || fail "sent: $sent bytes"
+on_b kill -KILL "$pid"
