@@ -76,6 +76,18 @@ bool problems_all_are(const struct problems *problems, int errnum)
 	return true;
 }
 
+void problems_drop(struct problems *problems, int errnum)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < problems->count; i++)
+		if (error_errnum(problems->list[i]) != errnum)
+			problems->list[kept++] = problems->list[i];
+		else
+			error_free(problems->list[i]);
+	problems->count = kept;
+}
+
 struct error *problems_error(const struct problems *problems, const char *format, ...)
 {
 	struct error *all = NULL;

@@ -25,5 +25,8 @@ void problems_keep_common(struct problems *problems, const struct problems *othe
 /* Whether each of them has this errno. */
 bool problems_all_are(const struct problems *problems, int errnum);
 
+/* Takes away those that have it. */
+void problems_drop(struct problems *problems, int errnum);
+
 /* NULL where there are none; else one error with the headline and a line for each problem, and all their hints. */
 MUST_USE struct error *problems_error(const struct problems *problems, const char *format, ...) PRINTF(2, 3);

@@ -73,6 +73,9 @@ struct error *first_look_held(struct saver *saver)
 
 	TRY(saver_look(saver));
 	saver_check(saver, &found);
+	if (found.count > 0 && problems_all_are(&found, EAGAIN))
+		return error_new(EAGAIN, "process %d", saver_live(saver)->list[0].pid);
+	problems_drop(&found, EAGAIN);
 	return problems_error(&found, "process %d can't be carried:", saver_live(saver)->list[0].pid);
 }
 
@@ -86,16 +89,16 @@ static struct error *look_held(void *context, const struct live_tree **ret_live)
 }
 
 /* Its processes come and go faster than they can be looked at. */
-static struct error *hold_and_look(pid_t pid, struct tree_calls *calls, struct saver *saver)
+static struct error *hold_and_look(pid_t pid, struct tree_calls *calls, struct saver *saver,
+                                   enum obstacle *ret_obstacle)
 {
 	auto_live_tree struct live_tree root = {0};
 	auto_frozen struct frozen *frozen = NULL;
 	const struct relook relook = {.look = look_held, .context = saver};
 	const struct freeze_request request = {.live = &root, .calls = calls, .has_children = true, .relook = &relook};
-	enum obstacle unused;
 
 	TRY(live_tree_read_root(pid, &root));
-	TRY(freeze(&request, &frozen, &unused));
+	TRY(freeze(&request, &frozen, ret_obstacle));
 	return frozen_thaw(frozen);
 }
 
@@ -114,8 +117,13 @@ struct error *first_look_again(struct children_wait *wait, struct tree_calls *ca
 		TRY(look(wait, saver, is_first, &lasting, &is_complete));
 		if (lasting.count == 0 && is_complete)
 			return NULL;
-		if (!is_complete && looks >= LOOKS_AT_CHANGES)
-			return hold_and_look(wait->pid, calls, saver);
+		if (!is_complete && looks >= LOOKS_AT_CHANGES) {
+			enum obstacle obstacle;
+
+			TRY(hold_and_look(wait->pid, calls, saver, &obstacle));
+			if (obstacle == OBSTACLE_NONE || looks == LOOKS)
+				return obstacle_error(obstacle, wait->pid);
+		}
 		bool passes = problems_all_are(&lasting, EAGAIN);
 		if (is_for_a_child(wait))
 			continue;

@@ -15,5 +15,6 @@ MUST_USE struct error *first_look(struct children_wait *wait, const struct carry
 /* The same once more with that saver, because its processes are others by now. */
 MUST_USE struct error *first_look_again(struct children_wait *wait, struct tree_calls *calls, struct saver *saver);
 
-/* The same of a tree that stands still: in the place of the look that a freeze asks for. */
+/* The same of a tree that stands still: in the place of the look that a freeze asks for. EAGAIN: all that is in the way passes
+ * when it runs on. */
 MUST_USE struct error *first_look_held(struct saver *saver);

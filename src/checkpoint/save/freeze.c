@@ -240,7 +240,10 @@ static struct error *follow(const struct freeze_request *request, struct frozen 
 	*ret_is_changed = !is_current(live, frozen, &found);
 	if (!*ret_is_changed || !request->relook)
 		return NULL;
-	TRY(request->relook->look(request->relook->context, &live));
+	auto_error struct error *error = request->relook->look(request->relook->context, &live);
+	if (error && error_errnum(error) == EAGAIN)
+		return NULL;
+	TRY(take(error));
 	*ret_is_changed = false;
 	return arrange(live, frozen);
 }

@@ -32,7 +32,8 @@ enum obstacle {
 	OBSTACLE_UNREAD,      /* events and data that nobody but the program can read */
 };
 
-/* Who is told, while all stand still, that the tree is another one than it was: reads it anew, and refuses it or not. */
+/* Who is told, while all stand still, that the tree is another one than it was: reads it anew, and refuses it or not. EAGAIN:
+ * what is in the way passes when it runs on. */
 struct relook {
 	struct error *(*look)(void *context, const struct live_tree **ret_live); /* ret_live is borrowed as live was */
 	void *context;                                                           /* borrowed */
