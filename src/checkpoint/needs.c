@@ -194,7 +194,7 @@ static struct error *read_sysv(const struct saver *saver, GodwitNeeds *needs)
 {
 	auto_image_store struct image_store *store = image_store_new();
 
-	TRY(saver_save_sysv(saver, store));
+	TRY(saver_save_sysv(saver, NULL, store));
 	return needs_sysv_add(store, needs);
 }
 

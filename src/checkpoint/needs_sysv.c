@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "checkpoint/needs_sysv.h"
+#include "ipc-msg.pb-c.h"
+#include "ipc-sem.pb-c.h"
 #include "ipc-shm.pb-c.h"
 #include "memory/maps.h"
 #include "objects/sysv/sysv.h"
@@ -37,20 +39,48 @@ static struct error *add(const struct image_store *store, enum sysv_kind kind, c
 	TRY(sysv_get_extra(store, kind, desc->id, &extra));
 	needed->has_changed_s = extra->has_changed_s;
 	needed->changed_s = extra->changed_s;
+	needed->space = take(extra->space);
 	godwit_sysv_entry__free_unpacked(extra, NULL);
 	return NULL;
 }
 
+/* Message number index of an image, which has a description of its own. */
+static const IpcDescEntry *desc_of(enum sysv_kind kind, const ProtobufCMessage *message)
+{
+	switch (kind) {
+	case SYSV_SEGMENT:
+		return ((const IpcShmEntry *)message)->desc;
+	case SYSV_SEMAPHORES:
+		return ((const IpcSemEntry *)message)->desc;
+	case SYSV_QUEUE:
+		return ((const IpcMsgEntry *)message)->desc;
+	case SYSV_KIND_COUNT:
+		break;
+	}
+	return NULL;
+}
+
+static struct error *add_message(const struct image_store *store, enum sysv_kind kind, enum image_kind image,
+                                 uint64_t id, size_t index, GodwitNeeds *needs)
+{
+	ProtobufCMessage *message;
+
+	TRY(image_get(store, image, id, index, &message));
+	struct error *error = add(store, kind, desc_of(kind, message), needs);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return error;
+}
+
 struct error *needs_sysv_add(const struct image_store *store, GodwitNeeds *needs)
 {
-	for (size_t i = 0; i < image_count(store, IMAGE_IPC_SHM, IPC_NAMESPACE_ID); i++) {
-		ProtobufCMessage *message;
+	const uint64_t first = IPC_NAMESPACE_ID;
 
-		TRY(image_get(store, IMAGE_IPC_SHM, IPC_NAMESPACE_ID, i, &message));
-		struct error *error = add(store, SYSV_SEGMENT, ((const IpcShmEntry *)message)->desc, needs);
-		protobuf_c_message_free_unpacked(message, NULL);
-		TRY(error);
-	}
+	for (size_t i = 0; i < image_count(store, IMAGE_IPC_SHM, first); i++)
+		TRY(add_message(store, SYSV_SEGMENT, IMAGE_IPC_SHM, first, i, needs));
+	for (size_t i = 0; i < image_count(store, IMAGE_IPC_SEM, first); i++)
+		TRY(add_message(store, SYSV_SEMAPHORES, IMAGE_IPC_SEM, first, i, needs));
+	for (uint64_t id = first; image_count(store, IMAGE_IPC_MSG, id) > 0; id++)
+		TRY(add_message(store, SYSV_QUEUE, IMAGE_IPC_MSG, id, 0, needs));
 	return NULL;
 }
 
@@ -126,10 +156,10 @@ static int id_of_key(enum sysv_kind kind, uint32_t key)
 static bool is_left(const GodwitNeededSysv *needed, uint32_t id)
 {
 	const IpcDescEntry desc = {.key = needed->key, .cuid = needed->cuid};
+	const GodwitSysvEntry extra = {.changed_s = needed->changed_s, .space = needed->space};
 	struct sysv_look there;
 
-	return id == needed->id && sysv_look(needed->kind, id, &there) == 0 &&
-	       sysv_is_left(&there, &desc, needed->changed_s);
+	return id == needed->id && sysv_look(needed->kind, id, &there) == 0 && sysv_is_left(&there, &desc, &extra);
 }
 
 static struct error *check(const GodwitNeededSysv *needed)

@@ -6,6 +6,7 @@
 #include <sys/shm.h>
 
 #include "checkpoint/sysv_leave.h"
+#include "checkpoint/sysv_owner.h"
 #include "memory/maps.h"
 #include "objects/sysv/sysv.h"
 #include "util/alloc.h"
@@ -55,22 +56,42 @@ static void look_at_process(pid_t pid, struct segments *segments)
 	}
 }
 
-void sysv_leave(pid_t pid)
+static void remove_segments(const struct descendants *all)
 {
 	__attribute__((cleanup(segments_free))) struct segments segments = {.counts = number_map_new()};
-	auto_descendants struct descendants all = {0};
 
-	descendants_list(pid, &all);
-	for (size_t i = 0; i < all.count; i++)
-		look_at_process(all.list[i].pid, &segments);
+	for (size_t i = 0; i < all->count; i++)
+		look_at_process(all->list[i].pid, &segments);
 	for (size_t i = 0; i < segments.count; i++) {
-		struct shmid_ds segment;
+		struct sysv_look there;
 		uint64_t count = 0;
 
 		number_map_find(segments.counts, segments.ids[i], 0, &count);
-		if (shmctl((int)segments.ids[i], IPC_STAT, &segment) < 0 || segment.shm_nattch > count ||
-		    segment.shm_perm.mode & SHM_DEST)
-			continue;
-		error_free(sysv_remove(SYSV_SEGMENT, segments.ids[i]));
+		if (sysv_look(SYSV_SEGMENT, segments.ids[i], &there) == 0 && there.attached_count <= count &&
+		    !(there.perm.mode & SHM_DEST))
+			error_free(sysv_remove(SYSV_SEGMENT, segments.ids[i]));
 	}
+}
+
+static void remove_others(const struct descendants *all)
+{
+	auto_free struct open_task *tasks = xalloc((all->count + 1) * sizeof(*tasks));
+	const struct sysv_users users = {.tasks = tasks, .count = all->count};
+	auto_sysv_found struct sysv_found found = {0};
+
+	for (size_t i = 0; i < all->count; i++)
+		tasks[i] = (struct open_task){.pid = all->list[i].pid, .own_pid = all->list[i].pid, .pidfd = -1};
+	sysv_find(&users, &found);
+	for (size_t i = 0; i < found.count; i++)
+		if (found.list[i].owner == SYSV_OWN)
+			error_free(sysv_remove(found.list[i].kind, found.list[i].id));
+}
+
+void sysv_leave(pid_t pid)
+{
+	auto_descendants struct descendants all = {0};
+
+	descendants_list(pid, &all);
+	remove_segments(&all);
+	remove_others(&all);
 }

@@ -20,6 +20,8 @@
 #include "godwit-thread.pb-c.h"
 #include "image/kinds.h"
 #include "inventory.pb-c.h"
+#include "ipc-msg.pb-c.h"
+#include "ipc-sem.pb-c.h"
 #include "ipc-shm.pb-c.h"
 #include "mm.pb-c.h"
 #include "pipe-data.pb-c.h"
@@ -75,6 +77,22 @@ static uint64_t ghost_bytes(const ProtobufCMessage *message)
 	return ((const GhostFileEntry *)message)->chunks ? 0 : image_raw_rest;
 }
 
+/* Up to a multiple of 8. */
+static uint64_t padded(uint64_t bytes)
+{
+	return (bytes + 7) & ~UINT64_C(7);
+}
+
+static uint64_t text_bytes(const ProtobufCMessage *message)
+{
+	return message->descriptor == &ipc_msg__descriptor ? padded(((const IpcMsg *)message)->msize) : 0;
+}
+
+static uint64_t values_bytes(const ProtobufCMessage *message)
+{
+	return padded(((const IpcSemEntry *)message)->nsems * sizeof(uint16_t));
+}
+
 static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_INVENTORY] = {.name = "inventory.img",
                              .magic = 0x58313116,
@@ -117,6 +135,16 @@ static const struct kind kinds[IMAGE_KIND_COUNT] = {
 	[IMAGE_TTY_DATA] = {.name = "tty-data.img", .magic = 0x59413026, .message = &tty_data_entry__descriptor},
 	[IMAGE_SECCOMP] = {.name = "seccomp.img", .magic = 0x64413049, .message = &seccomp_entry__descriptor},
 	[IMAGE_TIMENS] = {.name = "timens-%u.img", .magic = 0x43114433, .message = &timens_entry__descriptor},
+	/* One for each queue: CRIU has all in one, where messages follow their queue. */
+	[IMAGE_IPC_MSG] = {.name = "ipcns-msg-%u.img",
+                           .magic = 0x55453737,
+                           .message = &ipc_msg_entry__descriptor,
+                           .later = &ipc_msg__descriptor,
+                           .raw_bytes = text_bytes},
+	[IMAGE_IPC_SEM] = {.name = "ipcns-sem-%u.img",
+                           .magic = 0x59573019,
+                           .message = &ipc_sem_entry__descriptor,
+                           .raw_bytes = values_bytes},
 	[IMAGE_IPC_SHM] = {.name = "ipcns-shm-%u.img", .magic = 0x46283044, .message = &ipc_shm_entry__descriptor},
 	[IMAGE_FILE_EXTRA] = {.name = "file-extra.godwit",
                               .magic = 0x47574658,

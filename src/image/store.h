@@ -44,6 +44,8 @@ enum image_kind {
 	IMAGE_TTY_DATA,
 	IMAGE_SECCOMP,
 	IMAGE_TIMENS,
+	IMAGE_IPC_MSG,
+	IMAGE_IPC_SEM,
 	IMAGE_IPC_SHM,
 	IMAGE_FILE_EXTRA,    /* ours: what CRIU's messages of files have no field for */
 	IMAGE_MEMORY_EXTRA,  /* ours: what CRIU's messages of memory have no field for */

@@ -11,6 +11,7 @@
 #include <linux/userfaultfd.h>
 #include <mqueue.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -78,23 +79,25 @@ static void have_thread_clock(void)
 		err(1, "timer_create");
 }
 
-/* The last one to use it. */
-static void have_semaphores(void)
+static void *wait_for_semaphore(void *id)
 {
-	struct sembuf up = {.sem_num = 2, .sem_op = 1};
-	int id = semget(IPC_PRIVATE, 3, IPC_CREAT | 0600);
+	struct sembuf down = {.sem_num = 2, .sem_op = -1};
 
-	if (id < 0 || semop(id, &up, 1) != 0)
-		err(77, "semget");
+	semop(*(int *)id, &down, 1);
+	return NULL;
 }
 
-static void have_message_queue(void)
+/* Nobody has ever used it. */
+static void have_semaphores(void)
 {
-	const long message[2] = {1, 2};
-	int id = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+	static int id;
+	pthread_t thread;
 
-	if (id < 0 || msgsnd(id, message, sizeof(message[1]), 0) != 0)
-		err(77, "msgget");
+	id = semget(IPC_PRIVATE, 3, IPC_CREAT | 0600);
+	if (id < 0 || pthread_create(&thread, NULL, wait_for_semaphore, &id) != 0)
+		err(77, "semget");
+	while (semctl(id, 2, GETNCNT) == 0)
+		usleep(1000);
 }
 
 /* Nothing is registered with it. */
@@ -184,6 +187,30 @@ static void have_memfd_with_a_relative(void)
 	have_relative();
 }
 
+/* One has sent something, the other one has taken it. */
+static void have_message_queue_with_a_relative(void)
+{
+	const long message[2] = {1, 2};
+	int id = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+	struct msqid_ds queue = {.msg_lrpid = 0};
+	pid_t pid = getpid();
+
+	if (id < 0 || msgsnd(id, message, sizeof(message[1]), 0) != 0)
+		err(77, "msgget");
+	if (fork() == 0) {
+		struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+		long taken[2];
+
+		if (fork() == 0 && msgrcv(id, taken, sizeof(taken[1]), 0, 0) > 0)
+			poll(&end, 1, -1);
+		_exit(0);
+	}
+	if (wait(NULL) < 0)
+		err(1, "wait");
+	while (msgctl(id, IPC_STAT, &queue) == 0 && queue.msg_lrpid == 0)
+		usleep(1000);
+}
+
 static void never_called(void)
 {
 	_exit(3);
@@ -212,7 +239,7 @@ static const struct {
 	{"idle-userfaultfd", have_idle_userfaultfd},
 	{"io_uring", have_io_uring},
 	{"ldt", have_segment},
-	{"message-queue", have_message_queue},
+	{"message-queue", have_message_queue_with_a_relative},
 	{"no-vdso", have_no_vdso},
 	{"notify", have_notifying_filter},
 	{"ports", have_ports},

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# hosts run -n 2 sysv.sh SUBJECT: what a program has of System V moves with it, and nothing of it is left behind: not where it
+# hosts run -n 2 sysv.sh SUBJECT shm|sem|msg: what a program has of System V moves with it, and nothing of it is left behind: not where it
 # has been, nor where it was to come when that fails. What is in its way is named before it stops.
 set -eu
-subject=$1
+subject=$1 kind=$2
 # shellcheck source=tests/lib/hosts.sh
 . "$(dirname "$0")/../lib/hosts.sh"
 
@@ -51,6 +51,7 @@ take_id() {
 # take_key KIND GET ARGUMENTS: somebody on b has one with the key that one of the program's has
 take_key() {
 	key=$(on_a awk '$1 != 0 && NR > 1 { print $1; exit }' "/proc/sysvipc/$1")
+	on_b sh -c "echo 77 >/proc/sys/kernel/$1_next_id"
 	on_b perl -e "defined $2($key, $3) or die \$!"
 }
 refused() {
@@ -62,13 +63,15 @@ refused() {
 	has_nothing b "ipcrm"
 	echo "ok refused before the freeze: $1"
 }
-taken() {
-	take_id b "$1" "$2" "$3" "$(first_id "$1")"
-	refused "an id of $1 is taken" id
-	take_key "$1" "$2" "$3"
-	refused "a key of $1 is taken" key
-}
-taken shm shmget '4096, 01600'
+case $kind in
+shm) get=shmget arguments='4096, 01600' ;;
+sem) get=semget arguments='1, 01600' ;;
+msg) get=msgget arguments='01600' ;;
+esac
+take_id b "$kind" "$get" "$arguments" "$(first_id "$kind")"
+refused "an id is taken" id
+take_key "$kind" "$get" "$arguments"
+refused "a key is taken" key
 
 # A receive that is killed, before and after the objects are there.
 for phase in destination-prepared destination-ready; do
@@ -114,10 +117,10 @@ mkdir "$SHARED/images" "$SHARED/later"
 wait_gone a "$pid"
 wait_until nothing_on a || fail "dump killed behind committed: $(on_a ipcs)"
 on_a "$GODWIT" restore -d -D "$SHARED/images"
-id=$(first_id shm)
+id=$(first_id "$kind")
 on_a "$GODWIT" dump -t "$pid" -D "$SHARED/later"
 has_nothing a "dumped"
-take_id a shm shmget "4096, 01600" "$id"
+take_id a "$kind" "$get" "$arguments" "$id"
 if on_a "$GODWIT" restore -d -D "$SHARED/later" >"$SHARED/migrate.log" 2>&1; then
 	fail "restored over an id that is taken"
 fi

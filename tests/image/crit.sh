@@ -33,6 +33,9 @@ for image in "$dir"/*; do
 	count=$((count + 1))
 	crit decode -i "$image" -o "$dir/decoded" 2>"$dir/log" || fail "crit decode $name: $(cat "$dir/log")"
 	crit show "$image" >/dev/null 2>"$dir/log" || fail "crit show $name: $(cat "$dir/log")"
+	case $name in
+	ipcns-shm-*) continue ;; # crit can't write those again: it takes what is behind them for text
+	esac
 	# Written again by crit it is the same, byte for byte, unless we write fields that only newer versions have.
 	crit encode -i "$dir/decoded" -o "$dir/encoded" 2>"$dir/log" || fail "crit encode $name: $(cat "$dir/log")"
 	case $name in

@@ -6,6 +6,8 @@
 #include "ghost-file.pb-c.h"
 #include "image/kinds.h"
 #include "image/samples.h"
+#include "ipc-msg.pb-c.h"
+#include "ipc-sem.pb-c.h"
 #include "pipe-data.pb-c.h"
 #include "sk-packet.pb-c.h"
 #include "tcp-stream.pb-c.h"
@@ -114,6 +116,9 @@ ProtobufCMessage *sample_message(const ProtobufCMessageDescriptor *type)
 	protobuf_c_message_init(type, message);
 	for (unsigned i = 0; i < type->n_fields; i++)
 		fill_field(&type->fields[i], (char *)message);
+	/* The others come behind it. */
+	if (type == &ipc_msg_entry__descriptor)
+		((IpcMsgEntry *)message)->qnum = SAMPLE_MESSAGES - 1;
 	return message;
 }
 
@@ -124,6 +129,10 @@ static void tell_raw_bytes(ProtobufCMessage *message, uint32_t raw_bytes)
 		((PipeDataEntry *)message)->bytes = raw_bytes;
 	if (message->descriptor == &sk_packet_entry__descriptor)
 		((SkPacketEntry *)message)->length = raw_bytes;
+	if (message->descriptor == &ipc_sem_entry__descriptor)
+		((IpcSemEntry *)message)->nsems = raw_bytes / sizeof(uint16_t);
+	if (message->descriptor == &ipc_msg__descriptor)
+		((IpcMsg *)message)->msize = raw_bytes;
 	if (message->descriptor == &ghost_chunk_entry__descriptor)
 		((GhostChunkEntry *)message)->len = raw_bytes;
 	if (message->descriptor == &tcp_stream_entry__descriptor) {

@@ -550,6 +550,7 @@ struct error *build_complete(struct build *build)
 	TRY(build_shared_give(build, build->store, build->files));
 	TRY(build_files(build));
 	TRY(build_shared_seal(build));
+	TRY(build_semaphores_and_queues(build));
 	TRY(complete_tasks(build));
 	if (build->options.clocks)
 		TRY(clocks_wait(build->store, build->options.clocks));
@@ -611,6 +612,7 @@ void build_free(struct build *build)
 		if (build->resume[i].fd >= 0)
 			close(build->resume[i].fd);
 	free(build->resume);
+	free(build->sysv);
 	if (build->own_pidfd >= 0)
 		close(build->own_pidfd);
 	free(build);

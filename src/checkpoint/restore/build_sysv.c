@@ -12,7 +12,9 @@
 #include "checkpoint/alive.h"
 #include "checkpoint/restore/building.h"
 #include "memory/shared.h"
+#include "objects/sysv/queues.h"
 #include "objects/sysv/segments.h"
+#include "objects/sysv/semaphores.h"
 #include "objects/sysv/sysv.h"
 #include "task/keeper.h"
 #include "util/alloc.h"
@@ -22,37 +24,38 @@ enum { DEATH_MS = 5000 /* that our death may take until it is known what has bec
 
 struct sysv_undo {
 	struct lock_holder holder; /* the program */
-	enum sysv_kind kind;
-	uint32_t id, cuid, key;
+	struct build_sysv made;
 };
+
+/* One that was to go with its last process has gone with that. */
+static struct error *remove_made(const struct build_sysv *made)
+{
+	struct sysv_look there;
+
+	if (sysv_look(made->kind, made->id, &there) < 0 || there.perm.cuid != made->cuid ||
+	    ((uint32_t)there.perm.__key != made->key && there.perm.__key != IPC_PRIVATE))
+		return NULL;
+	return sysv_remove(made->kind, made->id);
+}
 
 /* In the keeper: nobody is left to be told of an error. */
 static void undo_object(const void *bytes, const int *fds, size_t fd_count)
 {
 	struct sysv_undo undo;
-	struct sysv_look there;
 	bool is_alive = false;
 
 	(void)fds;
 	(void)fd_count;
 	memcpy(&undo, bytes, sizeof(undo));
 	error_free(alive_prove(&undo.holder, DEATH_MS, &is_alive));
-	if (is_alive || sysv_look(undo.kind, undo.id, &there) < 0 || there.perm.cuid != undo.cuid ||
-	    ((uint32_t)there.perm.__key != undo.key && there.perm.__key != IPC_PRIVATE))
-		return;
-	error_free(sysv_remove(undo.kind, undo.id));
+	if (!is_alive)
+		error_free(remove_made(&undo.made));
 }
 
 /* What stays if we die, unless the keeper has been told before. */
-static struct error *tell_keeper(const struct build *build, enum sysv_kind kind, const IpcDescEntry *desc)
+static struct error *tell_keeper(const struct build *build, const struct build_sysv *made)
 {
-	struct sysv_undo undo = {
-		.holder.pid = build_pid(build),
-		.kind = kind,
-		.id = desc->id,
-		.cuid = desc->cuid,
-		.key = desc->key,
-	};
+	struct sysv_undo undo = {.holder.pid = build_pid(build), .made = *made};
 	const struct keeper_undo message = {.undo = undo_object, .bytes = &undo, .size_bytes = sizeof(undo)};
 	uint32_t id;
 
@@ -60,6 +63,11 @@ static struct error *tell_keeper(const struct build *build, enum sysv_kind kind,
 	if (r < 0)
 		return error_new(-r, "start time of process %d", undo.holder.pid);
 	return keeper_add(build->options.keeper, &message, &id);
+}
+
+static struct build_sysv made_of(enum sysv_kind kind, const IpcDescEntry *desc)
+{
+	return (struct build_sysv){.kind = kind, .id = desc->id, .cuid = desc->cuid, .key = desc->key};
 }
 
 /* One that is there by that id isn't ours, or it was left by the program that is restored. */
@@ -71,7 +79,7 @@ static struct error *make_room(enum sysv_kind kind, const IpcDescEntry *desc, co
 		return error_new(EBADMSG, "%s %u", sysv_name(kind), desc->id);
 	if (sysv_look(kind, desc->id, &there) < 0)
 		return NULL;
-	if (sysv_is_left(&there, desc, extra->changed_s))
+	if (sysv_is_left(&there, desc, extra))
 		return sysv_remove(kind, desc->id);
 	auto_free char *removal = sysv_removal(kind, desc->id);
 	return error_hint(error_new(EEXIST, "%s %u is in use here", sysv_name(kind), desc->id),
@@ -90,10 +98,11 @@ static struct process *find_task(const struct build *build, uint32_t own_pid)
 
 static struct error *make_segment(struct build *build, const IpcShmEntry *entry, const GodwitSysvEntry *extra)
 {
+	const struct build_sysv made = made_of(SYSV_SEGMENT, entry->desc);
 	int fd = -1;
 
 	TRY(make_room(SYSV_SEGMENT, entry->desc, extra));
-	TRY(tell_keeper(build, SYSV_SEGMENT, entry->desc));
+	TRY(tell_keeper(build, &made));
 	TRY(segment_make(find_task(build, extra->n_pids ? extra->pids[0] : 0), entry));
 	struct error *error = segment_open(entry->desc->id, &fd);
 	if (error)
@@ -150,6 +159,73 @@ struct error *build_segments_finish(struct build *build)
 	return each_segment(build, finish_segment);
 }
 
+/* ---- Semaphores and queues ---- */
+
+struct makers {
+	struct sysv_makers makers;
+	const struct build *build;
+};
+
+static struct process *find_maker(const struct sysv_makers *makers, uint32_t own_pid)
+{
+	return find_task(((const struct makers *)(const void *)makers)->build, own_pid);
+}
+
+/* From here on it is to be removed if this fails. */
+static struct error *prepare(struct build *build, enum sysv_kind kind, const IpcDescEntry *desc)
+{
+	const struct build_sysv made = made_of(kind, desc);
+	GodwitSysvEntry *extra;
+
+	TRY(sysv_get_extra(build->store, kind, desc->id, &extra));
+	struct error *error = make_room(kind, desc, extra);
+	godwit_sysv_entry__free_unpacked(extra, NULL);
+	TRY(error);
+	TRY(tell_keeper(build, &made));
+	build->sysv = xrealloc(build->sysv, (build->sysv_count + 1) * sizeof(*build->sysv));
+	build->sysv[build->sysv_count++] = made;
+	return NULL;
+}
+
+static struct error *make_set(struct build *build, size_t index, const struct sysv_makers *makers)
+{
+	ProtobufCMessage *message;
+
+	TRY(image_get(build->store, IMAGE_IPC_SEM, IPC_NAMESPACE_ID, index, &message));
+	const IpcSemEntry *entry = (const IpcSemEntry *)message;
+	struct error *error = prepare(build, SYSV_SEMAPHORES, entry->desc);
+	if (!error)
+		error = semaphores_make(entry, index, build->store, makers);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return error;
+}
+
+static struct error *make_queue(struct build *build, uint64_t image_id, const struct sysv_makers *makers)
+{
+	ProtobufCMessage *message;
+
+	TRY(image_get(build->store, IMAGE_IPC_MSG, image_id, 0, &message));
+	const IpcMsgEntry *entry = (const IpcMsgEntry *)message;
+	struct error *error = prepare(build, SYSV_QUEUE, entry->desc);
+	if (!error)
+		error = queue_make(entry, image_id, build->store, makers);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return error;
+}
+
+struct error *build_semaphores_and_queues(struct build *build)
+{
+	const struct makers makers = {.makers.find = find_maker, .build = build};
+
+	for (size_t i = 0; i < image_count(build->store, IMAGE_IPC_SEM, IPC_NAMESPACE_ID); i++)
+		TRY(make_set(build, i, &makers.makers));
+	for (uint64_t id = IPC_NAMESPACE_ID; image_count(build->store, IMAGE_IPC_MSG, id) > 0; id++)
+		TRY(make_queue(build, id, &makers.makers));
+	return NULL;
+}
+
+/* ---- When it fails ---- */
+
 static struct error *remove_segment(const struct build *build, uint32_t id)
 {
 	struct sysv_look there;
@@ -162,4 +238,6 @@ static struct error *remove_segment(const struct build *build, uint32_t id)
 void build_sysv_undo(const struct build *build)
 {
 	error_free(each_segment(build, remove_segment));
+	for (size_t i = 0; i < build->sysv_count; i++)
+		error_free(remove_made(&build->sysv[i]));
 }

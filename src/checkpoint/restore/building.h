@@ -10,6 +10,7 @@
 #include "checkpoint/restore/pid_space.h"
 #include "checkpoint/tree.h"
 #include "objects/file_locks.h"
+#include "objects/sysv/sysv.h"
 #include "task/cgroup.h"
 #include "task/process.h"
 
@@ -17,6 +18,12 @@
 struct resume_file {
 	uint32_t entry_id;
 	int fd; /* owned: a copy of its descriptor */
+};
+
+/* An object of System V that is made: what tells it from another one that has got its id. */
+struct build_sysv {
+	enum sysv_kind kind;
+	uint32_t id, cuid, key;
 };
 
 /* One process of the tree. */
@@ -44,6 +51,8 @@ struct build {
 	int spare_base;                  /* numbers from here on are no descriptors of the program */
 	struct resume_file *resume;      /* owned */
 	size_t resume_count;
+	struct build_sysv *sysv; /* owned: semaphores and queues */
+	size_t sysv_count;
 	bool is_released;
 	struct arch_fpu_layout layout;
 };
@@ -132,6 +141,9 @@ MUST_USE struct error *build_segment_make(struct build *build, const struct imag
 
 /* What is left to do with segments when all are attached. Those that the program has given up meanwhile go. */
 MUST_USE struct error *build_segments_finish(struct build *build);
+
+/* Semaphores and queues, with all that is in them. */
+MUST_USE struct error *build_semaphores_and_queues(struct build *build);
 
 /* The tasks have ended: nothing that was made for them stays. */
 void build_sysv_undo(const struct build *build);

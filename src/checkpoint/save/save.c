@@ -20,7 +20,6 @@
 #include "checkpoint/save/save_sysv.h"
 #include "checkpoint/save/save_tree.h"
 #include "checkpoint/save/shared_outsiders.h"
-#include "checkpoint/save/sysv_ipc.h"
 #include "checkpoint/shared_memory.h"
 #include "checkpoint/thread_state.h"
 #include "fs.pb-c.h"
@@ -176,6 +175,11 @@ void saver_free(struct saver *saver)
 	free(saver);
 }
 
+static struct sysv_users sysv_users(const struct saver *saver)
+{
+	return (struct sysv_users){.tasks = saver->live.list, .count = saver->live.tree.count};
+}
+
 /* ---- Checking ---- */
 
 /* What has been found since then is about that task. The root is whom the user has named: nobody has to be told. */
@@ -201,7 +205,6 @@ static void check_task(struct saver *saver, size_t task, struct problems *proble
 		problems_add(problems, probes_check(pid, areas));
 		mapped_files_check(&saver->mapped, pid, areas, file_table_open_files(saver->files), problems);
 	}
-	sysv_ipc_check(pid, problems);
 	name_task(saver, task, problems, from);
 }
 
@@ -217,12 +220,15 @@ static void check_outsiders(const struct saver *saver, struct problems *problems
 
 void saver_check(struct saver *saver, struct problems *problems)
 {
+	const struct sysv_users users = sysv_users(saver);
+
 	file_table_replace_stdio(saver->files);
 	live_tree_check(&saver->live, problems);
 	for (size_t i = 0; i < saver->live.tree.count; i++)
 		if (!saver->live.tree.tasks[i].is_zombie)
 			check_task(saver, i, problems);
 	check_outsiders(saver, problems);
+	save_sysv_check(&users, problems);
 	file_table_check(saver->files, problems);
 	problems_add(problems, saver_sync(saver));
 	saver_drop_copies(saver);
@@ -393,17 +399,18 @@ void saver_sketch(struct saver *saver, struct image_store *store)
 
 static struct error *put_segments(const struct saver *saver, size_t task, struct image_store *store)
 {
-	const struct sysv_users users = {.tasks = saver->live.list, .count = saver->live.tree.count};
+	const struct sysv_users users = sysv_users(saver);
 
 	return save_segments(&saver->tasks[task].areas, &users, store);
 }
 
-struct error *saver_save_sysv(const struct saver *saver, struct image_store *store)
+struct error *saver_save_sysv(const struct saver *saver, const struct frozen *frozen, struct image_store *store)
 {
 	for (size_t i = 0; i < saver->live.tree.count; i++)
 		if (saver_owns_memory(saver, i))
 			TRY(put_segments(saver, i, store));
-	return NULL;
+	const struct sysv_users users = sysv_users(saver);
+	return save_semaphores_and_queues(&users, frozen ? frozen->processes : NULL, store);
 }
 
 static struct error *put_shared_of(const struct saver *saver, size_t task, struct image_store *store)
@@ -475,6 +482,8 @@ static struct error *save_task(struct saver *saver, size_t task, struct process 
 
 	TRY(thread_states_save(saved->states, process, store, &saved->answers));
 	interrupted_calls_save(process, store);
+	const struct sysv_users users = sysv_users(saver);
+	TRY(save_sysv_check_calls(&users, process));
 	TRY(put_fs(saver, task, &locked_bytes, store));
 	if (!saver_owns_memory(saver, task))
 		return NULL;
@@ -505,7 +514,7 @@ struct error *saver_save(struct saver *saver, const struct frozen *frozen, struc
 			shared_objects_add_areas(&objects, saver->live.list[i].pid, &saver->tasks[i].areas);
 	}
 	TRY(shared_memory_put(&objects, store));
-	TRY(saver_save_sysv(saver, store));
+	TRY(saver_save_sysv(saver, frozen, store));
 	TRY(file_table_save(saver->files, store));
 	/* Last: what is left of a timer was asked before, so that none comes before its time by these clocks. */
 	return clocks_save(saver->pid, store);

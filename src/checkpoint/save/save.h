@@ -70,8 +70,9 @@ void saver_drop_copies(struct saver *saver);
 const struct live_tree *saver_live(const struct saver *saver);
 size_t saver_count(const struct saver *saver); /* of tasks */
 
-/* The objects of System V that it has, as of the last look. */
-MUST_USE struct error *saver_save_sysv(const struct saver *saver, struct image_store *store);
+/* The objects of System V that it has, as of the last look. frozen is NULL while it runs. */
+MUST_USE struct error *saver_save_sysv(const struct saver *saver, const struct frozen *frozen,
+                                       struct image_store *store);
 
 /* What the root calls itself: it may be in a PID namespace of its own. */
 pid_t saver_own_pid(const struct saver *saver);

@@ -56,7 +56,12 @@ struct error *segment_save(uint32_t id, const char *name, uint32_t hugetlb_flag,
 	entry.hugetlb_flag = hugetlb_flag;
 	image_put(store, IMAGE_IPC_SHM, IPC_NAMESPACE_ID, &entry.base);
 	uint32_t creator = sysv_own_pid(users, segment.shm_cpid);
-	sysv_put_extra(SYSV_SEGMENT, id, (uint64_t)segment.shm_ctime, &creator, 1, store);
+	const struct sysv_extra extra = {
+		.changed_s = (uint64_t)segment.shm_ctime,
+		.pids = &creator,
+		.pid_count = 1,
+	};
+	sysv_put_extra(SYSV_SEGMENT, id, &extra, store);
 	return NULL;
 }
 

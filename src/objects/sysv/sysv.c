@@ -16,6 +16,7 @@
 #include "objects/sysv/sysv.h"
 #include "util/alloc.h"
 #include "util/negative_errno.h"
+#include "util/procfs.h"
 
 /* The last argument of semctl(2), which the caller has to declare. */
 union semun {
@@ -66,15 +67,27 @@ static int look(enum sysv_kind kind, int at, bool is_place, struct sysv_look *re
 	switch (kind) {
 	case SYSV_SEGMENT:
 		id = shmctl(at, is_place ? SHM_STAT : IPC_STAT, &segment);
-		*ret_look = (struct sysv_look){segment.shm_perm, (uint64_t)segment.shm_ctime, segment.shm_nattch};
+		*ret_look = (struct sysv_look){
+			.perm = segment.shm_perm,
+			.changed_s = (uint64_t)segment.shm_ctime,
+			.attached_count = segment.shm_nattch,
+		};
 		break;
 	case SYSV_SEMAPHORES:
 		id = semctl(at, 0, is_place ? SEM_STAT : IPC_STAT, (union semun){.set = &set});
-		*ret_look = (struct sysv_look){.perm = set.sem_perm, .changed_s = (uint64_t)set.sem_ctime};
+		*ret_look = (struct sysv_look){
+			.perm = set.sem_perm,
+			.changed_s = (uint64_t)set.sem_ctime,
+			.used_s = (uint64_t)set.sem_otime,
+		};
 		break;
 	case SYSV_QUEUE:
 		id = msgctl(at, is_place ? MSG_STAT : IPC_STAT, &queue);
-		*ret_look = (struct sysv_look){.perm = queue.msg_perm, .changed_s = (uint64_t)queue.msg_ctime};
+		*ret_look = (struct sysv_look){
+			.perm = queue.msg_perm,
+			.changed_s = (uint64_t)queue.msg_ctime,
+			.used_s = (uint64_t)(queue.msg_stime > queue.msg_rtime ? queue.msg_stime : queue.msg_rtime),
+		};
 		break;
 	case SYSV_KIND_COUNT:
 		return -EINVAL;
@@ -91,10 +104,25 @@ int sysv_look(enum sysv_kind kind, uint32_t id, struct sysv_look *ret_look)
 	return r < 0 ? r : 0;
 }
 
-bool sysv_is_left(const struct sysv_look *there, const IpcDescEntry *desc, uint64_t changed_s)
+/* Where an id is always the same object: this boot and IPC namespace. The caller frees; NULL: not known. */
+static char *own_space(void)
 {
-	return there->attached_count == 0 && changed_s && there->changed_s == changed_s &&
-	       (uint32_t)there->perm.__key == desc->key && there->perm.cuid == desc->cuid;
+	auto_free char *boot = NULL;
+	char namespace[64] = "";
+
+	if (procfs_read(getpid(), "../sys/kernel/random/boot_id", &boot, NULL) < 0 ||
+	    readlink("/proc/self/ns/ipc", namespace, sizeof(namespace) - 1) < 0)
+		return NULL;
+	return xformat("%.*s %s", (int)strcspn(boot, "\n"), boot, namespace);
+}
+
+bool sysv_is_left(const struct sysv_look *there, const IpcDescEntry *desc, const GodwitSysvEntry *extra)
+{
+	auto_free char *space = own_space();
+
+	return space && extra->space && strcmp(space, extra->space) == 0 && there->attached_count == 0 &&
+	       extra->changed_s && there->changed_s == extra->changed_s && (uint32_t)there->perm.__key == desc->key &&
+	       there->perm.cuid == desc->cuid;
 }
 
 /* The last place in use; negative: none. */
@@ -168,17 +196,21 @@ struct error *sysv_remove(enum sysv_kind kind, uint32_t id)
 
 /* ---- What the images have no field for ---- */
 
-void sysv_put_extra(enum sysv_kind kind, uint32_t id, uint64_t changed_s, const uint32_t *pids, size_t count,
-                    struct image_store *store)
+void sysv_put_extra(enum sysv_kind kind, uint32_t id, const struct sysv_extra *extra, struct image_store *store)
 {
 	GodwitSysvEntry entry = GODWIT_SYSV_ENTRY__INIT;
+	auto_free char *space = own_space();
 
+	entry.space = space;
 	entry.kind = kind;
 	entry.id = id;
 	entry.has_changed_s = true;
-	entry.changed_s = changed_s;
-	entry.pids = (uint32_t *)(uintptr_t)pids;
-	entry.n_pids = count;
+	entry.changed_s = extra->changed_s;
+	entry.has_is_used = entry.is_used = extra->is_used;
+	entry.pids = (uint32_t *)(uintptr_t)extra->pids;
+	entry.n_pids = extra->pid_count;
+	entry.undos = (GodwitSysvUndo **)(uintptr_t)extra->undos;
+	entry.n_undos = extra->undo_count;
 	image_put(store, IMAGE_GODWIT_SYSV, 0, &entry.base);
 }
 

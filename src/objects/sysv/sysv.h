@@ -43,6 +43,7 @@ char *sysv_removal(enum sysv_kind kind, uint32_t id);
 struct sysv_look {
 	struct ipc_perm perm;
 	uint64_t changed_s;      /* ctime: since 1970 */
+	uint64_t used_s;         /* the last use of semaphores or a queue: since 1970; 0: never */
 	uint64_t attached_count; /* of a segment */
 };
 
@@ -53,7 +54,7 @@ int sysv_look(enum sysv_kind kind, uint32_t id, struct sysv_look *ret_look);
  * Is the object that is there by this id the one that was saved, left by a program that has ended? Then it may make room for
  * its copy.
  */
-bool sysv_is_left(const struct sysv_look *there, const IpcDescEntry *desc, uint64_t changed_s);
+bool sysv_is_left(const struct sysv_look *there, const IpcDescEntry *desc, const GodwitSysvEntry *extra);
 
 /* The ids of all that there are here. The caller frees them. */
 void sysv_list(enum sysv_kind kind, int **ret_ids, size_t *ret_count);
@@ -63,11 +64,23 @@ void sysv_describe(const struct ipc_perm *perm, uint32_t id, IpcDescEntry *ret_d
 /* Removes it; a segment goes with the last process that has it attached. */
 MUST_USE struct error *sysv_remove(enum sysv_kind kind, uint32_t id);
 
+/* Raw bytes in the images go on up to a multiple of 8. */
+static inline size_t sysv_padded(size_t size_bytes)
+{
+	return (size_bytes + 7) & ~(size_t)7;
+}
+
 /* ---- What the images have no field for ---- */
 
-/* pids are borrowed for the call. */
-void sysv_put_extra(enum sysv_kind kind, uint32_t id, uint64_t changed_s, const uint32_t *pids, size_t count,
-                    struct image_store *store);
+struct sysv_extra {
+	uint64_t changed_s;
+	bool is_used;         /* of semaphores: sem_otime isn't 0 */
+	const uint32_t *pids; /* borrowed */
+	size_t pid_count;
+	GodwitSysvUndo *const *undos; /* borrowed */
+	size_t undo_count;
+};
+void sysv_put_extra(enum sysv_kind kind, uint32_t id, const struct sysv_extra *extra, struct image_store *store);
 
 /* An empty one if the image doesn't say. The caller frees. */
 MUST_USE struct error *sysv_get_extra(const struct image_store *store, enum sysv_kind kind, uint32_t id,
