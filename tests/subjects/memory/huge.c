@@ -3,7 +3,6 @@
 
 /*
  * Huge pages: private and shared ones of MAP_HUGETLB, read-only, with pages that were never touched, and a memfd of them.
- * The system is told to make them when they are asked for (vm.nr_overcommit_hugepages): that costs nothing otherwise.
  */
 #include <errno.h>
 #include <linux/memfd.h>
@@ -11,30 +10,10 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
+#include "huge_pages.h"
 #include "smaps.h"
 
-enum {
-	HUGE_BYTES = 2 << 20,
-	PAGES = 3,
-	SIZE = PAGES * HUGE_BYTES,
-	WANTED = 512,
-	SMALL_PAGES = HUGE_BYTES / SMAPS_PAGE_BYTES
-};
-static const char pool[] = "/proc/sys/vm/nr_overcommit_hugepages";
-
-static void allow(void)
-{
-	char text[32] = "0";
-	int fd = open(pool, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0 || atol(text) >= WANTED)
-		return;
-	snprintf(text, sizeof(text), "%d", WANTED);
-	if (pwrite(fd, text, strlen(text), 0) < 0)
-		return; /* then mmap(2) will say so */
-	close(fd);
-}
-
+enum { PAGES = 3, SIZE = PAGES * HUGE_BYTES, SMALL_PAGES = HUGE_BYTES / SMAPS_PAGE_BYTES };
 static char *map(const struct subject *subject, int flags, int fd)
 {
 	char *at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, flags, fd, 0);
@@ -104,7 +83,7 @@ int main(int argc, char **argv)
 	};
 	struct stat stat;
 
-	allow();
+	huge_pages_allow();
 	changing[0].at = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 	changing[1].at = map(&subject, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 	char *own = map(&subject, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1);
