@@ -132,20 +132,33 @@ struct error *process_open(pid_t pid, struct process *process)
 	return NULL;
 }
 
+/* What is opened is the memory of then. An execve(2) behind the seizing shows; one before it has left this behind. */
+static struct error *open_memory(struct process *process)
+{
+	auto_free char *mem = xformat("/proc/%d/mem", process->pid);
+	auto_free char *maps = xformat("/proc/%d/maps", process->pid);
+
+	close(process->mem_fd);
+	process->mem_fd = open(mem, O_RDWR | O_CLOEXEC);
+	if (process->mem_fd < 0)
+		return memory_error(process->pid, errno);
+	process->maps_fd = open(maps, O_RDONLY | O_CLOEXEC); /* without it the vDSO is looked for once more */
+	if (procfs_find_area(process->pid, "[vdso]", &process->vdso) < 0)
+		process->vdso = (struct procfs_range){0};
+	return NULL;
+}
+
 struct error *process_seize(pid_t pid, struct process **ret_process)
 {
 	auto_process struct process *process = xalloc(sizeof(*process));
 	size_t new;
 
 	TRY(process_open(pid, process));
-	auto_free char *maps = xformat("/proc/%d/maps", pid);
-	process->maps_fd = open(maps, O_RDONLY | O_CLOEXEC); /* without it the vDSO is looked for once more */
-	if (procfs_find_area(pid, "[vdso]", &process->vdso) < 0)
-		process->vdso = (struct procfs_range){0};
 	/* Where nobody tells (Linux before 4.1), it has no other one. */
 	(void)procfs_own_tid(pid, pid, &process->own_pid);
 	/* First, whatever the others' numbers: they go on at 300 behind the largest. */
 	TRY(seize_thread(process, pid));
+	TRY(open_memory(process));
 	TRY(seize_new_threads(process, &new));
 	if (process->thread_count == 0 || process->threads[0].tid != pid)
 		return error_new(ESRCH, "process %d", pid);

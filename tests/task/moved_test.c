@@ -142,6 +142,7 @@ static void stop_and_go_on(pid_t pid)
 
 	assert_ok(process_seize(pid, &process));
 	process->calls = calls;
+	process_look(process);
 	assert_ok(process_stop(process));
 	assert_ok(process_thaw(process));
 }
