@@ -44,7 +44,7 @@ static bool judge(const struct sysv_users *users, const pid_t *pids, size_t coun
 
 	for (size_t i = 0; i < count; i++) {
 		if (sysv_own_pid(users, pids[i]))
-			is_own |= !is_younger(pids[i], used_s);
+			is_own = is_own || !is_younger(pids[i], used_s);
 		else if (is_alive(pids[i]) && !is_younger(pids[i], used_s))
 			ret_owned->stranger = pids[i];
 	}

@@ -7,7 +7,7 @@
  * queue. So:
  *
  *     a tree's own      one of those is a process of the tree, and none is a living process outside of it
- *     shared            one is in the tree, another one lives outside, or somebody outside waits for it
+ *     shared            one is in the tree, another one lives outside
  *     nobody's          all others: they stay where they are
  */
 #pragma once

@@ -19,7 +19,8 @@ enum { PAGE_BYTES = 4096 };
 struct attachment {
 	uint64_t id, base; /* where the segment's first byte would be */
 	bool is_read_only;
-	uint64_t now;       /* where it has been attached for now */
+	uint64_t now; /* where it has been attached for now */
+	uint64_t size_bytes;
 	struct ranges left; /* owned: of now, what belongs nowhere */
 };
 
@@ -48,8 +49,8 @@ static struct error *attach(struct process *task, struct attachment *attachment)
 	TRY(process_run(task, batch));
 	attachment->now = (uint64_t)batch_result(batch, at);
 	uint64_t size_bytes = ((const struct shmid_ds *)batch_output(batch, space))->shm_segsz;
-	ranges_append(&attachment->left, attachment->now,
-	              attachment->now + ((size_bytes + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1)));
+	attachment->size_bytes = (size_bytes + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
+	ranges_append(&attachment->left, attachment->now, attachment->now + attachment->size_bytes);
 	return NULL;
 }
 
@@ -87,7 +88,11 @@ static struct error *move_part(struct attachments *attachments, const VmaEntry *
 	struct attachment *attachment;
 
 	TRY(find_or_attach(attachments, vma, &attachment));
-	uint64_t from = attachment->now + vma->pgoff + (part->start - vma->start);
+	uint64_t offset = vma->pgoff + (part->start - vma->start);
+	uint64_t from = attachment->now + offset;
+	if (offset > attachment->size_bytes || size_bytes > attachment->size_bytes - offset)
+		return error_new(EBADMSG, "System V shared memory %" PRIu64 " has nothing at %#" PRIx64, vma->shmid,
+		                 offset);
 	ranges_append(&moved, from, from + size_bytes);
 	struct ranges left = ranges_without(&attachment->left, &moved);
 	uint64_t taken_bytes = ranges_bytes(&attachment->left) - ranges_bytes(&left);

@@ -73,6 +73,22 @@ refused "an id is taken" id
 take_key "$kind" "$get" "$arguments"
 refused "a key is taken" key
 
+# Somebody outside of the program waits for one of its semaphores, the second one.
+if [ "$kind" = sem ]; then
+	id=$(first_id sem)
+	waiter=$(start_on a "$SHARED/waiter.log" perl -e "semop($id, pack('s!3', 1, -9, 0))")
+	# 14: GETNCNT of semctl(2)
+	is_waiting() { on_a perl -e "exit(semctl($id, 1, 14, 0) == 0)"; }
+	wait_until is_waiting
+	! migrate || fail "moved, though a stranger waits"
+	told "System V semaphores $id, which a process outside of it waits for"
+	is_here "a stranger waits"
+	on_a kill -KILL "$waiter"
+	wait_gone a "$waiter"
+	has_nothing b "a stranger waits"
+	echo "ok a stranger who waits is told of"
+fi
+
 # A receive that is killed, before and after the objects are there.
 for phase in destination-prepared destination-ready; do
 	cat >"$SHARED/killer" <<-SCRIPT

@@ -92,12 +92,7 @@ static bool read_call(pid_t pid, pid_t tid, enum sysv_kind *ret_kind, uint32_t *
 	return *ret_kind != SYSV_KIND_COUNT;
 }
 
-struct waiting {
-	const struct sysv_found *found;
-	size_t *counts; /* owned: of threads of the tree that wait, by what is found */
-};
-
-static void check_threads(const struct waiting *waiting, pid_t pid, struct problems *problems)
+static void check_threads(const struct sysv_found *found, pid_t pid, struct problems *problems)
 {
 	auto_free int *tids = NULL;
 	size_t count = 0;
@@ -108,13 +103,8 @@ static void check_threads(const struct waiting *waiting, pid_t pid, struct probl
 		enum sysv_kind kind;
 		uint32_t id;
 
-		if (!read_call(pid, tids[i], &kind, &id))
-			continue;
-		const struct sysv_owned *owned = sysv_found_at(waiting->found, kind, id);
-		if (owned)
-			waiting->counts[owned - waiting->found->list]++;
-		else
-			problems_add(problems, check_call(waiting->found, tids[i], kind, id));
+		if (read_call(pid, tids[i], &kind, &id))
+			problems_add(problems, check_call(found, tids[i], kind, id));
 	}
 }
 
@@ -123,20 +113,12 @@ void save_sysv_check(const struct sysv_users *users, struct problems *problems)
 	auto_sysv_found struct sysv_found found = {0};
 
 	sysv_find(users, &found);
-	auto_free size_t *counts = xalloc((found.count + 1) * sizeof(*counts));
-	const struct waiting waiting = {.found = &found, .counts = counts};
 	for (size_t i = 0; i < users->count; i++)
 		if (users->tasks[i].pidfd >= 0)
-			check_threads(&waiting, users->tasks[i].pid, problems);
-	for (size_t i = 0; i < found.count; i++) {
-		struct sysv_owned *owned = &found.list[i];
-
-		/* One that has begun to wait since its threads were looked at is the tree's, or found in the freeze. */
-		if (owned->kind == SYSV_SEMAPHORES && counts[i] == 0 && semaphores_waiters(owned->id) > 0)
-			owned->owner = SYSV_SHARED;
-		if (owned->owner == SYSV_SHARED)
-			problems_add(problems, stranger_error(owned));
-	}
+			check_threads(&found, users->tasks[i].pid, problems);
+	for (size_t i = 0; i < found.count; i++)
+		if (found.list[i].owner == SYSV_SHARED)
+			problems_add(problems, stranger_error(&found.list[i]));
 }
 
 /* ---- In the freeze ---- */
@@ -168,8 +150,11 @@ struct error *save_semaphores_and_queues(const struct sysv_users *users, struct 
 
 	sysv_find(users, &found);
 	for (size_t i = 0; i < found.count; i++) {
-		const struct sysv_owned *owned = &found.list[i];
+		struct sysv_owned *owned = &found.list[i];
 
+		/* None of the tree's own waits now: a stop ends that. */
+		if (processes && owned->kind == SYSV_SEMAPHORES && semaphores_waiters(owned->id) > 0)
+			owned->owner = SYSV_SHARED;
 		if (owned->owner == SYSV_SHARED)
 			return stranger_error(owned);
 		if (owned->kind == SYSV_SEMAPHORES)
