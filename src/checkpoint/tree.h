@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "util/error.h"
 #include "util/own.h"
 
 enum shared_kind { SHARED_VM, SHARED_FILES, SHARED_FS, SHARED_SIGHAND, SHARED_KIND_COUNT };
@@ -42,6 +43,19 @@ struct tree {
 /* The task that owns what this one has: the first with the same id. A zombie has nothing to share. */
 size_t tree_owner(const struct tree *tree, enum shared_kind kind, size_t task);
 bool tree_owns(const struct tree *tree, enum shared_kind kind, size_t task);
+
+/*
+ * Who can make a task with all that it shares with tasks before it: its parent, or one with the same parent (clone(2),
+ * CLONE_PARENT). -1: nobody. *ret_flags: what it has together with its maker, as clone(2) names it. Not for the root.
+ */
+int tree_maker(const struct tree *tree, size_t task, uint64_t *ret_flags);
+
+/*
+ * The session that each task has to be born in (0: whichever), so that it comes to the one that it is in; ret_sessions has
+ * one for each. The error: a task that is in a session in which its parent never was, as far as the others tell.
+ */
+void tree_births(const struct tree *tree, pid_t *ret_sessions);
+MUST_USE struct error *tree_check_births(const struct tree *tree);
 
 /* The index of the task with that PID; -1: there is none. */
 int tree_find(const struct tree *tree, pid_t pid);

@@ -92,59 +92,19 @@ static struct error *make_child(const struct build *build, struct process *maker
 	return process_adopt_child(birth->shared & CLONE_VM ? NULL : maker, pid, birth->own_pid, ret_process);
 }
 
-static uint64_t shared_flags(const struct tree_task *task, const struct tree_task *other)
-{
-	static const uint64_t flags[SHARED_KIND_COUNT] = {
-		[SHARED_VM] = CLONE_VM,
-		[SHARED_FILES] = CLONE_FILES,
-		[SHARED_FS] = CLONE_FS,
-		[SHARED_SIGHAND] = CLONE_SIGHAND,
-	};
-	uint64_t shared = 0;
-
-	for (size_t kind = 0; kind < SHARED_KIND_COUNT && !task->is_zombie && !other->is_zombie; kind++)
-		if (task->ids[kind] == other->ids[kind])
-			shared |= flags[kind];
-	return shared;
-}
-
-/* All that a task has together with any that come before it. */
-static uint64_t needed_flags(const struct tree *tree, size_t index)
-{
-	uint64_t needed = 0;
-
-	for (size_t i = 0; i < index; i++)
-		needed |= shared_flags(&tree->tasks[index], &tree->tasks[i]);
-	return needed;
-}
-
-/* Its parent, or somebody who has the same parent, with whom it shares all that it shares with anybody: clone(2),
- * CLONE_PARENT. NULL: nobody. */
-static const struct build_task *maker_of(const struct build *build, size_t index, uint64_t needed)
-{
-	const struct tree_task *tasks = build->tree.tasks;
-
-	for (size_t i = 0; i < index; i++) {
-		bool is_near = tasks[index].parent == (int)i || tasks[index].parent == tasks[i].parent;
-
-		if (is_near && build->tasks[i]->process && shared_flags(&tasks[index], &tasks[i]) == needed)
-			return build->tasks[i];
-	}
-	return NULL;
-}
-
 static struct error *make_task(struct build_task *task)
 {
 	struct build *build = task->build;
 	const struct build_task *parent = build->tasks[build->tree.tasks[task->index].parent];
-	uint64_t needed = needed_flags(&build->tree, task->index);
-	const struct build_task *maker = needed ? maker_of(build, task->index, needed) : parent;
-	struct birth birth = {.own_pid = task->model->pid, .shared = needed, .exit_signal = SIGCHLD};
+	struct birth birth = {.own_pid = task->model->pid, .exit_signal = SIGCHLD};
+	int at = tree_maker(&build->tree, task->index, &birth.shared);
 
-	if (!maker)
+	if (at < 0 || !build->tasks[at]->process)
 		return error_new(ENOTSUP,
 		                 "process %d shares things with others than its parent and that one's children",
 		                 birth.own_pid);
+	const struct build_task *maker = build->tasks[at];
+	bool has_own_memory = !(birth.shared & CLONE_VM);
 	if (maker != parent) {
 		birth.shared |= CLONE_PARENT;
 		birth.exit_signal = 0; /* that of its maker */
@@ -152,26 +112,10 @@ static struct error *make_task(struct build_task *task)
 	TRY(make_child(build, maker->process, parent->process, &birth, &task->process), "make task %d", birth.own_pid);
 	TRY(build_enter(task));
 	/* Where it comes late its maker isn't bare any more. */
-	return maker->memory && !(needed & CLONE_VM) ? build_clear_memory(task) : NULL;
+	return maker->memory && has_own_memory ? build_clear_memory(task) : NULL;
 }
 
 /* ---- Sessions ---- */
-
-/*
- * The session that each task has to be born in; 0: whichever. It is that it is in, unless it leads one; and of a leader,
- * that of a child which was made before. Children come behind their parents in a tree.
- */
-static void find_birth_sessions(const struct tree *tree, pid_t *ret_sessions)
-{
-	for (size_t i = tree->count; i-- > 0;) {
-		const struct tree_task *task = &tree->tasks[i];
-
-		if (task->session != task->pid)
-			ret_sessions[i] = task->session;
-		if (ret_sessions[i] && task->parent >= 0 && ret_sessions[i] != tree->tasks[task->parent].pid)
-			ret_sessions[task->parent] = ret_sessions[i];
-	}
-}
 
 static struct error *begin_session(const struct build_task *task)
 {
@@ -201,24 +145,6 @@ static struct error *make_children(struct build *build, size_t parent, const pid
 	return NULL;
 }
 
-/* A task of the tree whose parent can't have made it where it is. */
-static struct error *check_births(const struct build *build, const pid_t *births)
-{
-	const struct tree *tree = &build->tree;
-
-	for (size_t i = 1; i < tree->count; i++) {
-		size_t parent = (size_t)tree->tasks[i].parent;
-		bool is_inherited = births[i] == tree->tasks[parent].session || births[i] == births[parent];
-
-		if (births[i] && (!is_inherited || (parent == 0 && births[i] != tree->tasks[0].session)))
-			return error_new(ENOTSUP,
-			                 "process %d is in session %d, in which its parent %d never was as far as "
-			                 "its children tell",
-			                 tree->tasks[i].pid, births[i], tree->tasks[parent].pid);
-	}
-	return NULL;
-}
-
 /* The root is in its session already. Another leader begins its own, and before that makes those who are in the old one. */
 static struct error *lead_session(struct build *build, size_t leader, const pid_t *births)
 {
@@ -238,8 +164,8 @@ static struct error *make_all(struct build *build)
 {
 	auto_free pid_t *births = xalloc(build->tree.count * sizeof(*births));
 
-	find_birth_sessions(&build->tree, births);
-	TRY(check_births(build, births));
+	tree_births(&build->tree, births);
+	TRY(tree_check_births(&build->tree));
 	for (size_t i = 0; i < build->tree.count; i++) {
 		TRY(lead_session(build, i, births));
 		TRY(make_children(build, i, births, build->tree.tasks[i].session));

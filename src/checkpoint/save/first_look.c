@@ -102,6 +102,36 @@ static struct error *hold_and_look(pid_t pid, struct tree_calls *calls, struct s
 	return frozen_thaw(frozen);
 }
 
+/* What is in the way is told, or waited for once more. */
+static struct error *judge(struct children_wait *wait, const struct problems *lasting, int *looks)
+{
+	bool passes = problems_all_are(lasting, EAGAIN);
+
+	if (is_for_a_child(wait))
+		return NULL;
+	if (*looks == LOOKS || (!passes && *looks >= LOOKS_AT_LASTING))
+		return problems_error(lasting, "process %d can't be carried:", wait->pid);
+	if (passes)
+		test_stop("unread");
+	usleep(BETWEEN_LOOKS_US);
+	(*looks)++;
+	return NULL;
+}
+
+/* *ret_is_seen: all was seen while it stood still. */
+static struct error *look_if_late(pid_t pid, struct tree_calls *calls, struct saver *saver, int looks,
+                                  bool *ret_is_seen)
+{
+	enum obstacle obstacle;
+
+	*ret_is_seen = false;
+	if (looks < LOOKS_AT_CHANGES)
+		return NULL;
+	TRY(hold_and_look(pid, calls, saver, &obstacle));
+	*ret_is_seen = obstacle == OBSTACLE_NONE;
+	return looks == LOOKS ? obstacle_error(obstacle, pid) : NULL;
+}
+
 /*
  * The program runs while it is looked at: a file may be closed, a connection end, a child be born between two questions,
  * and what was true of each of them is nonsense for both. So only what is in the way in every look is told. What has come
@@ -111,28 +141,19 @@ struct error *first_look_again(struct children_wait *wait, struct tree_calls *ca
 {
 	auto_problems struct problems lasting = {0};
 	bool is_first = true;
-	bool is_complete;
+	bool is_seen = false;
 
-	for (int looks = 1;; is_first &= !is_complete) {
+	for (int looks = 1;;) {
+		bool is_complete;
+
 		TRY(look(wait, saver, is_first, &lasting, &is_complete));
-		if (lasting.count == 0 && is_complete)
+		is_seen = is_complete && lasting.count == 0;
+		if (!is_complete)
+			TRY(look_if_late(wait->pid, calls, saver, looks, &is_seen));
+		if (is_seen)
 			return NULL;
-		if (!is_complete && looks >= LOOKS_AT_CHANGES) {
-			enum obstacle obstacle;
-
-			TRY(hold_and_look(wait->pid, calls, saver, &obstacle));
-			if (obstacle == OBSTACLE_NONE || looks == LOOKS)
-				return obstacle_error(obstacle, wait->pid);
-		}
-		bool passes = problems_all_are(&lasting, EAGAIN);
-		if (is_for_a_child(wait))
-			continue;
-		if (looks == LOOKS || (!passes && looks >= LOOKS_AT_LASTING))
-			return problems_error(&lasting, "process %d can't be carried:", wait->pid);
-		if (passes)
-			test_stop("unread");
-		usleep(BETWEEN_LOOKS_US);
-		looks++;
+		is_first &= !is_complete;
+		TRY(judge(wait, &lasting, &looks));
 	}
 }
 

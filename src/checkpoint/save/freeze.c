@@ -159,28 +159,41 @@ static struct error *hold(pid_t pid, struct tree_calls *calls, struct frozen *fr
 	return NULL;
 }
 
-/* Whoever stands still makes no children, so there is an end, unless they are made faster than they are found. One that is
- * about to end can't be stopped any more, and isn't dead yet. */
+/* Those who aren't yet. *ret_is_whole: all were. One that is about to end can't be stopped any more, and isn't dead yet. */
+static struct error *hold_others(const struct descendants *found, struct tree_calls *calls, struct frozen *frozen,
+                                 bool *ret_is_whole)
+{
+	*ret_is_whole = true;
+	for (size_t i = 0; i < found->count; i++) {
+		pid_t pid = found->list[i].pid;
+
+		if (is_held(frozen, pid) || live_tree_is_zombie(pid))
+			continue;
+		*ret_is_whole = false;
+		TRY(hold(pid, calls, frozen));
+	}
+	return NULL;
+}
+
+/* Whoever stands still makes no children, so there is an end, unless they are made faster than they are found. */
 static struct error *hold_all(pid_t root, struct tree_calls *calls, struct frozen *frozen,
                               struct descendants *ret_found)
 {
-	for (uint64_t end_ns = clock_now_ns() + HOLD_NS; clock_now_ns() < end_ns; usleep(BETWEEN_PASSES_US)) {
-		bool is_whole = true;
+	uint64_t end_ns = clock_now_ns() + HOLD_NS;
+
+	for (;;) {
+		bool is_whole;
 
 		descendants_free(ret_found);
 		descendants_list(root, ret_found);
-		for (size_t i = 0; i < ret_found->count; i++) {
-			pid_t pid = ret_found->list[i].pid;
-
-			if (is_held(frozen, pid) || live_tree_is_zombie(pid))
-				continue;
-			is_whole = false;
-			TRY(hold(pid, calls, frozen));
-		}
+		TRY(hold_others(ret_found, calls, frozen, &is_whole));
 		if (is_whole)
 			return NULL;
+		if (clock_now_ns() >= end_ns)
+			return error_hint(error_new(EAGAIN, "processes are made faster than they can be stopped"),
+			                  "try again later");
+		usleep(BETWEEN_PASSES_US);
 	}
-	return error_hint(error_new(EAGAIN, "processes are made faster than they can be stopped"), "try again later");
 }
 
 /* The process that was looked at, and the same program. */

@@ -249,26 +249,22 @@ void live_tree_detach(struct live_tree *live)
 
 /* ---- What can't be carried ---- */
 
+/* A child of vfork(2) shares memory until it executes a program: that passes. */
 static struct error *check_sharing(const struct live_tree *live, size_t task)
 {
-	static const char *const names[SHARED_KIND_COUNT] = {
-		[SHARED_VM] = "its memory",
-		[SHARED_FILES] = "its table of descriptors",
-		[SHARED_FS] = "its working folder and umask",
-		[SHARED_SIGHAND] = "its signal handlers",
-	};
+	uint64_t flags;
+	size_t owner = tree_owner(&live->tree, SHARED_VM, task);
 
-	for (enum shared_kind kind = 0; kind < SHARED_KIND_COUNT; kind++) {
-		size_t owner = tree_owner(&live->tree, kind, task);
-
-		/* A child of vfork(2) does so until it executes a program. */
-		if (owner != task)
-			return error_hint(error_new(kind == SHARED_VM ? EAGAIN : ENOTSUP,
-			                            "process %d shares %s with process %d (clone(2))",
-			                            live->list[task].pid, names[kind], live->list[owner].pid),
-			                  "processes that share that can't be carried yet");
-	}
-	return NULL;
+	if (owner != task)
+		return error_hint(error_new(EAGAIN, "process %d shares its memory with process %d (clone(2), CLONE_VM)",
+		                            live->list[task].pid, live->list[owner].pid),
+		                  "processes that share memory can't be carried, threads can");
+	if (task == 0 || tree_maker(&live->tree, task, &flags) >= 0)
+		return NULL;
+	return error_new(ENOTSUP,
+	                 "process %d shares descriptors or folders with a process that is neither its parent nor "
+	                 "a child of that (clone(2))",
+	                 live->list[task].pid);
 }
 
 static struct error *check_exit_signal(pid_t pid)
@@ -284,6 +280,7 @@ static struct error *check_exit_signal(pid_t pid)
 
 void live_tree_check(const struct live_tree *live, struct problems *problems)
 {
+	problems_add(problems, tree_check_births(&live->tree));
 	for (size_t i = 0; i < live->tree.count; i++) {
 		if (!live->tree.tasks[i].is_zombie)
 			problems_add(problems, check_sharing(live, i));
