@@ -23,6 +23,7 @@ enum {
 	PIECE_BYTES = 1024,     /* of the input that we wait for the echo of: the kernel keeps 4,096 bytes of that */
 	WAIT_NS = 1000000000,   /* for a worker of the kernel */
 	LOOK_AGAIN_US = 20,
+	STEADY_US = 50,
 };
 
 /* ---- Small things ---- */
@@ -107,6 +108,20 @@ struct error *pty_bytes_fill(const struct pty_bytes *bytes, const uint8_t *from,
 	if (size_bytes > 0 && pwrite(bytes->file, from, size_bytes, 0) != (ssize_t)size_bytes)
 		return error_new(errno, "write %zu bytes of a terminal", size_bytes);
 	return NULL;
+}
+
+/* The same when a worker of the kernel has come to its end with it. */
+static int steady_bytes(int fd)
+{
+	int before = -1;
+	int bytes = waiting_bytes(fd);
+
+	while (bytes > 0 && bytes != before) {
+		before = bytes;
+		usleep(STEADY_US);
+		bytes = waiting_bytes(fd);
+	}
+	return bytes;
 }
 
 bool pty_is_canonical(const struct pty_state *state)
@@ -288,6 +303,21 @@ static struct error *take_lines(struct pty *pty)
 	return NULL;
 }
 
+/* poll(2) waits for what is being processed only where less can be read than the program wants: VMIN. */
+static struct error *count_processed(const struct pty *pty)
+{
+	struct pty_state *state = pty->state;
+	struct termios2 termios = state->termios;
+
+	termios.c_cc[VMIN] = UINT8_MAX;
+	termios.c_cc[VTIME] = 0;
+	TRY(set_termios(pty, &termios));
+	has_event(pty->slave, POLLIN);
+	if (state->processed_bytes == 0)
+		state->processed_bytes = (uint32_t)steady_bytes(pty->slave);
+	return set_plain(pty, mode_flags(state));
+}
+
 static bool ends_line(const struct pty_state *state, uint8_t byte)
 {
 	return byte == '\n' || (byte && (byte == state->termios.c_cc[VEOL] || byte == state->termios.c_cc[VEOL2]));
@@ -317,9 +347,7 @@ static struct error *finish_taking(struct pty *pty)
 		TRY(drain(pty->master, &pty->output));
 		find_output_state(pty);
 		TRY(set_locked(pty, false));
-		TRY(set_plain(pty, mode_flags(state)));
-		if (pty_is_canonical(state))
-			TRY(take_lines(pty));
+		TRY(pty_is_canonical(state) ? take_lines(pty) : count_processed(pty));
 		state->stage = PTY_TAKING_REST;
 	}
 	if (pty_is_canonical(state))
@@ -347,11 +375,10 @@ struct error *pty_take(struct pty *pty)
 		return error_hint(error_new(EAGAIN, "a packet that tells of a change waits to be read (TIOCPKT)"),
 		                  "Try again when the program has read it");
 	TRY(find_slave_state(pty));
-	has_event(pty->slave, POLLIN); /* all is processed that can be */
-	int bytes = waiting_bytes(pty->slave);
-	if (pty_is_canonical(state) && bytes > CANONICAL_BYTES)
+	int bytes = pty_is_canonical(state) ? steady_bytes(pty->slave) : 0;
+	if (bytes > CANONICAL_BYTES)
 		return error_join(refuse_lines(bytes), close_slave(pty));
-	state->processed_bytes = (uint32_t)bytes;
+	state->processed_bytes = 0;
 	state->stage = PTY_TAKING_LINES;
 	return finish_taking(pty);
 }

@@ -74,13 +74,16 @@ static struct error *master_with(unsigned wanted, int *ret_fd)
 	return error;
 }
 
+/* O_CLOEXEC would stay among the status flags (seen on Linux 6.18), where /proc shows it for all descriptors. */
 static struct error *open_peer(int master, uint32_t flags, int *ret_fd)
 {
-	int fd = ioctl(master, TIOCGPTPEER, (flags & O_ACCMODE) | O_NOCTTY | O_CLOEXEC);
+	auto_fd int fd = ioctl(master, TIOCGPTPEER, (flags & O_ACCMODE) | O_NOCTTY);
 
 	if (fd < 0)
 		return error_new(errno, "TIOCGPTPEER");
-	*ret_fd = fd;
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return error_new(errno, "F_SETFD");
+	*ret_fd = take(fd);
 	return NULL;
 }
 

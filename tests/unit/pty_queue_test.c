@@ -39,6 +39,17 @@ static void type(const struct pty *pty, const char *text)
 	assert_int_equal(write(pty->master, text, strlen(text)), strlen(text));
 }
 
+static void wait_for_bytes(int slave, int expected)
+{
+	int bytes = 0;
+
+	for (int waited_ms = 0; bytes != expected && waited_ms < WAIT_MS; waited_ms++) {
+		assert_int_equal(ioctl(slave, FIONREAD, &bytes), 0);
+		usleep(1000);
+	}
+	assert_int_equal(bytes, expected);
+}
+
 static void check_line(int slave, const char *expected)
 {
 	struct pollfd polled = {.fd = slave, .events = POLLIN};
@@ -128,9 +139,7 @@ static void test_too_much_is_left_where_it_is(void **state)
 	(void)state;
 	for (int i = 0; i < 1000; i++)
 		type(pty, "abc\n");
-	/* A worker of the kernel brings it over. */
-	for (int there = 0; there < 4000; usleep(100))
-		assert_int_equal(ioctl(slave, FIONREAD, &there), 0);
+	wait_for_bytes(slave, 4000);
 	auto_error struct error *error = pty_take(pty);
 	assert_non_null(error);
 	assert_int_equal(error_errnum(error), EAGAIN);

@@ -49,6 +49,9 @@ int main(int argc, char **argv)
 
 	if (tcgetsid(pty.slave) != getsid(0) || tcgetpgrp(pty.slave) != getpgrp())
 		subject_fail(&subject, "terminal of session %d, group %d", tcgetsid(pty.slave), tcgetpgrp(pty.slave));
+	if (fcntl(pty.slave, F_GETFL) & O_CLOEXEC || fcntl(pty.slave, F_GETFD) != 0 ||
+	    !(fcntl(current, F_GETFL) & O_NONBLOCK))
+		subject_fail(&subject, "flags %#o, %#o", fcntl(pty.slave, F_GETFL), fcntl(current, F_GETFL));
 	pty_write(&subject, current, "out", 3);
 	pty_check_read(&subject, "from /dev/tty", pty.master, "out", 3);
 	check_signal(&subject, &pty, &set);
