@@ -18,9 +18,6 @@
 #include "util/alloc.h"
 #include "util/procfs.h"
 
-/* Two ids with the same place in the kernel's table: ipcmni_extend on its command line makes that larger. */
-enum { PLACES = 32768 };
-
 /* ---- Reading ---- */
 
 static struct error *add(const struct image_store *store, enum sysv_kind kind, const IpcDescEntry *desc,
@@ -171,7 +168,7 @@ static struct error *check(const GodwitNeededSysv *needed)
 		return error_new(EBADMSG, "System V object of kind %u", needed->kind);
 	sysv_list(needed->kind, &ids, &count);
 	for (size_t i = 0; i < count; i++)
-		if ((uint32_t)ids[i] % PLACES == needed->id % PLACES && !is_left(needed, (uint32_t)ids[i]))
+		if (sysv_is_same_place((uint32_t)ids[i], needed->id) && !is_left(needed, (uint32_t)ids[i]))
 			return taken(needed, (uint32_t)ids[i], "id");
 	int id = needed->key == IPC_PRIVATE ? -1 : id_of_key(needed->kind, needed->key);
 	return id >= 0 && !is_left(needed, (uint32_t)id) ? taken(needed, (uint32_t)id, "key") : NULL;

@@ -101,6 +101,26 @@ void sysv_find(const struct sysv_users *users, struct sysv_found *ret_found)
 	find_kind(SYSV_QUEUE, users, judge_queue, ret_found);
 }
 
+bool sysv_find_unattached(const struct sysv_users *users, uint64_t min_age_s, uint32_t *ret_id, pid_t *ret_creator)
+{
+	auto_free int *ids = NULL;
+	size_t count;
+
+	sysv_list(SYSV_SEGMENT, &ids, &count);
+	for (size_t i = 0; i < count; i++) {
+		struct sysv_look there;
+
+		if (sysv_look(SYSV_SEGMENT, (uint32_t)ids[i], &there) < 0 || there.attached_count > 0 ||
+		    !sysv_own_pid(users, there.creator) || is_younger(there.creator, there.changed_s) ||
+		    (uint64_t)time(NULL) < there.changed_s + min_age_s)
+			continue;
+		*ret_id = (uint32_t)ids[i];
+		*ret_creator = there.creator;
+		return true;
+	}
+	return false;
+}
+
 const struct sysv_owned *sysv_found_at(const struct sysv_found *found, enum sysv_kind kind, uint32_t id)
 {
 	for (size_t i = 0; i < found->count; i++)

@@ -31,5 +31,9 @@ struct sysv_found {
 /* Semaphores and queues of these processes. */
 void sysv_find(const struct sysv_users *users, struct sysv_found *ret_found);
 const struct sysv_owned *sysv_found_at(const struct sysv_found *found, enum sysv_kind kind, uint32_t id);
+
+/* A segment that one of them has made and nobody has attached, which was changed last min_age_s ago or earlier. */
+bool sysv_find_unattached(const struct sysv_users *users, uint64_t min_age_s, uint32_t *ret_id, pid_t *ret_creator);
+
 void sysv_found_free(struct sysv_found *found); /* what it points to */
 #define auto_sysv_found __attribute__((cleanup(sysv_found_free)))

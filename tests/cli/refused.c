@@ -24,6 +24,7 @@
 #include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -97,6 +98,18 @@ static void have_semaphores(void)
 	if (id < 0 || pthread_create(&thread, NULL, wait_for_semaphore, &id) != 0)
 		err(77, "semget");
 	while (semctl(id, 2, GETNCNT) == 0)
+		usleep(1000);
+}
+
+/* For longer than it takes to attach it. */
+static void have_unattached_memory(void)
+{
+	struct shmid_ds segment = {.shm_ctime = 0};
+	int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+
+	if (id < 0 || shmctl(id, IPC_STAT, &segment) < 0)
+		err(77, "shmget");
+	while (time(NULL) < segment.shm_ctime + 2)
 		usleep(1000);
 }
 
@@ -246,6 +259,7 @@ static const struct {
 	{"posix-queue", have_posix_queue},
 	{"secret", have_secret},
 	{"semaphores", have_semaphores},
+	{"unattached-memory", have_unattached_memory},
 	{"thread-clock", have_thread_clock},
 	{"userfaultfd", have_userfaultfd},
 };

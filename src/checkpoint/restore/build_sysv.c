@@ -96,11 +96,48 @@ static struct process *find_task(const struct build *build, uint32_t own_pid)
 
 /* ---- Segments ---- */
 
+/* Calls for each that has been made. */
+static struct error *each_segment(const struct build *build, struct error *(*call)(const struct build *, uint32_t id))
+{
+	struct error *error = NULL;
+	uint64_t id;
+
+	for (size_t i = 0; build->shared && shared_build_next(build->shared, &i, &id);)
+		if (id >= shared_id_of_sysv(0))
+			error = error_join(error, call(build, (uint32_t)(id - shared_id_of_sysv(0))));
+	return error;
+}
+
+static struct error *remove_segment(const struct build *build, uint32_t id)
+{
+	struct sysv_look there;
+
+	(void)build;
+	/* One that was to go with its last process has gone with that. */
+	return sysv_look(SYSV_SEGMENT, id, &there) < 0 ? NULL : sysv_remove(SYSV_SEGMENT, id);
+}
+
+/*
+ * Where the program comes from this place in the table is another's by now: what has been made for it before is gone there,
+ * and nobody has it attached here.
+ */
+static struct error *free_place(const struct build *build, uint32_t wanted)
+{
+	struct error *error = NULL;
+	uint64_t id;
+
+	for (size_t i = 0; shared_build_next(build->shared, &i, &id);)
+		if (id >= shared_id_of_sysv(0) && sysv_is_same_place((uint32_t)(id - shared_id_of_sysv(0)), wanted))
+			error = error_join(error, remove_segment(build, (uint32_t)(id - shared_id_of_sysv(0))));
+	return error;
+}
+
 static struct error *make_segment(struct build *build, const IpcShmEntry *entry, const GodwitSysvEntry *extra)
 {
 	const struct build_sysv made = made_of(SYSV_SEGMENT, entry->desc);
 	int fd = -1;
 
+	TRY(free_place(build, entry->desc->id));
 	TRY(make_room(SYSV_SEGMENT, entry->desc, extra));
 	TRY(tell_keeper(build, &made));
 	TRY(segment_make(find_task(build, extra->n_pids ? extra->pids[0] : 0), entry));
@@ -128,25 +165,13 @@ struct error *build_segment_make(struct build *build, const struct image_store *
 	return error;
 }
 
-/* Calls for each that has been made. */
-static struct error *each_segment(const struct build *build, struct error *(*call)(const struct build *, uint32_t id))
-{
-	struct error *error = NULL;
-	uint64_t id;
-
-	for (size_t i = 0; build->shared && shared_build_next(build->shared, &i, &id);)
-		if (id >= shared_id_of_sysv(0))
-			error = error_join(error, call(build, (uint32_t)(id - shared_id_of_sysv(0))));
-	return error;
-}
-
 static struct error *finish_segment(const struct build *build, uint32_t id)
 {
 	IpcShmEntry *entry;
 	auto_error struct error *missing = segments_find(build->store, id, &entry);
 
 	if (missing)
-		return sysv_remove(SYSV_SEGMENT, id);
+		return remove_segment(build, id);
 	struct error *error = shared_build_resize(build->shared, shared_id_of_sysv(id), entry->size, true);
 	if (!error)
 		error = segment_finish(entry);
@@ -225,15 +250,6 @@ struct error *build_semaphores_and_queues(struct build *build)
 }
 
 /* ---- When it fails ---- */
-
-static struct error *remove_segment(const struct build *build, uint32_t id)
-{
-	struct sysv_look there;
-
-	(void)build;
-	/* One that was to go with its last process has gone with that. */
-	return sysv_look(SYSV_SEGMENT, id, &there) < 0 ? NULL : sysv_remove(SYSV_SEGMENT, id);
-}
 
 void build_sysv_undo(const struct build *build)
 {

@@ -406,10 +406,16 @@ static struct error *put_segments(const struct saver *saver, size_t task, struct
 
 struct error *saver_save_sysv(const struct saver *saver, const struct frozen *frozen, struct image_store *store)
 {
-	for (size_t i = 0; i < saver->live.tree.count; i++)
-		if (saver_owns_memory(saver, i))
-			TRY(put_segments(saver, i, store));
 	const struct sysv_users users = sysv_users(saver);
+
+	for (size_t i = 0; i < saver->live.tree.count; i++) {
+		struct error *error = saver_owns_memory(saver, i) ? put_segments(saver, i, store) : NULL;
+
+		/* While it runs one may have gone since the areas were looked at. */
+		if (error && frozen)
+			return error;
+		error_free(error);
+	}
 	return save_semaphores_and_queues(&users, frozen ? frozen->processes : NULL, store);
 }
 

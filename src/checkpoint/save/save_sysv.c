@@ -17,6 +17,8 @@
 #include "util/alloc.h"
 #include "util/procfs.h"
 
+enum { TRANSIENT_S = 2 /* that a segment may be unattached while it is being made, and so is nothing to tell of */ };
+
 struct error *save_segments(const struct areas *areas, const struct sysv_users *users, struct image_store *store)
 {
 	const uint32_t sizes = (uint32_t)MAP_HUGE_MASK << MAP_HUGE_SHIFT;
@@ -48,6 +50,20 @@ static struct error *stranger_error(const struct sysv_owned *owned)
 				: error_new(ENOTSUP, "%s %u, which a process outside of it waits for",
 	                                    sysv_name(owned->kind), owned->id);
 	return error_hint(error, "end the other process first; if the object is of no use any more: %s", removal);
+}
+
+/* In the freeze it may be about to be attached, or to be removed: then the program goes on, and all begins anew. */
+static struct error *check_unattached(const struct sysv_users *users, uint64_t min_age_s)
+{
+	uint32_t id;
+	pid_t creator;
+
+	if (!sysv_find_unattached(users, min_age_s, &id, &creator))
+		return NULL;
+	auto_free char *removal = sysv_removal(SYSV_SEGMENT, id);
+	return error_hint(error_new(EAGAIN, "%s %u, which process %d has made and nobody has attached",
+	                            sysv_name(SYSV_SEGMENT), id, creator),
+	                  "if it is of no use any more: %s", removal);
 }
 
 static enum sysv_kind kind_of_call(long call)
@@ -119,6 +135,7 @@ void save_sysv_check(const struct sysv_users *users, struct problems *problems)
 	for (size_t i = 0; i < found.count; i++)
 		if (found.list[i].owner == SYSV_SHARED)
 			problems_add(problems, stranger_error(&found.list[i]));
+	problems_add(problems, check_unattached(users, TRANSIENT_S));
 }
 
 /* ---- In the freeze ---- */
@@ -148,6 +165,8 @@ struct error *save_semaphores_and_queues(const struct sysv_users *users, struct 
 	auto_sysv_found struct sysv_found found = {0};
 	uint64_t queue_image = IPC_NAMESPACE_ID;
 
+	if (processes)
+		TRY(check_unattached(users, 0));
 	sysv_find(users, &found);
 	for (size_t i = 0; i < found.count; i++) {
 		struct sysv_owned *owned = &found.list[i];

@@ -71,6 +71,7 @@ static int look(enum sysv_kind kind, int at, bool is_place, struct sysv_look *re
 			.perm = segment.shm_perm,
 			.changed_s = (uint64_t)segment.shm_ctime,
 			.attached_count = segment.shm_nattch,
+			.creator = segment.shm_cpid,
 		};
 		break;
 	case SYSV_SEMAPHORES:

@@ -45,6 +45,7 @@ struct sysv_look {
 	uint64_t changed_s;      /* ctime: since 1970 */
 	uint64_t used_s;         /* the last use of semaphores or a queue: since 1970; 0: never */
 	uint64_t attached_count; /* of a segment */
+	pid_t creator;           /* of a segment */
 };
 
 /* Negative errno: there is none. */
@@ -60,6 +61,14 @@ bool sysv_is_left(const struct sysv_look *there, const IpcDescEntry *desc, const
 void sysv_list(enum sysv_kind kind, int **ret_ids, size_t *ret_count);
 
 void sysv_describe(const struct ipc_perm *perm, uint32_t id, IpcDescEntry *ret_desc);
+
+/* Have they the same place in the kernel's table? Two such can't be there at once. */
+static inline bool sysv_is_same_place(uint32_t id, uint32_t other)
+{
+	enum { PLACES = 32768 }; /* ipcmni_extend on the kernel's command line makes that larger */
+
+	return id % PLACES == other % PLACES;
+}
 
 /* Removes it; a segment goes with the last process that has it attached. */
 MUST_USE struct error *sysv_remove(enum sysv_kind kind, uint32_t id);
