@@ -14,6 +14,7 @@
 #include "task/calls.h"
 #include "util/alloc.h"
 #include "util/clock.h"
+#include "util/descendants.h"
 #include "util/procfs.h"
 
 enum { LOOK_AGAIN_US = 5000 };
@@ -99,15 +100,90 @@ struct error *alive_prove(const struct lock_holder *process, unsigned wait_ms, b
 	}
 }
 
-struct error *alive_go_on(const struct lock_holder *process, bool stays_stopped)
+/* ---- Trees ---- */
+
+struct living {
+	size_t count;
+	bool has_running; /* one that isn't in a group stop */
+};
+
+static struct error *prove_each(const struct alive_tree *tree, unsigned wait_ms, struct living *living)
 {
-	auto_fd int pidfd = procfs_open_pid(process->pid);
+	auto_descendants struct descendants all = {0};
+
+	descendants_list(tree->root.pid, &all);
+	for (size_t i = 0; i < all.count; i++) {
+		struct lock_holder process = {.pid = all.list[i].pid};
+		bool is_alive = false;
+
+		if (procfs_start_time(process.pid, &process.start_time) < 0 || procfs_is_dead(process.pid))
+			continue;
+		TRY(alive_prove(&process, wait_ms, &is_alive));
+		living->count += is_alive;
+		living->has_running |= is_alive && look_at(process.pid) == LOOK_RUNS;
+	}
+	return NULL;
+}
+
+static struct error *end_tree(const struct lock_holder *root, unsigned wait_ms)
+{
+	uint64_t end_ns = clock_now_ns() + (uint64_t)wait_ms * 1000000;
+
+	(void)descendants_signal(root->pid, SIGKILL);
+	while (!procfs_has_ended(root->pid, root->start_time)) {
+		if (clock_now_ns() > end_ns)
+			return error_new(ETIMEDOUT, "process %d doesn't end", root->pid);
+		usleep(LOOK_AGAIN_US);
+	}
+	return NULL;
+}
+
+/* Its maker lets nobody go before all live, so where one runs they all have lived, and may have ended by themselves. */
+struct error *alive_prove_tree(const struct alive_tree *tree, unsigned wait_ms, bool *ret_is_alive)
+{
+	struct living living = {0};
+
+	TRY(alive_prove(&tree->root, wait_ms, ret_is_alive));
+	if (!*ret_is_alive || tree->count == 1)
+		return NULL;
+	TRY(prove_each(tree, wait_ms, &living));
+	if (living.has_running || living.count >= tree->count)
+		return NULL;
+	*ret_is_alive = false;
+	return end_tree(&tree->root, wait_ms);
+}
+
+static bool stays_stopped(const struct alive_tree *tree, pid_t pid)
+{
+	for (size_t i = 0; i < tree->stopped_count; i++)
+		if (tree->stopped[i] == pid)
+			return true;
+	return false;
+}
+
+static struct error *continue_one(pid_t pid)
+{
+	auto_fd int pidfd = procfs_open_pid(pid);
 
 	if (pidfd < 0)
-		return error_new(-pidfd, "process %d", process->pid);
-	/* The connections first: the program must not find them dead. */
-	struct error *error = connections_revive(process);
-	if (!stays_stopped && syscall(SYS_pidfd_send_signal, pidfd, SIGCONT, NULL, 0) < 0)
-		error = error_join(error, error_new(errno, "SIGCONT to process %d", process->pid));
+		return error_new(-pidfd, "process %d", pid);
+	if (syscall(SYS_pidfd_send_signal, pidfd, SIGCONT, NULL, 0) < 0)
+		return error_new(errno, "SIGCONT to process %d", pid);
+	return NULL;
+}
+
+/* The connections first: the program must not find them dead. Then children before their parents. */
+struct error *alive_go_on(const struct alive_tree *tree)
+{
+	auto_descendants struct descendants all = {0};
+	struct error *error = connections_revive(&tree->root);
+
+	descendants_list(tree->root.pid, &all);
+	for (size_t i = all.count; i-- > 0;) {
+		pid_t pid = all.list[i].pid;
+
+		if (!stays_stopped(tree, pid) && (i == 0 || look_at(pid) == LOOK_STOPPED))
+			error = error_join(error, continue_one(pid));
+	}
 	return error;
 }

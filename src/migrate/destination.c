@@ -253,6 +253,17 @@ static struct error *drop(struct destination *destination)
 	return memory_drop(memory, pages.address, pages.page_count);
 }
 
+/* For whoever finishes what we had begun: how many processes there have to be, and who is not to go on. */
+static struct error *remember_tree(struct destination *destination)
+{
+	auto_free pid_t *stopped = build_stopped(destination->build, &destination->record.stopped);
+
+	destination->record.processes = build_count(destination->build);
+	if (destination->record.stopped == 0)
+		return NULL;
+	return journal_add_bytes(destination->journal, stopped, destination->record.stopped * sizeof(*stopped));
+}
+
 static struct error *complete(struct destination *destination)
 {
 	destination->final = take(destination->images);
@@ -261,7 +272,7 @@ static struct error *complete(struct destination *destination)
 	TRY(incoming_lock(destination->final, &destination->incoming));
 	TRY(build_complete(destination->build));
 	destination->record.pid = build_pid(destination->build);
-	destination->record.stays_stopped = build_stays_stopped(destination->build);
+	TRY(remember_tree(destination));
 	log_line(destination->options->log, LOG_PHASES, "it is complete");
 	TRY(hooks_run(destination->options->hooks, "post-restore", destination->record.pid, HOOK_LIMIT_MS));
 	TRY(journal_set_program(&destination->record));

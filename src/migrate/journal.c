@@ -242,13 +242,13 @@ struct error *journal_write(struct journal *journal, const struct journal_record
 
 	memset(block, ' ', sizeof(block));
 	int n = snprintf(block, TEXT_BYTES,
-	                 "godwit-journal 3\nstate %s\npid %d\nstart %" PRIu64 "\nboot %s\nprogram %s\n"
-	                 "began %lld\nexit %d\nstays-stopped %d\nmore %zu %016" PRIx64
+	                 "godwit-journal 4\nstate %s\npid %d\nstart %" PRIu64 "\nboot %s\nprogram %s\n"
+	                 "began %lld\nexit %d\nprocesses %zu %zu\nmore %zu %016" PRIx64
 	                 "\ndestination %s\nssh %s\nremote-path %s\nremote-options %s\nkey %s\n",
 	                 state_names[record->state], record->pid, record->start_time,
 	                 *record->boot_id ? record->boot_id : "-", *record->program ? record->program : "-",
-	                 (long long)record->began_s, record->exit_status, record->stays_stopped, journal->more_bytes,
-	                 journal->more_sum, record->destination, record->ssh, record->remote_path,
+	                 (long long)record->began_s, record->exit_status, record->processes, record->stopped,
+	                 journal->more_bytes, journal->more_sum, record->destination, record->ssh, record->remote_path,
 	                 record->remote_options, record->key);
 	if (n < 0 || n >= TEXT_BYTES)
 		return error_new(EFBIG, "journal %s", journal->name);
@@ -285,19 +285,17 @@ static bool parse(const char *block, struct journal *journal, struct journal_rec
 {
 	char state[16];
 	long long began_s;
-	int stays_stopped;
 	uint64_t sum;
 
 	if (sscanf(block + TEXT_BYTES, "sum %" SCNx64, &sum) != 1 || sum != sum_of(block))
 		return false;
 	if (sscanf(block,
-	           "godwit-journal 3\nstate %15s\npid %d\nstart %" SCNu64 "\nboot %39s\nprogram %*[^\n]\n"
-	           "began %lld\nexit %d\nstays-stopped %d\nmore %zu %" SCNx64,
+	           "godwit-journal 4\nstate %15s\npid %d\nstart %" SCNu64 "\nboot %39s\nprogram %*[^\n]\n"
+	           "began %lld\nexit %d\nprocesses %zu %zu\nmore %zu %" SCNx64,
 	           state, &record->pid, &record->start_time, record->boot_id, &began_s, &record->exit_status,
-	           &stays_stopped, &journal->more_bytes, &journal->more_sum) != 9)
+	           &record->processes, &record->stopped, &journal->more_bytes, &journal->more_sum) != 10)
 		return false;
 	record->began_s = (time_t)began_s;
-	record->stays_stopped = stays_stopped;
 	line_of(block, "program", record->program, sizeof(record->program));
 	line_of(block, "destination", record->destination, sizeof(record->destination));
 	line_of(block, "ssh", record->ssh, sizeof(record->ssh));
@@ -365,6 +363,21 @@ struct error *journal_read_bytes(const struct journal *journal, uint8_t **ret_by
 		return error_new(EBADMSG, "journal %s", journal->name);
 	*ret_bytes = take(bytes);
 	*ret_size_bytes = size_bytes;
+	return NULL;
+}
+
+struct error *journal_add_bytes(struct journal *journal, const void *bytes, size_t size_bytes)
+{
+	auto_free uint8_t *former = NULL;
+	size_t former_bytes;
+
+	TRY(journal_read_bytes(journal, &former, &former_bytes));
+	auto_free uint8_t *all = xalloc(former_bytes + size_bytes + 1);
+	memcpy(all, former, former_bytes);
+	memcpy(all + former_bytes, bytes, size_bytes);
+	TRY(write_all(journal, bytes, size_bytes, (off_t)(BLOCK_BYTES + former_bytes)));
+	journal->more_bytes = former_bytes + size_bytes;
+	journal->more_sum = XXH3_64bits(all, journal->more_bytes);
 	return NULL;
 }
 

@@ -46,8 +46,9 @@ struct journal_record {
 	char boot_id[JOURNAL_BOOT_ID_BYTES]; /* both mean something as long as this is the host's */
 	char program[JOURNAL_PROGRAM_BYTES]; /* its name */
 	time_t began_s;                      /* the migration, CLOCK_REALTIME */
-	bool stays_stopped;                  /* at a destination: it was stopped, and isn't to run */
-	int exit_status;                     /* of a source: with which the copy here ends; -1: by SIGKILL */
+	size_t processes;                    /* at a destination: of the program, with the first */
+	size_t stopped;  /* of those: were stopped, and aren't to run. PIDs at the end of the bytes */
+	int exit_status; /* of a source: with which the copy here ends; -1: by SIGKILL */
 	/* Of a source, how the destination is reached: struct route. */
 	char destination[JOURNAL_TEXT_BYTES], ssh[JOURNAL_TEXT_BYTES], remote_path[JOURNAL_TEXT_BYTES],
 		remote_options[JOURNAL_TEXT_BYTES], key[JOURNAL_TEXT_BYTES];
@@ -85,6 +86,9 @@ MUST_USE struct error *journal_open(const char *state_dir, const char *migration
 
 /* What is kept behind the block. The caller frees. */
 MUST_USE struct error *journal_read_bytes(const struct journal *journal, uint8_t **ret_bytes, size_t *ret_size_bytes);
+
+/* More of them, at the end. What is there is read as before only when the record has been written again. */
+MUST_USE struct error *journal_add_bytes(struct journal *journal, const void *bytes, size_t size_bytes);
 
 /* Durable when it returns: one write with O_DSYNC into a block that is there. */
 MUST_USE struct error *journal_write(struct journal *journal, const struct journal_record *record);

@@ -182,33 +182,73 @@ static struct error *settle_source(const char *state_dir, const char *migration,
 
 /* ---- The destination's record ---- */
 
-static struct error *add_addresses(const struct journal *journal)
+/* What is kept behind it: addresses, and then PIDs. */
+struct going {
+	const struct journal_record *record; /* borrowed */
+	uint8_t *bytes;                      /* owned */
+	size_t addresses_bytes;
+};
+
+static void going_free(struct going *going)
 {
-	auto_free uint8_t *bytes = NULL;
+	free(going->bytes);
+}
+
+static struct error *read_going(const struct journal *journal, const struct journal_record *record,
+                                struct going *ret_going)
+{
 	size_t size_bytes;
+
+	*ret_going = (struct going){.record = record};
+	TRY(journal_read_bytes(journal, &ret_going->bytes, &size_bytes));
+	if (record->stopped > size_bytes / sizeof(pid_t))
+		return error_new(EBADMSG, "%zu stopped processes in %zu bytes", record->stopped, size_bytes);
+	ret_going->addresses_bytes = size_bytes - record->stopped * sizeof(pid_t);
+	return NULL;
+}
+
+static struct error *add_addresses(const struct going *going)
+{
 	struct error *error = NULL;
 
-	TRY(journal_read_bytes(journal, &bytes, &size_bytes));
-	for (size_t i = 0; i + sizeof(struct interface_address) <= size_bytes; i += sizeof(struct interface_address)) {
+	for (size_t i = 0; i + sizeof(struct interface_address) <= going->addresses_bytes;
+	     i += sizeof(struct interface_address)) {
 		struct interface_address place;
 
-		memcpy(&place, bytes + i, sizeof(place));
+		memcpy(&place, going->bytes + i, sizeof(place));
 		error = error_join(error, address_add(&place));
 		error = error_join(error, address_announce(&place));
 	}
 	return error;
 }
 
-/* Died between "going" and "runs": does it run? Then what its maker had left to do is done. */
+/* Does it run? Then what its maker had left to do is done. */
+static struct error *finish(const struct going *going, bool *ret_is_going)
+{
+	auto_free pid_t *stopped = xalloc((going->record->stopped + 1) * sizeof(*stopped));
+	const struct alive_tree tree = {
+		.root = holder_of(going->record),
+		.count = going->record->processes,
+		.stopped = stopped,
+		.stopped_count = going->record->stopped,
+	};
+
+	memcpy(stopped, going->bytes + going->addresses_bytes, tree.stopped_count * sizeof(*stopped));
+	TRY(alive_prove_tree(&tree, DEATH_MS, ret_is_going));
+	return *ret_is_going ? error_join(add_addresses(going), alive_go_on(&tree)) : NULL;
+}
+
+/* Died between "going" and "runs". */
 static struct error *finish_going(struct journal *journal, struct journal_record *record, bool *ret_is_going)
 {
-	const struct lock_holder holder = holder_of(record);
+	__attribute__((cleanup(going_free))) struct going going = {0};
 
-	if (journal_is_program_there(record))
-		TRY(alive_prove(&holder, DEATH_MS, ret_is_going));
-	if (!*ret_is_going)
+	if (!journal_is_program_there(record))
 		return NULL;
-	struct error *error = error_join(add_addresses(journal), alive_go_on(&holder, record->stays_stopped));
+	TRY(read_going(journal, record, &going));
+	struct error *error = finish(&going, ret_is_going);
+	if (!*ret_is_going)
+		return error;
 	record->state = JOURNAL_RUNS;
 	return error_join(error, journal_write(journal, record));
 }

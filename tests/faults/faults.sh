@@ -23,3 +23,9 @@ run kill-moving.sh phases
 run kill-saving.sh phases
 run kill-moving.sh random "$count"
 run kill-saving.sh random $((count / 3))
+export SUBJECT=tree_ticker
+run kill-moving.sh phases
+run kill-saving.sh phases
+run kill-moving.sh random "$count"
+run kill-saving.sh random $((count / 3))
+WITH_STOPPED=yes run kill-moving.sh stopped

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# hosts run kill-moving.sh sample|phases|random [N]: kill -9 of either side of a migration, of ssh, of whole sessions and of
+# hosts run kill-moving.sh sample|tree|stopped|phases|random [N]: kill -9 of either side of a migration, of ssh, of whole sessions and of
 # keepers, at each phase and at N random instants. After each exactly one copy runs, whole, and nothing is stray.
 # shellcheck disable=SC2119 # the options of start_moving aren't ours
 set -eu
@@ -12,6 +12,7 @@ tests=$(dirname "$0")/..
 
 source_phases='recording begun greeted prepared round frozen locked held ready staying kept committed moved go answered ended done'
 destination_phases='recording begun cloned prepared ready going outlives unlocked released runs'
+[ "${SUBJECT:-ticker}" = ticker ] || destination_phases="$destination_phases outlives-in-part"
 
 # at PHASE [WHO]: the process that comes to that phase kills itself; or it stops there, WHO is killed, and it goes on
 at() {
@@ -104,6 +105,16 @@ sample)
 	at staying keepers
 	at go keepers
 	random "${2:-8}"
+	;;
+tree)
+	for phase in frozen committed destination-outlives-in-part destination-outlives; do at "$phase"; done
+	for phase in outlives-in-part outlives unlocked; do at "destination-$phase" keepers; done
+	random "${2:-2}"
+	;;
+# One that was stopped stays so, whoever finishes what had begun.
+stopped)
+	for phase in outlives unlocked runs; do at "destination-$phase"; done
+	for phase in outlives unlocked; do at "destination-$phase" keepers; done
 	;;
 phases)
 	for phase in $source_phases; do

@@ -14,6 +14,7 @@ images=$SHARED/images
 dump_phases='frozen locked held pages images kept'
 predump_phases='frozen tracked pages'
 restore_phases='built filled restored outlives unlocked'
+[ "${SUBJECT:-ticker}" = ticker ] || restore_phases="$restore_phases outlives-in-part"
 runs=0
 
 new_folder() {
@@ -168,7 +169,10 @@ end_chain() {
 	wait_until no_tracker
 }
 
+# The memory of trees is only saved whole: no chains.
 kinds='dump running stopped first-predump predump chained restore'
+has_chains() { [ "$subject" = ticker ]; }
+has_chains || kinds='dump running stopped restore'
 
 random() {
 	left=$1
@@ -188,22 +192,23 @@ sample)
 	for phase in locked images committed; do at "$phase" dump; done
 	at held running
 	for phase in kept left; do at "$phase" stopped; done
-	at frozen first-predump
-	at pages predump
+	! has_chains || at frozen first-predump
+	! has_chains || at pages predump
 	for phase in filled restored outlives unlocked; do at "$phase" restore; done
+	has_chains || at outlives-in-part restore
 	;;
 phases)
 	for phase in $dump_phases; do
 		at "$phase" dump
 		at "$phase" stopped
-		at "$phase" chained
+		! has_chains || at "$phase" chained
 	done
 	for phase in frozen locked held pages; do at "$phase" running; done
 	at committed dump
-	at committed chained
+	! has_chains || at committed chained
 	at left stopped
-	for phase in $predump_phases; do at "$phase" first-predump; done
-	at pages predump
+	! has_chains || for phase in $predump_phases; do at "$phase" first-predump; done
+	! has_chains || at pages predump
 	for phase in $restore_phases; do at "$phase" restore; done
 	;;
 random) random "${2:-100}" ;;

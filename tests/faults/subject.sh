@@ -5,13 +5,15 @@
 # A program with connected clients between two hosts, and what must be true of it after each fault. Sourced by scripts
 # that `hosts run` started; $GODWIT and $TOOLS come from tests/meson.build.
 #
-# $host is where the program runs, $other the other host; $pid is the same on both.
+# $host is where the program runs, $other the other host; $pid is the same on both. SUBJECT is its name: ticker, which is one
+# process, or tree_ticker; $processes has all of them (with WITH_STOPPED=yes one that is stopped, too), each as PID:STATE, with a state as tree_ticker.c tells.
 tests=${tests:-$(dirname "$0")/..}
 # shellcheck source=tests/lib/hosts.sh
 . "$tests/lib/hosts.sh"
 
 service=10.77.0.100
 dir=$SHARED/ticker
+subject=${SUBJECT:-ticker}
 counter_report=$SHARED/counter.json
 log=$SHARED/godwit.log
 host=a other=b
@@ -23,8 +25,13 @@ start_subject() {
 	mkdir "$dir"
 	on a ip addr add "$service/24" dev eth0
 	on a arping -q -U -c 1 -I eth0 "$service"
-	pid=$(start_on a "$SHARED/ticker.log" "$TOOLS/ticker" -m 8 -d 2 -t 3 -f 5 -c 2 -l "$service" "$dir")
+	case $subject in
+	tree_ticker) set -- ${WITH_STOPPED:+-s} "$service" ;;
+	*) set -- -m 8 -d 2 -t 3 -f 5 -c 2 -l "$service" ;;
+	esac
+	pid=$(start_on a "$SHARED/ticker.log" "$TOOLS/$subject" "$@" "$dir")
 	wait_for "$dir/ready"
+	processes=$(sed 's/^\([0-9]*\)$/\1 R/; s/ /:/' "$dir/ready" | tr '\n' ' ')
 	counter=$(start_on client "$SHARED/counter.log" "$TOOLS/counter_client" -h "$service" -c 4 -r "$counter_report")
 	plain_state >"$SHARED/plain-a"
 	plain_state b >"$SHARED/plain-b"
@@ -44,23 +51,44 @@ plain_state() {
 		ls -A /var/lib/godwit
 		for task in /proc/[0-9]*; do
 			[ "${task#/proc/}" -gt 1 ] && read -r name 2>/dev/null <"$task/comm" || continue
-			case $name in ticker | sh | wc | ls | sshd) ;; *) echo "task $name" ;; esac
+			case $name in ticker | tree_ticker | sh | wc | ls | sshd) ;; *) echo "task $name" ;; esac
 		done' 2>&1 | sed '/^sh: .*comm/d'
 }
 
-# "here", "gone" or what keeps it from running
-# shellcheck disable=SC2016
+# "here", "gone" or what keeps it from running. As many processes as it has, and no more, each in its state
+# shellcheck disable=SC2016,SC2086
 program_state() {
 	on "$1" sh -c '
-		[ -d "/proc/$1" ] || { echo gone; exit; }
-		status=$(cat /proc/"$1"/task/*/status 2>/dev/null)
-		case $status in
-		"") echo gone ;;
-		*"State:	Z"* | *"State:	X"*) echo ending ;;
-		*"State:	T"* | *"State:	t"*) echo stopped ;;
-		*) ! grep -q "/dev/zero (deleted)" "/proc/$1/maps" || { echo "in the stub"; exit; }
-			ip -4 addr show dev eth0 | grep -q "$2/" && echo here || echo "without its address" ;;
-		esac' sh "$pid" "$service"
+		state_of() {
+			status=$(cat /proc/"$1"/task/*/status 2>/dev/null)
+			! grep -q " r-xs .*/dev/zero (deleted)" "/proc/$1/maps" 2>/dev/null || { echo "in the stub"; return; }
+			case $status in
+			"") state=gone ;;
+			*"State:	Z"* | *"State:	X"*) state=Z ;;
+			*"State:	T"* | *"State:	t"*) state=T ;;
+			*) state=R ;;
+			esac
+			case $state$2 in
+			RR | TT | ZZ) ;;
+			gone?) echo gone ;;
+			Z?) echo ending ;;
+			T?) echo stopped ;;
+			*) echo "not $2" ;;
+			esac
+		}
+		address=$1 name=$2 count=0
+		shift 2
+		states=$(for process in "$@"; do state_of "${process%:*}" "${process#*:}"; done | sort | uniq | tr "\n" ,)
+		for comm in /proc/[0-9]*/comm; do
+			read -r other <"$comm" && [ "$other" = "$name" ] && count=$((count + 1))
+		done 2>/dev/null
+		case $states$count in
+		"$#") ip -4 addr show dev eth0 | grep -q "$address/" && echo here || echo "without its address" ;;
+		gone,0) echo gone ;;
+		gone,* | *,*,*) echo "$states$count of $# processes" ;;
+		*",$#") echo "${states%,}" ;;
+		*) echo "$states$count of $# processes" ;;
+		esac' sh "$service" "$subject" $processes # words
 }
 
 # Exactly one copy, nothing stray. Sets $host and $other. Only when nobody is at work any more it doesn't move while we look.
@@ -150,9 +178,9 @@ kill_children() { # NAME: of the source's godwit
 # shellcheck disable=SC2016
 kill_receive() {
 	on "$to" sh -c 'ps -eo pid=,ppid=,comm= | awk -v "program=$1" "
-		\$3 == \"godwit\" && \$1 != program { parent[\$1] = \$2 }
+		\$3 == \"godwit\" && !index(program, \" \" \$1 \":\") { parent[\$1] = \$2 }
 		END { for (one in parent) if (!(parent[one] in parent)) print one }" |
-		while read -r one; do kill -KILL "$one"; done' sh "$pid" 2>/dev/null || :
+		while read -r one; do kill -KILL "$one"; done' sh " $processes" 2>/dev/null || :
 }
 
 # shellcheck disable=SC2016

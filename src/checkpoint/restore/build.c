@@ -388,9 +388,26 @@ static bool stays_stopped(const struct build_task *task)
 	return task->build->options.is_left_stopped || task->model->cores[0]->tc->task_state == TASK_STOPPED;
 }
 
-bool build_stays_stopped(const struct build *build)
+size_t build_count(const struct build *build)
 {
-	return stays_stopped(build_root(build));
+	size_t count = 0;
+	size_t i = 0;
+
+	while (build_next(build, &i))
+		count++;
+	return count;
+}
+
+pid_t *build_stopped(const struct build *build, size_t *ret_count)
+{
+	pid_t *pids = xalloc((build->tree.count + 1) * sizeof(*pids));
+	size_t i = 0;
+
+	*ret_count = 0;
+	for (const struct build_task *task = build_next(build, &i); task; task = build_next(build, &i))
+		if (stays_stopped(task))
+			pids[(*ret_count)++] = task->process->pid;
+	return pids;
 }
 
 /* What the task has already. Setting it again would fail, since by now it is mapped: prctl(2), PR_SET_MM_EXE_FILE. */
@@ -421,100 +438,68 @@ static struct error *finish_memory(struct build_task *task)
 /* ---- Outliving us ---- */
 
 struct outliving {
-	struct lock_holder holder;
-	bool stays_stopped;
+	struct lock_holder root;
+	size_t count;
 };
 
-/* In the keeper: we have died when it was about to live without us, or had just begun to. */
+/* In the keeper: we have died when they were about to live without us, or had just begun to. The file has those that stay
+ * stopped. */
 static void undo_death(const void *bytes, const int *fds, size_t fd_count)
 {
 	struct outliving outliving;
+	struct stat stat = {0};
 	bool is_alive = false;
 
-	(void)fds;
-	(void)fd_count;
 	memcpy(&outliving, bytes, sizeof(outliving));
-	error_free(alive_prove(&outliving.holder, DEATH_MS, &is_alive));
-	if (is_alive)
-		error_free(alive_go_on(&outliving.holder, outliving.stays_stopped));
-}
-
-static struct error *tell_keeper_of_root(const struct build *build)
-{
-	struct outliving outliving = {
-		.holder.pid = build_pid(build),
-		.stays_stopped = build_stays_stopped(build),
-	};
-	const struct keeper_undo undo = {.undo = undo_death, .bytes = &outliving, .size_bytes = sizeof(outliving)};
-	uint32_t id;
-
-	if (build->options.is_on_record)
-		return NULL;
-	int r = procfs_start_time(outliving.holder.pid, &outliving.holder.start_time);
-	if (r < 0)
-		return error_new(-r, "start time of process %d", outliving.holder.pid);
-	return keeper_add(build->options.keeper, &undo, &id);
-}
-
-/*
- * The root outlives us last, so if it does all do; and if it doesn't, the others are not to be left. In the keeper, where
- * what was told last is done first: they go on before the root does.
- */
-struct outliving_child {
-	struct lock_holder root;
-	struct lock_holder holder;
-	bool stays_stopped;
-	bool is_on_record; /* who reads that sees to its going on */
-};
-
-static void undo_child(const void *bytes, const int *fds, size_t fd_count)
-{
-	struct outliving_child child;
-	bool is_alive = false;
-
-	memcpy(&child, bytes, sizeof(child));
-	if (fd_count != 1)
+	if (fd_count != 1 || fstat(fds[0], &stat) < 0)
 		return;
-	error_free(alive_prove(&child.root, DEATH_MS, &is_alive));
-	if (!is_alive)
-		syscall(SYS_pidfd_send_signal, fds[0], SIGKILL, NULL, 0);
-	else if (!child.is_on_record)
-		error_free(alive_go_on(&child.holder, child.stays_stopped));
+	auto_free pid_t *stopped = xalloc((size_t)stat.st_size + 1);
+	ssize_t n = pread(fds[0], stopped, (size_t)stat.st_size, 0);
+	const struct alive_tree tree = {
+		.root = outliving.root,
+		.count = outliving.count,
+		.stopped = stopped,
+		.stopped_count = n > 0 ? (size_t)n / sizeof(*stopped) : 0,
+	};
+	error_free(alive_prove_tree(&tree, DEATH_MS, &is_alive));
+	if (is_alive)
+		error_free(alive_go_on(&tree));
 }
 
-static struct error *tell_keeper_of_child(const struct build_task *task)
+static struct error *write_stopped(const struct build *build, int fd)
 {
-	const struct build *build = task->build;
-	struct outliving_child child = {
-		.root.pid = build_pid(build),
-		.holder.pid = task->process->pid,
-		.stays_stopped = stays_stopped(task),
-		.is_on_record = build->options.is_on_record,
-	};
-	const struct keeper_undo undo = {
-		.undo = undo_child,
-		.bytes = &child,
-		.size_bytes = sizeof(child),
-		.fds = &task->process->pidfd,
-		.fd_count = 1,
-	};
-	uint32_t id;
+	size_t count;
+	auto_free pid_t *pids = build_stopped(build, &count);
+	size_t size_bytes = count * sizeof(*pids);
 
-	int r = procfs_start_time(child.root.pid, &child.root.start_time);
-	if (r == 0)
-		r = procfs_start_time(child.holder.pid, &child.holder.start_time);
-	if (r < 0)
-		return error_new(-r, "start time of process %d", child.holder.pid);
-	return keeper_add(build->options.keeper, &undo, &id);
+	if (write(fd, pids, size_bytes) != (ssize_t)size_bytes)
+		return error_new(errno, "note of stopped processes");
+	return NULL;
 }
 
 static struct error *tell_keeper(const struct build *build)
 {
-	TRY(tell_keeper_of_root(build));
-	for (size_t i = 1; i < build->tree.count; i++)
-		if (build->tasks[i]->process)
-			TRY(tell_keeper_of_child(build->tasks[i]));
-	return NULL;
+	struct outliving outliving = {.root.pid = build_pid(build), .count = build_count(build)};
+	auto_fd int fd = -1;
+	const struct keeper_undo undo = {
+		.undo = undo_death,
+		.bytes = &outliving,
+		.size_bytes = sizeof(outliving),
+		.fds = &fd,
+		.fd_count = 1,
+	};
+	uint32_t id;
+
+	if (build->options.is_on_record)
+		return NULL;
+	int r = procfs_start_time(outliving.root.pid, &outliving.root.start_time);
+	if (r < 0)
+		return error_new(-r, "start time of process %d", outliving.root.pid);
+	fd = memfd_create("stopped", MFD_CLOEXEC);
+	if (fd < 0)
+		return error_new(errno, "memfd_create");
+	TRY(write_stopped(build, fd));
+	return keeper_add(build->options.keeper, &undo, &id);
 }
 
 static bool is_child_of_tree(const struct build_task *task)
@@ -559,6 +544,8 @@ struct error *build_complete(struct build *build)
 
 struct error *build_outlive(struct build *build)
 {
+	size_t i = 0;
+
 	restore_files_keep_made(build->files);
 	/* A spare end of a pipe that is still held here would delay its EOF. */
 	restore_files_free(take(build->files));
@@ -566,9 +553,12 @@ struct error *build_outlive(struct build *build)
 	restored_ghosts_free(take(build->ghosts));
 	build->ghosts = restored_ghosts_new();
 	TRY(open_files(build));
-	for (size_t i = build->tree.count; i-- > 0;)
-		if (build->tasks[i]->process)
-			TRY(process_outlive(build->tasks[i]->process, stays_stopped(build->tasks[i])));
+	/* The root first, and parents before their children: whoever finds some of them finds all that live. */
+	for (struct build_task *task = build_next(build, &i); task; task = build_next(build, &i)) {
+		TRY(process_outlive(task->process, stays_stopped(task)));
+		if (i == 1 && build->tree.count > 1)
+			test_stop(build->options.is_on_record ? "destination-outlives-in-part" : "outlives-in-part");
+	}
 	build->is_released = true;
 	return NULL;
 }

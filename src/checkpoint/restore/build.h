@@ -76,8 +76,10 @@ struct shared_build *build_shared(struct build *build);
 pid_t build_pid(const struct build *build);   /* as this process sees it, as soon as it is there */
 pid_t build_child(const struct build *build); /* whose end is its end, if it is to be a child of this process */
 
-/* It doesn't run at the end. */
-bool build_stays_stopped(const struct build *build);
+/* How many processes there are, without those that have ended and wait for their parent. */
+size_t build_count(const struct build *build);
+/* Those that don't run at the end. The caller frees the array. */
+pid_t *build_stopped(const struct build *build, size_t *ret_count);
 MUST_USE struct error *build_complete(struct build *build);
 MUST_USE struct error *build_outlive(struct build *build);
 MUST_USE struct error *build_resume(struct build *build);
