@@ -23,6 +23,7 @@ listen_addresses = '$service'
 unix_socket_directories = ''
 max_connections = 50
 shared_buffers = ${SHARED_BUFFERS:-64MB}
+dynamic_shared_memory_type = sysv
 fsync = off
 CONF
 pid=$(start_on a "$SHARED/postgres.log" setpriv --reuid postgres --regid postgres --init-groups \
