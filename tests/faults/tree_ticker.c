@@ -256,8 +256,9 @@ static uint32_t ask_stopped(const struct tree *tree)
 
 	if (!tree->pids[STOPPED])
 		return 0;
-	send_on(tree->to_stopped.to, &message);
+	/* It stops behind its answer, so not the other way round. */
 	kill(tree->pids[STOPPED], SIGCONT);
+	send_on(tree->to_stopped.to, &message);
 	if (!receive(tree->from_stopped.from, &message))
 		errx(1, "the one that is stopped has ended");
 	return message.wrong + (waitpid(tree->pids[STOPPED], &status, WUNTRACED) < 0 || !WIFSTOPPED(status));
