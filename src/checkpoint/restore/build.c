@@ -136,9 +136,12 @@ static struct error *open_files(struct build *build)
 
 static struct error *read_models(struct build *build)
 {
-	for (size_t i = 0; i < build->tree.count; i++)
-		TRY(model_read(build->store, &build->tree, i, &build->tasks[i]->model), "process %d",
-		    build->tree.tasks[i].pid);
+	for (size_t i = 0; i < build->tree.count; i++) {
+		struct build_task *task = build->tasks[i];
+
+		TRY(model_read(build->store, &build->tree, i, &task->model), "process %d", build->tree.tasks[i].pid);
+		task->vdso_address = task->model->mm ? build_vdso_address(task->model->mm) : 0;
+	}
 	return NULL;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "checkpoint/restore/building.h"
+#include "memory/areas.h"
 #include "util/alloc.h"
 #include "util/procfs.h"
 
@@ -79,18 +80,57 @@ static struct error *reap(const struct build_task *parent, pid_t own_pid)
 	return build_drain_sigchld(parent);
 }
 
+uint64_t build_vdso_address(const MmEntry *mm)
+{
+	for (size_t i = 0; i < mm->n_vmas; i++)
+		if (mm->vmas[i]->status & AREA_VDSO)
+			return mm->vmas[i]->start;
+	return 0;
+}
+
+/* Is it the program that the task was built for? A task that has been mapped for another one is of no use. */
+static struct error *is_same_program(const struct build_task *task, pid_t own_pid, bool *ret_is_same)
+{
+	const struct image_store *store = task->build->store;
+	ProtobufCMessage *message;
+
+	*ret_is_same = true;
+	if (!task->memory || image_count(store, IMAGE_MM, (uint64_t)own_pid) == 0)
+		return NULL;
+	TRY(image_get(store, IMAGE_MM, (uint64_t)own_pid, 0, &message));
+	*ret_is_same = build_vdso_address((const MmEntry *)message) == task->vdso_address;
+	mm_entry__free_unpacked((MmEntry *)message, NULL);
+	return NULL;
+}
+
 /* Where that task of the old tree is in the new one, if it is the same process; -1: it isn't there. */
-static int find_same(const struct tree *old, size_t index, const struct tree *new)
+static int find_same(const struct tree *old, size_t index, const struct tree *new, const int *same)
 {
 	const struct tree_task *task = &old->tasks[index];
 	int at = tree_find(new, task->pid);
 
 	if (at < 0 || (at == 0) != (index == 0))
 		return -1;
-	if (at > 0 && old->tasks[task->parent].pid != new->tasks[new->tasks[at].parent].pid)
+	/* Also one whose parent is made anew, and so has no children. */
+	if (at > 0 && new->tasks[at].parent != same[task->parent])
 		return -1;
 	/* A new process may have the number of one that is dead. */
 	return task->is_zombie && !new->tasks[at].is_zombie ? -1 : at;
+}
+
+static struct error *find_all_same(const struct build *build, const struct tree *new, int *same)
+{
+	for (size_t i = 0; i < build->tree.count; i++) {
+		pid_t pid = build->tree.tasks[i].pid;
+		bool is_same;
+
+		TRY(is_same_program(build->tasks[i], pid, &is_same));
+		if (!is_same && i == 0)
+			return error_hint(error_new(EAGAIN, "process %d has executed another program meanwhile", pid),
+			                  "try again");
+		same[i] = is_same ? find_same(&build->tree, i, new, same) : -1;
+	}
+	return NULL;
 }
 
 /* Children first: who ends before its parent can be reaped. */
@@ -152,8 +192,7 @@ struct error *build_match(struct build *build)
 
 	TRY(model_read_tree(build->store, &tree));
 	TRY(check_root(&build->tree, &tree));
-	for (size_t i = 0; i < build->tree.count; i++)
-		same[i] = find_same(&build->tree, i, &tree);
+	TRY(find_all_same(build, &tree, same));
 	TRY(end_others(build, same));
 	take_tree(build, &tree, same);
 	return NULL;

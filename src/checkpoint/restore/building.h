@@ -33,6 +33,7 @@ struct build_task {
 	struct model *model;          /* owned; of what is restored */
 	struct process *process;      /* owned; NULL: not made yet, or has ended */
 	bool has_ended;               /* a zombie that is one by now */
+	uint64_t vdso_address;        /* of the program that it is built for; 0: none */
 	struct memory *memory;        /* owned */
 	struct file_locks busy_locks; /* that the program still has where it comes from */
 };
@@ -91,6 +92,9 @@ void build_task_free(struct build_task *task);
 
 /* Ends its process, if there is one. */
 void build_task_end(struct build_task *task);
+
+/* Where the vDSO of the program is, 0: nowhere. Each execve(2) finds another place for it. */
+uint64_t build_vdso_address(const MmEntry *mm);
 
 /* The store has changed: reads the tree anew, keeps the tasks that are the same processes, and ends the others. Models are
  * for the caller to read, and new processes to make. */

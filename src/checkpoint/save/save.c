@@ -92,16 +92,6 @@ static void begin_look(struct saver *saver)
 	saver->has_looked = saver->is_known = false;
 }
 
-/* All that it had, for what executes another program. */
-static struct ranges ranges_of(const struct areas *areas)
-{
-	struct ranges all = {0};
-
-	for (size_t i = 0; i < areas->count; i++)
-		ranges_append(&all, areas->list[i].entry.start, areas->list[i].entry.end);
-	return all;
-}
-
 /* What is not as it was in the former look. A process that wasn't there has had nothing. */
 static void find_gone(struct saver *saver, size_t task)
 {
@@ -111,8 +101,8 @@ static void find_gone(struct saver *saver, size_t task)
 		return;
 	struct saved_task *former = &saver->former.tasks[at];
 	bool is_same = program_id_is_same(&saver->former.live.programs[at], &saver->live.programs[task]);
-	auto_ranges struct ranges gone =
-		is_same ? areas_gone(&former->areas, &saver->tasks[task].areas) : ranges_of(&former->areas);
+	const struct areas none = {0}; /* what has executed another program has nothing of what it had */
+	auto_ranges struct ranges gone = areas_gone(&former->areas, is_same ? &saver->tasks[task].areas : &none);
 	ranges_unite(&gone, &former->gone);
 	saver->tasks[task].gone = gone;
 	gone = (struct ranges){0};
