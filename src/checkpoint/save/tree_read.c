@@ -218,8 +218,11 @@ bool live_tree_is_current(const struct live_tree *live)
 
 		if (known < 0 || live->tree.tasks[known].is_zombie != live_tree_is_zombie(found.list[i].pid))
 			return false;
+		if (live->tree.tasks[known].is_zombie)
+			continue;
 		program_id_read(found.list[i].pid, &program);
-		if (!program_id_is_same(&program, &live->programs[known]))
+		/* Without one it is about to execute a program, or to end. */
+		if (!program.random_address || !program_id_is_same(&program, &live->programs[known]))
 			return false;
 	}
 	return found.count == live->tree.count;
