@@ -237,7 +237,8 @@ static struct error *fill(struct destination *destination)
 		return shared_build_fill(build_shared(destination->build), pages.shared_id, pages.address, pages.bytes,
 		                         pages.page_count);
 	TRY(memory_of(destination, pages.pid, &memory));
-	return memory_fill(memory, pages.address, pages.bytes, pages.page_count);
+	return build_forgive(destination->build, pages.pid,
+	                     memory_fill(memory, pages.address, pages.bytes, pages.page_count));
 }
 
 static struct error *drop(struct destination *destination)
@@ -250,7 +251,7 @@ static struct error *drop(struct destination *destination)
 		return shared_build_drop(build_shared(destination->build), pages.shared_id, pages.address,
 		                         pages.page_count);
 	TRY(memory_of(destination, pages.pid, &memory));
-	return memory_drop(memory, pages.address, pages.page_count);
+	return build_forgive(destination->build, pages.pid, memory_drop(memory, pages.address, pages.page_count));
 }
 
 /* For whoever finishes what we had begun: how many processes there have to be, and who is not to go on. */

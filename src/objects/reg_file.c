@@ -13,6 +13,7 @@
 #include "objects/ghost.h"
 #include "objects/output_file.h"
 #include "objects/reg_file.h"
+#include "pstree.pb-c.h"
 #include "util/alloc.h"
 
 enum { MQUEUE_MAGIC = 0x19800202 }; /* f_type of mqueue file systems: ipc/mqueue.c */
@@ -304,10 +305,43 @@ static struct error *probe_with_stamp(const RegFileEntry *entry, struct restore_
 	return probe(entry, ret_stat);
 }
 
+/* Is it a process of the images, or of a program of which there is only a sketch yet? */
+static bool is_to_come(pid_t pid, const struct restore_files *restore)
+{
+	const struct image_store *store = restore_store(restore);
+	size_t count = image_count(store, IMAGE_PSTREE, 0);
+	bool is_there = count == 0 && restore_is_running(restore);
+
+	for (size_t i = 0; i < count && !is_there; i++) {
+		ProtobufCMessage *message;
+		auto_error struct error *error = image_get(store, IMAGE_PSTREE, 0, i, &message);
+
+		if (error)
+			return false;
+		is_there = ((const PstreeEntry *)message)->pid == (uint32_t)pid;
+		protobuf_c_message_free_unpacked(message, NULL);
+	}
+	return is_there;
+}
+
+/* What a program reads about itself in /proc, often for a moment only: it comes with its process. */
+static bool comes_with_process(const RegFileEntry *entry, const struct restore_files *restore)
+{
+	struct stat stat;
+	char *end;
+
+	if (strncmp(entry->name, "/proc/", 6) != 0 || lstat(entry->name, &stat) == 0)
+		return false;
+	long pid = strtol(entry->name + 6, &end, 10);
+	return *end == '/' && pid > 0 && is_to_come((pid_t)pid, restore);
+}
+
 static struct error *verify(const RegFileEntry *entry, struct restore_files *restore, struct stat *ret_stat)
 {
 	struct error *error = check_name(entry->name);
 
+	if (!error && comes_with_process(entry, restore))
+		return NULL;
 	if (!error)
 		error = probe_with_stamp(entry, restore, ret_stat);
 	if (!error || error_errnum(error) != 0 || error_nth_hint(error, 0))

@@ -449,11 +449,15 @@ struct error *tcp_resume(int fd, uint32_t state, uint64_t inode, const struct im
 	TRY(get_stream(store, inode, state, &stream, &queues));
 	/* The probe makes the peer say what it has. */
 	TRY(sent_bytes(stream) ? set_repair(fd, TCP_REPAIR_OFF) : tcp_go_on(fd));
-	TRY(send_rest(fd, &queues));
+	auto_error struct error *unsent = send_rest(fd, &queues);
+	/* Its peer may have ended it since the network is open: the program sees that. */
+	if (unsent && (error_errnum(unsent) == EPIPE || error_errnum(unsent) == ECONNRESET))
+		return NULL;
+	TRY(take(unsent));
 	if (has_peer_end(state))
 		TRY(tcp_segment_send_end(fd, stream->inq_seq - 1, queues.out_sequence,
 		                         stream->snd_wnd >> stream->snd_wscale));
-	if (has_own_end(state) && shutdown(fd, SHUT_WR) < 0)
+	if (has_own_end(state) && shutdown(fd, SHUT_WR) < 0 && errno != ENOTCONN)
 		return error_new(errno, "shutdown");
 	return NULL;
 }

@@ -341,7 +341,7 @@ struct error *build_renew(struct build *build, const struct image_store *store)
 {
 	TRY(take_images(build, store));
 	for (size_t i = 0; i < build->tree.count; i++)
-		if (!build->tree.tasks[i].is_zombie && !build->tasks[i]->process)
+		if (!build->tree.tasks[i].is_zombie && (!build->tasks[i]->process || build->tasks[i]->is_torn))
 			return error_new(EBADMSG, "process %d has come too late", build->tree.tasks[i].pid);
 	return build_make_family(build);
 }

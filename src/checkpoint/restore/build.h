@@ -73,6 +73,10 @@ MUST_USE struct error *build_renew(struct build *build, const struct image_store
 struct memory *build_memory(const struct build *build, pid_t own_pid);
 bool build_next_memory(const struct build *build, size_t *index, pid_t *ret_own_pid, struct memory **ret_memory);
 struct shared_build *build_shared(struct build *build);
+
+/* error came of filling the memory of a process. Where that may have executed another program since its areas were sent it is
+ * made anew with the next build_follow(), and that is no error. Consumes error. */
+MUST_USE struct error *build_forgive(struct build *build, pid_t own_pid, struct error *error);
 pid_t build_pid(const struct build *build);   /* as this process sees it, as soon as it is there */
 pid_t build_child(const struct build *build); /* whose end is its end, if it is to be a child of this process */
 

@@ -434,17 +434,23 @@ struct error *build_files(struct build *build)
 	return take_locks(build);
 }
 
+static struct error *resume(const struct build *build, struct resume_file *resume)
+{
+	auto_fd int fd = take(resume->fd);
+	FileEntry *entry;
+
+	TRY(restore_file_entry(build->files, resume->entry_id, &entry));
+	struct error *error = file_ops_of_type(entry->type)->resume(entry, build->store, fd);
+	file_entry__free_unpacked(entry, NULL);
+	return error;
+}
+
+/* What fails for one is nothing to the others: they have to work. */
 struct error *build_resume(struct build *build)
 {
-	for (size_t i = 0; i < build->resume_count; i++) {
-		struct resume_file *resume = &build->resume[i];
-		auto_fd int fd = take(resume->fd);
-		FileEntry *entry;
+	struct error *error = NULL;
 
-		TRY(restore_file_entry(build->files, resume->entry_id, &entry));
-		struct error *error = file_ops_of_type(entry->type)->resume(entry, build->store, fd);
-		file_entry__free_unpacked(entry, NULL);
-		TRY(error);
-	}
-	return NULL;
+	for (size_t i = 0; i < build->resume_count; i++)
+		error = error_join(error, resume(build, &build->resume[i]));
+	return error;
 }

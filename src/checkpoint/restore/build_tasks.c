@@ -94,12 +94,23 @@ static struct error *is_same_program(const struct build_task *task, pid_t own_pi
 	const struct image_store *store = task->build->store;
 	ProtobufCMessage *message;
 
-	*ret_is_same = true;
-	if (!task->memory || image_count(store, IMAGE_MM, (uint64_t)own_pid) == 0)
+	*ret_is_same = !task->is_torn;
+	if (task->is_torn || !task->memory || image_count(store, IMAGE_MM, (uint64_t)own_pid) == 0)
 		return NULL;
 	TRY(image_get(store, IMAGE_MM, (uint64_t)own_pid, 0, &message));
 	*ret_is_same = build_vdso_address((const MmEntry *)message) == task->vdso_address;
 	mm_entry__free_unpacked((MmEntry *)message, NULL);
+	return NULL;
+}
+
+struct error *build_forgive(struct build *build, pid_t own_pid, struct error *error)
+{
+	int at = tree_find(&build->tree, own_pid);
+
+	if (!error || at <= 0 || !build->options.program_runs || error_errnum(error) != EFAULT)
+		return error;
+	build->tasks[at]->is_torn = true;
+	error_free(error);
 	return NULL;
 }
 

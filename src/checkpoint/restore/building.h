@@ -34,6 +34,7 @@ struct build_task {
 	struct process *process;      /* owned; NULL: not made yet, or has ended */
 	bool has_ended;               /* a zombie that is one by now */
 	uint64_t vdso_address;        /* of the program that it is built for; 0: none */
+	bool is_torn;                 /* some of its memory is of another program than the rest */
 	struct memory *memory;        /* owned */
 	struct file_locks busy_locks; /* that the program still has where it comes from */
 };
