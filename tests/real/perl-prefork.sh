@@ -22,7 +22,7 @@ while not os.path.exists(sys.argv[2]):
         s.sendall(b"%d" % count)
         assert s.recv(100) == b"%d" % count
     count += 1
-    time.sleep(0.003) # or there is always one that waits to be accepted
+    time.sleep(0.1)  # or there is one that waits to be accepted in each freeze
 print(count)
 PYTHON
 on_client /usr/bin/python3 "$SHARED/short.py" "$service" "$SHARED/stop" >"$SHARED/short.log" 2>&1 &
