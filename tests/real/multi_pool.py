@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The godwit authors
 
-# multi_pool.py FOLDER: a pool of processes that squares numbers, a queue with a producer and consumers, and shared counters, until
-# FOLDER/stop is there. FOLDER/rounds counts on; FOLDER/verdict tells at the end whether any result was wrong.
+# multi_pool.py FOLDER: a pool that squares numbers in processes which are renewed all the time, a queue with a producer and
+# consumers, and shared counters, until FOLDER/stop is there. FOLDER/rounds counts on; FOLDER/verdict tells at the end whether
+# any result was wrong.
 import multiprocessing
 import os
 import sys
@@ -38,7 +39,7 @@ def main():
         consumer.start()
     put = rounds = 0
     is_right = True
-    with multiprocessing.Pool(4) as pool:
+    with multiprocessing.Pool(4, maxtasksperchild=20) as pool:
         while not os.path.exists(folder + "/stop"):
             is_right = one_round(pool, rounds) and is_right
             for number in range(100):

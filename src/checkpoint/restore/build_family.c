@@ -318,11 +318,8 @@ struct error *build_stop_child(const struct build_task *task)
 	auto_batch struct batch *batch = process_batch(parent->process, 0);
 
 	TRY(process_stop_by(task->process, stop_signal_of(task->model->cores[0]->tc)));
-	if (!task->model->extras[0]->stop_is_news) {
-		batch_call(batch, waitid, val(P_PID), val((uint64_t)task->model->pid), val(0), val(WSTOPPED | WNOHANG),
-		           val(0));
-		TRY(process_run(parent->process, batch));
-	}
+	batch_call(batch, waitid, val(P_PID), val((uint64_t)task->model->pid), val(0), val(WSTOPPED | WNOHANG), val(0));
+	TRY(process_run(parent->process, batch));
 	return build_drain_sigchld(parent);
 }
 

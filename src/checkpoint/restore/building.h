@@ -117,8 +117,7 @@ MUST_USE struct error *build_clear_memory(const struct build_task *task);
 /* All others that aren't there yet, each made by its parent, in their sessions and groups. Zombies have ended by then. */
 MUST_USE struct error *build_make_family(struct build *build);
 
-/* A completed task goes into the stop that it was in. Its parent, which isn't completed yet, has seen that before, unless
- * the image says otherwise. */
+/* A completed task goes into the stop that it was in. Its parent, which isn't completed yet, counts as told of that. */
 MUST_USE struct error *build_stop_child(const struct build_task *task);
 
 /* SIGCHLD of a child that ended or stopped while all was built: what the program has not seen of it yet comes with its state. */
